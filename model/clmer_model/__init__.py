@@ -1,0 +1,1 @@
+"""The CLMER model: encoders, contrastive losses, cross-modal fusion, artefacts and prediction."""

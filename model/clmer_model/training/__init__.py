@@ -1,0 +1,1 @@
+"""Offline training: examples from sessions, pre-training, fusion training, scores."""

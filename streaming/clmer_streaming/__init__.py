@@ -1,0 +1,1 @@
+"""Signals, faces, clocks and recordings: everything between a source and a model window."""

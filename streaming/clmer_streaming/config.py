@@ -1,0 +1,97 @@
+"""Settings of the signal path: frozen, saved inside the model artefact, read back by the service.
+
+Live and training cannot disagree, because both take these values from the same place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from clmer_streaming.errors import ArtefactError
+from clmer_streaming.face.layout import EXTRACTOR_ID
+
+EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+"""The 14 EEG channels of an Emotiv EPOC, in the headset's order."""
+
+PREPROCESSOR_ID = "clmer-preprocess-1"
+"""This project's signal path; changes with any change of the windows it makes."""
+
+
+@dataclass(frozen=True)
+class SignalConfig:
+    """How EEG becomes the signal that a model sees."""
+
+    ch_names: tuple[str, ...] = EPOC_CH_NAMES
+    sfreq: float = 128.0  # Hz, of the windows (paper, section on data preparation)
+    band: tuple[float, float] = (4.0, 45.0)  # Hz, causal Butterworth band-pass (paper: DEAP, AMIGOS)
+    filter_order: int = 2  # of the Butterworth prototype
+    notch_hz: float | None = None  # Hz; None: no notch
+    reference: str = "mean_good"  # "mean_good": mean of the good channels; "none"
+    settle_s: float = 0.5  # s after a (re)start of the filter in which no window may begin
+    max_bridge_s: float = 0.1  # s; longer losses end the segment
+    max_hold: int = 3  # samples for which a channel's last value may stand in for NaN
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """The grid of windows and how long it waits for a slow source."""
+
+    window_s: float = 2.0  # s
+    hop_s: float = 0.5  # s
+    face_slots: int = 8  # F, equal parts of the window
+    max_lateness_s: float = 1.0  # s, plus the source's measured chunk length
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Everything that decides the bits of a window."""
+
+    signal: SignalConfig = field(default_factory=SignalConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    modalities: tuple[str, ...] = ("eeg", "landmarks", "aus", "gaze")
+    extractor: str = EXTRACTOR_ID
+    preprocessor: str = PREPROCESSOR_ID
+
+    @property
+    def n_times(self) -> int:
+        """Samples of a window, T."""
+        return round(self.signal.sfreq * self.window.window_s)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> PreprocessConfig:
+        """Return the settings that ``to_dict`` wrote.
+
+        Raises:
+            ArtefactError: A field is missing or unknown.
+        """
+        try:
+            rest = {k: v for k, v in plain.items() if k not in ("signal", "window", "modalities")}
+            signal = dict(plain["signal"])
+            signal.update(ch_names=tuple(signal["ch_names"]), band=tuple(signal["band"]))
+            return cls(
+                signal=SignalConfig(**signal),
+                window=WindowConfig(**plain["window"]),
+                modalities=tuple(plain["modalities"]),
+                **rest,
+            )
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(
+                expected=f"signal settings with the fields of {cls.__name__}",
+                found=f"{error} in {sorted(plain)}",
+                mend="export the model again with this version of clmer",
+            ) from error
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON of these settings."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,74 @@
+"""The channel layout of a ``CLMER-Face`` stream, and the way between a row of it and a FaceSample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_streaming.types import FACE_CALIBRATIONS, FaceFlag, FaceSample, FloatArray
+
+N_LANDMARKS = 68  # iBUG 300-W
+AU_NAMES = (
+    "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12",
+    "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45",
+)  # fmt: skip
+"""The 17 action units (FACS) with an intensity, in the order of every ``aus`` array."""
+
+EXTRACTOR_ID = "clmer-face-1"
+"""The face extractor of this project; changes with any change of its numbers."""
+
+FACE_CH_NAMES: tuple[str, ...] = (
+    *(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ"),
+    *(f"{au}_r" for au in AU_NAMES),
+    *(f"{au}_c" for au in AU_NAMES),
+    "GAZE_X", "GAZE_Y",
+    "POSE_TX", "POSE_TY", "POSE_TZ", "POSE_PITCH", "POSE_YAW", "POSE_ROLL",
+    "QUALITY", "FLAGS", "CALIBRATION",
+)  # fmt: skip
+"""Labels of the 249 channels of a ``CLMER-Face`` stream, in order."""
+
+_N_AU = len(AU_NAMES)
+_LM_END = 3 * N_LANDMARKS
+_AU_R_END = _LM_END + _N_AU
+_AU_C_END = _AU_R_END + _N_AU
+_GAZE_END = _AU_C_END + 2
+_POSE_END = _GAZE_END + 6
+
+
+def face_to_row(sample: FaceSample) -> npt.NDArray[np.float32]:
+    """Return the sample as one row of a ``CLMER-Face`` stream, (249,) float32."""
+    tail = [sample.quality, float(sample.flags), float(FACE_CALIBRATIONS.index(sample.calibration))]
+    parts = (sample.landmarks.ravel(), sample.aus[:, 0], sample.aus[:, 1], sample.gaze, sample.pose, tail)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def row_to_face(t: float, row: FloatArray | npt.NDArray[np.float32], source: str = "face") -> FaceSample:
+    """Return the FaceSample that a row of a ``CLMER-Face`` stream holds.
+
+    Args:
+        t: Stamp in seconds.
+        row: (249,) in the order of FACE_CH_NAMES.
+        source: The source name that the sample shall carry.
+    """
+    values = np.asarray(row, dtype=np.float64)
+    quality, flags, calibration = values[_POSE_END : _POSE_END + 3]
+    known = math.isfinite(flags) and math.isfinite(calibration) and 0 <= calibration < len(FACE_CALIBRATIONS)
+    return FaceSample(
+        t=float(t),
+        landmarks=values[:_LM_END].reshape(N_LANDMARKS, 3).copy(),
+        aus=np.stack([values[_LM_END:_AU_R_END], values[_AU_R_END:_AU_C_END]], axis=1),
+        gaze=values[_AU_C_END:_GAZE_END].copy(),
+        pose=values[_GAZE_END:_POSE_END].copy(),
+        quality=float(quality) if math.isfinite(quality) else 0.0,
+        flags=FaceFlag(int(flags) & 0xFF) if known else FaceFlag.MISSING,
+        calibration=FACE_CALIBRATIONS[int(calibration)] if known else "none",
+        source=source,
+    )
+
+
+def is_clmer_face(ch_names: Sequence[str]) -> bool:
+    """Tell whether a stream with these labels has the ``CLMER-Face`` layout."""
+    return tuple(ch_names) == FACE_CH_NAMES

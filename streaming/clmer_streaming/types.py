@@ -1,0 +1,218 @@
+"""The items that flow through CLMER, and the window that a model sees.
+
+Conventions, said once: arrays are ``(channels, time)``; times are float64 seconds of the LSL clock
+(``pylsl.local_clock()``); EEG is in microvolts behind the channel stage; samples of invented value are
+marked, never hidden.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+from typing import Literal, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+"""An array of float64."""
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+"""An array of bool."""
+
+StreamKind: TypeAlias = Literal["eeg", "face", "markers"]
+"""What a stream carries."""
+
+FaceCalibration: TypeAlias = Literal["none", "prior", "running", "explicit"]
+"""Which neutral face the action units were measured against."""
+
+FACE_CALIBRATIONS: tuple[FaceCalibration, ...] = ("none", "prior", "running", "explicit")
+"""All face calibration states; a stream carries the index into this tuple."""
+
+
+class Reason(StrEnum):
+    """Why a value is absent, or what weakens it. The vocabulary is stable; words are only added."""
+
+    WARMING_UP = "warming_up"
+    GAP = "gap"
+    EEG_MISSING = "eeg_missing"
+    EEG_STALE = "eeg_stale"
+    EEG_CHANNELS_BAD = "eeg_channels_bad"
+    EEG_FLAT = "eeg_flat"
+    EEG_NOISY = "eeg_noisy"
+    EEG_MUSCLE = "eeg_muscle"
+    EEG_CLOCK_JUMP = "eeg_clock_jump"
+    FACE_MISSING = "face_missing"
+    FACE_MULTIPLE = "face_multiple"
+    FACE_SMALL = "face_small"
+    FACE_TURNED = "face_turned"
+    FACE_BLURRED = "face_blurred"
+    FACE_DARK = "face_dark"
+    VIDEO_STALE = "video_stale"
+    FACE_EXTRACTOR_MISMATCH = "face_extractor_mismatch"
+    UNCALIBRATED = "uncalibrated"
+    MODALITY_FALLBACK = "modality_fallback"
+    LOW_CONFIDENCE = "low_confidence"
+    OVERLOAD_SKIPPED = "overload_skipped"
+    MODEL_ERROR = "model_error"
+
+
+class FaceFlag(IntFlag):
+    """What is known of one frame's face beside its numbers. No bit set means a good face."""
+
+    NONE = 0
+    MISSING = 1
+    RESET = 2
+    MULTIPLE = 4
+    SMALL = 8
+    TURNED = 16
+    BLURRED = 32
+    DARK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A source announces the stream it is about to deliver; it precedes every other item of that stream.
+
+    Announcing a source again ends its segment: channels, rate or identity may have changed.
+    """
+
+    source: str  # the name by which items refer to this stream within a session
+    kind: StreamKind
+    name: str  # the stream's own name, e.g. "EmotivDataStream-EEG"
+    ch_names: tuple[str, ...]  # as the stream has them, or as a map renamed them; "" where unnamed
+    sfreq: float  # nominal rate in Hz; 0 for irregular streams
+    unit: str = ""  # as the stream declares it; "" where it declares none
+    source_id: str = ""
+    hostname: str = ""
+    manufacturer: str = ""
+    extractor: str = ""  # face streams: which extractor made the numbers; "" if unknown
+    delay_s: float = 0.0  # known device delay in seconds, taken off every stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive samples of one stream.
+
+    A source fills ``t`` with the stamps as it saw them and ``x`` with the stream's own channels. Behind the
+    timeline ``t`` is counted time, and ``filled`` marks the values that were invented (bridged or held).
+    """
+
+    source: str
+    t: FloatArray  # (n,) seconds
+    x: FloatArray  # (C, n)
+    filled: BoolArray | None = None  # (C, n); None where every value was measured
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceSample:
+    """One frame's face. Every number is NaN where there was no face, and was rounded to float32 when made."""
+
+    t: float  # seconds
+    landmarks: FloatArray  # (68, 3) cm, pose-normalised, iBUG order; x to the subject's left, y up, z to the camera
+    aus: FloatArray  # (17, 2) intensity 0-5 and presence 0/1, in the order of face.layout.AU_NAMES
+    gaze: FloatArray  # (2,) rad; horizontal (to the subject's left), vertical (up)
+    pose: FloatArray  # (6,) x, y, z in cm in the camera's frame, then pitch, yaw, roll in rad
+    quality: float  # 0 (nothing to trust, no face) to 1
+    flags: FaceFlag = FaceFlag.NONE
+    calibration: FaceCalibration = "none"
+    source: str = "face"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """An event of the experiment. Goes past the Preprocessor."""
+
+    t: float  # seconds
+    id: str
+    label: str
+    value: float | None = None
+    source: str = "markers"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The source was asked at ``t`` and had nothing new: silence, said."""
+
+    t: float  # seconds
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Between ``t0`` and ``t1`` the source has no samples; the segment before it has ended."""
+
+    t0: float  # seconds, the last sample before the gap
+    t1: float  # seconds, the first sample after it
+    source: str
+    reason: Literal["lost_samples", "clock_jump", "invalid_values", "stream_restarted", "replay_loop"]
+
+
+Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap
+"""What a source delivers and a recorder keeps."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """One model input on the absolute grid ``t_end = index * hop``.
+
+    ``series`` always holds every modality of the configuration, of fixed shape; what could not be measured
+    is 0 there and False in ``mask``.
+    """
+
+    index: int
+    t_start: float  # seconds
+    t_end: float  # seconds
+    series: Mapping[str, FloatArray]  # eeg (C, T) uV; landmarks (F, 68, 3) cm; aus (F, 17, 2); gaze (F, 2) rad
+    mask: Mapping[str, BoolArray]  # eeg (C,); landmarks, aus, gaze (F,)
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by "eeg", "face"; see preprocess.py
+    reasons: tuple[Reason, ...] = ()
+    calibration: Mapping[str, str] = field(default_factory=dict)  # {"face": ..., "eeg": ...}
+    crc: int = 0  # CRC-32 of times, series and masks
+
+
+StreamState: TypeAlias = Literal["connecting", "live", "stalled", "lost"]
+"""Whether samples of a stream arrive: never seen, arriving, silent, silent for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """What is known of one stream at one moment, in stream time."""
+
+    source: str
+    kind: StreamKind
+    name: str
+    state: StreamState
+    since: float  # seconds; when the state was entered
+    reason: str = ""  # a sentence for people; "" when nothing is wrong
+    nominal_rate_hz: float = 0.0
+    rate_hz: float = 0.0  # effective rate of the current segment; 0 before it is known
+    drift_ppm: float = 0.0  # (effective / nominal - 1) * 1e6
+    n_samples: int = 0  # received since the stream was announced
+    n_gaps: int = 0
+    n_bridged: int = 0  # samples invented to bridge short losses
+
+
+Out_co = TypeVar("Out_co", covariant=True)
+
+
+class Stage(Protocol[Out_co]):
+    """A pure step of the pipeline: the same items give the same output, however they were cut."""
+
+    def push(self, item: Item) -> Sequence[Out_co]:
+        """Take one item and return what became ready by it, in order."""
+
+    def reset(self) -> None:
+        """Forget everything, as if newly made."""
+
+
+class Source(Protocol):
+    """Delivers items, in its own thread, until it ends or is told to stop. The only reader of clocks."""
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        """Call ``put`` with each item in order; return when the stream has ended or ``stop`` is set.
+
+        ``put`` may block (back-pressure). Waiting is done on ``stop``, so that a stop takes effect at once.
+        """
