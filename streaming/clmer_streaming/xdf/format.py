@@ -1,0 +1,50 @@
+"""The words of the XDF 1.0 format that reading and writing share (https://github.com/sccn/xdf/wiki/Specifications).
+
+A file is ``XDF:`` and then chunks of ``NumLengthBytes (1, 4 or 8), Length, Tag u16, Content``; everything is
+little endian, and Length counts the tag and the content.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, Literal, TypeAlias
+
+MAGIC: Final = b"XDF:"
+BOUNDARY_UUID: Final = bytes.fromhex("43A546DCCBF5410FB30ED5467383CBE4")
+"""Content of every Boundary chunk; a damaged file is taken up again behind it."""
+
+MAX_STAMP_S: Final = 1e12
+"""Seconds; no clock in use shows a stamp this far from zero (31,700 years)."""
+
+ChannelFormat: TypeAlias = Literal["int8", "int16", "int32", "int64", "float32", "double64", "string"]
+"""How a stream stores its values."""
+
+NUMERIC_DTYPES: Final[dict[str, str]] = {
+    "int8": "<i1",
+    "int16": "<i2",
+    "int32": "<i4",
+    "int64": "<i8",
+    "float32": "<f4",
+    "double64": "<f8",
+}
+"""NumPy dtype of each numeric channel format; what is not here is ``string``."""
+
+
+class Tag(IntEnum):
+    """What a chunk holds."""
+
+    FILE_HEADER = 1
+    STREAM_HEADER = 2
+    SAMPLES = 3
+    CLOCK_OFFSET = 4
+    BOUNDARY = 5
+    STREAM_FOOTER = 6
+
+
+def encode_length(value: int) -> bytes:
+    """Return ``value`` as XDF writes a length: the number of its bytes, then the bytes."""
+    if value < 2**8:
+        return b"\x01" + value.to_bytes(1, "little")
+    if value < 2**32:
+        return b"\x04" + value.to_bytes(4, "little")
+    return b"\x08" + value.to_bytes(8, "little")

@@ -1,0 +1,126 @@
+"""The XML of headers and footers, as this project writes it."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clmer_streaming.xdf.format import ChannelFormat
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold (https://www.w3.org/TR/xml/#charsets)."""
+
+_ELEMENT_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+"""Names of elements that need no thought; XML allows more."""
+
+
+@dataclass(frozen=True)
+class XdfStreamSpec:
+    """What the header of a stream says.
+
+    ``units`` and ``ch_types`` hold one word per channel, or are empty where nothing is known.
+    """
+
+    name: str
+    type: str  # content, e.g. "EEG", "Markers", "MoCap"
+    ch_names: tuple[str, ...]  # one per channel; "" where unnamed
+    sfreq: float = 0.0  # Hz; 0 for irregular streams
+    channel_format: ChannelFormat = "float32"
+    units: tuple[str, ...] = ()
+    ch_types: tuple[str, ...] = ()
+    source_id: str = ""
+    hostname: str = ""
+    manufacturer: str = ""
+    desc: Mapping[str, str] = field(default_factory=dict)  # further elements of <desc>: name -> text
+    uid: str = ""  # of this start of the stream; fixed by default so that equal calls give equal bytes
+    created_at: float = 0.0  # s, the stream's clock
+
+    def __post_init__(self) -> None:
+        for words in (self.units, self.ch_types):
+            if words and len(words) != len(self.ch_names):
+                raise ValueError(f"{self.name!r} has {len(self.ch_names)} channels, but {len(words)} in {words!r}")
+        for tag in self.desc:
+            if not _ELEMENT_NAME.fullmatch(tag) or tag in ("manufacturer", "channels"):
+                raise ValueError(f"{tag!r} cannot name a further element of <desc> of {self.name!r}")
+
+
+@dataclass
+class StreamRecord:
+    """What was written of a stream so far, for its footer."""
+
+    spec: XdfStreamSpec
+    first: float = 0.0  # s
+    last: float = 0.0  # s
+    count: int = 0
+    offsets: list[tuple[float, float]] = field(default_factory=list)  # (collection time, offset) in s
+
+
+def file_header(datetime: str) -> bytes:
+    """Return the XML of the file header; ``datetime`` is left out when empty."""
+    info = ET.Element("info")
+    _add(info, "version", "1.0")
+    if datetime:
+        _add(info, "datetime", datetime)
+    return _xml(info)
+
+
+def stream_header(spec: XdfStreamSpec) -> bytes:
+    """Return the XML of the header of a stream."""
+    info = ET.Element("info")
+    for tag, text in (
+        ("name", spec.name),
+        ("type", spec.type),
+        ("channel_count", str(len(spec.ch_names))),
+        ("nominal_srate", repr(float(spec.sfreq))),
+        ("channel_format", spec.channel_format),
+        ("source_id", spec.source_id),
+        ("created_at", repr(float(spec.created_at))),
+        ("uid", spec.uid),
+        ("session_id", "default"),
+        ("hostname", spec.hostname),
+    ):
+        _add(info, tag, text)
+    info.append(_desc(spec))
+    return _xml(info)
+
+
+def _desc(spec: XdfStreamSpec) -> ET.Element:
+    desc = ET.Element("desc")
+    if spec.manufacturer:
+        _add(desc, "manufacturer", spec.manufacturer)
+    for tag, text in spec.desc.items():
+        _add(desc, tag, text)
+    channels = ET.SubElement(desc, "channels")
+    for i, label in enumerate(spec.ch_names):
+        channel = ET.SubElement(channels, "channel")
+        _add(channel, "label", label)
+        for tag, words in (("unit", spec.units), ("type", spec.ch_types)):
+            if words:
+                _add(channel, tag, words[i])
+    return desc
+
+
+def stream_footer(record: StreamRecord) -> bytes:
+    """Return the XML of the footer of a stream."""
+    info = ET.Element("info")
+    if record.count:
+        _add(info, "first_timestamp", repr(record.first))
+        _add(info, "last_timestamp", repr(record.last))
+    _add(info, "sample_count", str(record.count))
+    offsets = ET.SubElement(info, "clock_offsets")
+    for time, value in record.offsets:
+        offset = ET.SubElement(offsets, "offset")
+        _add(offset, "time", repr(float(time)))
+        _add(offset, "value", repr(float(value)))
+    return _xml(info)
+
+
+def _add(parent: ET.Element, tag: str, text: str) -> None:
+    ET.SubElement(parent, tag).text = _NOT_XML.sub("\ufffd", text)
+
+
+def _xml(element: ET.Element) -> bytes:
+    text: bytes = ET.tostring(element, encoding="utf-8", xml_declaration=False)
+    return b'<?xml version="1.0"?>' + text
