@@ -44,6 +44,7 @@ class WindowConfig:
     hop_s: float = 0.5  # s
     face_slots: int = 8  # F, equal parts of the window
     max_lateness_s: float = 1.0  # s, plus the source's measured chunk length
+    min_face_quality: float = 0.3  # 0-1; frames below it count as no face
 
 
 @dataclass(frozen=True)
