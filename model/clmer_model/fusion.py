@@ -1,0 +1,138 @@
+"""Pairwise cross-modal attention (paper, section III-D, equations 5 to 7).
+
+Every ordered pair of modalities has its own attention: the tokens of one ask, those of the other answer. What a
+modality learnt from all others is joined, looked at by self-attention and pooled.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clmer_model.dims import ClmerDims
+from clmer_model.encoder import masked_mean
+
+POSITION_SPAN = 32.0  # positions run from 0 to this over a window, whatever the number of tokens
+POSITION_BASE = 10000.0  # of the sinusoidal code (Vaswani et al. 2017)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, ``softmax(Q K^T / sqrt(d_k)) V`` for each head, concatenated (Eq. 5-7)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, target: Tensor, source: Tensor, source_valid: Tensor) -> Tensor:
+        """Return what the target's tokens (B, L, width) read from the source's (B, M, width), (B, L, width).
+
+        Args:
+            target: Tokens that ask.
+            source: Tokens that answer.
+            source_valid: (B, M) bool; at least one token of each sample is valid.
+        """
+        n, length, width = target.shape
+        q = self.query(target).view(n, length, self.heads, -1).transpose(1, 2)
+        kv = self.key_value(source).view(n, source.size(1), 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=source_valid.unsqueeze(1).unsqueeze(1))
+        y: Tensor = self.out(heard.transpose(1, 2).reshape(n, length, width))
+        return y
+
+
+class AttentionBlock(nn.Module):
+    """A pre-norm transformer layer whose keys and values may come from another sequence."""
+
+    def __init__(self, width: int, dims: ClmerDims) -> None:
+        super().__init__()
+        hidden = dims.feedforward * width
+        self.norm_target = nn.LayerNorm(width)
+        self.norm_source = nn.LayerNorm(width)
+        self.attention = Attention(width, dims.heads)
+        self.norm_inner = nn.LayerNorm(width)
+        self.inner = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.dropout = nn.Dropout(dims.dropout)
+
+    def forward(self, target: Tensor, source: Tensor, source_valid: Tensor) -> Tensor:
+        """Return the target's tokens after reading the source's; shapes as in Attention."""
+        heard = self.attention(self.norm_target(target), self.norm_source(source), source_valid)
+        target = target + self.dropout(heard)
+        y: Tensor = target + self.dropout(self.inner(self.norm_inner(target)))
+        return y
+
+
+class CrossStack(nn.Module):
+    """The cross-modal layers of one ordered pair; each layer reads the source's own tokens."""
+
+    def __init__(self, dims: ClmerDims) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(AttentionBlock(dims.width, dims) for _ in range(dims.cross_layers))
+
+    def forward(self, target: Tensor, source: Tensor, source_valid: Tensor) -> Tensor:
+        """Return the target's tokens (B, L, width) after all layers."""
+        for layer in self.layers:
+            target = layer(target, source, source_valid)
+        return target
+
+
+class TargetFusion(nn.Module):
+    """What one modality learns from each of the others: a summary of width ``width * (number of others)``."""
+
+    def __init__(self, target: int, n_modalities: int, dims: ClmerDims) -> None:
+        super().__init__()
+        self.target = target
+        self.sources = [i for i in range(n_modalities) if i != target]
+        self.out_width = dims.width * len(self.sources)
+        self.cross = nn.ModuleList(CrossStack(dims) for _ in self.sources)
+        self.own = nn.ModuleList(AttentionBlock(self.out_width, dims) for _ in range(dims.self_layers))
+        self.norm = nn.LayerNorm(self.out_width)
+
+    def forward(self, tokens: list[Tensor], valid: list[Tensor]) -> Tensor:
+        """Return (B, out_width) from every modality's tokens (B, L_i, width) and validity (B, L_i)."""
+        mine = tokens[self.target]
+        parts: list[Tensor] = []
+        for i, stack in enumerate(self.cross):
+            source = self.sources[i]
+            parts.append(stack(mine, tokens[source], valid[source]))
+        joined = torch.cat(parts, dim=2)
+        for block in self.own:
+            joined = block(joined, joined, valid[self.target])
+        return masked_mean(self.norm(joined), valid[self.target])
+
+
+class Unifier(nn.Module):
+    """Brings a modality's tokens to the common width, marks their time, and stands in for an absent modality.
+
+    Where no token is valid, all become a learnt "absent" token and count as valid: nothing of the masked values
+    passes, and attention always has something to read.
+    """
+
+    position: Tensor
+
+    def __init__(self, in_width: int, n_tokens: int, dims: ClmerDims) -> None:
+        super().__init__()
+        self.project = nn.Conv1d(in_width, dims.width, kernel_size=1, bias=False)
+        self.absent = nn.Parameter(torch.randn(dims.width) * 0.02)
+        self.register_buffer("position", sinusoid(n_tokens, dims.width))
+
+    def forward(self, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, L, width) and validity (B, L) from tokens (B, L, in_width) and validity (B, L)."""
+        unified = self.project(tokens.transpose(1, 2)).transpose(1, 2)
+        present = valid.any(1, keepdim=True)
+        unified = torch.where(present.unsqueeze(2), unified, self.absent)
+        return unified + self.position, valid | ~present
+
+
+def sinusoid(n_tokens: int, width: int) -> Tensor:
+    """Return the sinusoidal code of token times, (n_tokens, width).
+
+    A token's place is the middle of its share of the window, so that tokens of different modalities at the same
+    time have the same code.
+    """
+    place = (torch.arange(n_tokens) + 0.5) / n_tokens * POSITION_SPAN
+    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(POSITION_BASE) / width))
+    angle = place.unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
