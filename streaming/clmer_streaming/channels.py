@@ -24,6 +24,8 @@ _UNITS_UV = {
     "UV": 1.0, "µV": 1.0, "MICROVOLT": 1.0, "MICROVOLTS": 1.0,
 }  # fmt: skip
 
+_IMPOSSIBLE_UV = 1e9  # no amplifier delivers a kilovolt; such values, like NaN, are no measurements
+
 
 def normalise_label(label: str) -> str:
     """Return a channel label in the form that labels are compared in: upper case, current 10-20 name."""
@@ -84,11 +86,11 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 
 def _unusable_channels(info: StreamInfo, config: SignalConfig, n_found: int) -> StreamError:
     named = [name for name in info.ch_names if name]
-    labels = f"labels {', '.join(named[:24])}" if named else "no channel labels"
+    labels = f"labels {', '.join(named[:24])}" if named else "no labels"
     example = ",".join(f"{name}={i + 1}" for i, name in enumerate(config.ch_names[:3]))
     return StreamError(
         expected=f"at least half of the channels {', '.join(config.ch_names)}",
-        found=f"{n_found} of them in stream {info.name!r}: {len(info.ch_names)} channels at {info.sfreq:g} Hz, {labels}",
+        found=f"{n_found} of them in stream {info.name!r} ({len(info.ch_names)} channels, {info.sfreq:g} Hz, {labels})",
         mend=f"say which channel is which (0-based index or label): --eeg-map {example},...",
     )
 
@@ -176,7 +178,7 @@ class ChannelPicker:
         x[~self._present] = 0.0
         filled = np.zeros(x.shape, dtype=np.bool_) if chunk.filled is None else chunk.filled[self._picks].copy()
         filled[~self._present] = True
-        invalid = ~np.isfinite(x)
+        invalid = ~(np.abs(x) < _IMPOSSIBLE_UV)
         if invalid.any():
             x = _hold_last(x, invalid, self._state.last)
             filled |= invalid

@@ -33,7 +33,6 @@ class SignalConfig:
     reference: str = "mean_good"  # "mean_good": mean of the good channels; "none"
     settle_s: float = 0.5  # s after a (re)start of the filter in which no window may begin
     max_bridge_s: float = 0.1  # s; longer losses end the segment
-    max_hold: int = 3  # samples for which a channel's last value may stand in for NaN
 
 
 @dataclass(frozen=True)

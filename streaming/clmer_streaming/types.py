@@ -173,6 +173,9 @@ class Window:
     crc: int = 0  # CRC-32 of times, series and masks
 
 
+Items: TypeAlias = list[Item]
+"""Several items, in order."""
+
 StreamState: TypeAlias = Literal["connecting", "live", "stalled", "lost"]
 """Whether samples of a stream arrive: never seen, arriving, silent, silent for long."""
 

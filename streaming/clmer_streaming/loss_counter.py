@@ -1,0 +1,88 @@
+"""The packet counter of a headset: how many samples were lost before one that arrived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clmer_streaming.types import FloatArray
+
+_MODULI = (256, 65536)  # one and two bytes, when the counter passes the nominal rate (Emotiv restarts each second)
+
+
+@dataclass
+class _CounterState:
+    last: float = np.nan  # counter of the last accepted sample
+    largest: float = 0.0  # largest value seen
+    step: float = 0.0  # increment from sample to sample; 0 while unknown
+    last_difference: float = np.nan
+
+
+class LossCounter:
+    """Reads losses off a wrapping counter whose increment and modulus it learns.
+
+    The increment is taken from the first two equal consecutive differences (boards that send every other
+    packet step by 2). The counter wraps at the nominal rate (EmotivPRO: each second), or at one or two bytes
+    once it has been seen beyond that.
+
+    Args:
+        sfreq: Nominal rate in Hz.
+    """
+
+    def __init__(self, sfreq: float) -> None:
+        self._base = max(2, round(sfreq))
+        self._state = _CounterState()
+
+    def forget_last(self) -> None:
+        """Begin a new segment: the next value follows nothing, increment and modulus stay known."""
+        self._state.last = self._state.last_difference = np.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether the increment is known and there is a last value to compare with."""
+        return self._state.step > 0 and bool(np.isfinite(self._state.last))
+
+    @property
+    def wrap_samples(self) -> float:
+        """Samples after which the counter repeats, so that a loss of as many cannot be told from none."""
+        return self._modulus(np.array([self._state.largest]))[0] / self._state.step
+
+    def contiguous(self, counter: FloatArray) -> int:
+        """Return how many of the values (n,) follow one another, and the last accepted one, without loss."""
+        state = self._state
+        before = np.concatenate([[state.last], counter[:-1]])
+        modulus = self._modulus(np.maximum(np.maximum.accumulate(counter), state.largest))
+        broken = np.flatnonzero((counter - before) % modulus != state.step)
+        return int(broken[0]) if broken.size else counter.size
+
+    def lost_before(self, value: float) -> int | None:
+        """Return how many samples are missing before one with this counter, up to whole wraps; None if it is odd."""
+        modulus = float(self._modulus(np.array([max(value, self._state.largest)]))[0])
+        steps = ((value - self._state.last) % modulus) / self._state.step
+        if not (np.isfinite(steps) and steps == round(steps)):
+            return None
+        return round(steps) - 1 if steps else round(modulus / self._state.step) - 1
+
+    def accept(self, counter: FloatArray) -> None:
+        """Take note of the counters (n,) of accepted samples."""
+        state = self._state
+        if state.step == 0:
+            self._learn(counter)
+        state.last = float(counter[-1])
+        state.largest = max(state.largest, float(np.max(counter)))
+
+    def _learn(self, counter: FloatArray) -> None:
+        state = self._state
+        for difference in np.diff(np.concatenate([[state.last], counter])):
+            if difference == state.last_difference and difference > 0:
+                state.step = float(difference)
+                return
+            state.last_difference = float(difference)
+
+    def _modulus(self, largest: FloatArray) -> FloatArray:
+        one, two = _MODULI
+        modulus: FloatArray = np.where(largest < self._base, self._base, np.where(largest < one, one, two)).astype(
+            np.float64
+        )
+        return modulus

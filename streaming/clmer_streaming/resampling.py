@@ -1,0 +1,130 @@
+"""Rational resampling of a running signal by a polyphase filter that keeps its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import signal as sps
+
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item
+
+_LOBES = 6  # of the sinc on either side, at the lower of the two rates: 46.9 ms delay at 128 Hz
+_KAISER_BETA = 6.0
+_MAX_FACTOR = 1000  # nominal rates are small ratios of 128 Hz; the stamps carry what the ratio does not
+
+
+def design_polyphase(up: int, down: int) -> FloatArray:
+    """Return the phases of a Kaiser-windowed sinc low-pass, each with unit gain at 0 Hz.
+
+    Args:
+        up: Interpolation factor L.
+        down: Decimation factor M.
+
+    Returns:
+        (L, K) float64; output ``m`` is the sum over k of ``phases[m * M % L, k] * x[m * M // L - k]``.
+        The K taps of a phase span the whole prototype, whose delay is ``(L * K - 1) / 2 / L`` input samples.
+    """
+    n_taps = 2 * _LOBES * -(-max(up, down) // up)
+    prototype = sps.firwin(up * n_taps, 1.0 / max(up, down), window=("kaiser", _KAISER_BETA))
+    phases: FloatArray = np.ascontiguousarray(prototype.reshape(n_taps, up).T)
+    normalised: FloatArray = phases / phases.sum(axis=1, keepdims=True)
+    return normalised
+
+
+@dataclass
+class _ResamplerState:
+    x: FloatArray  # (C, m) input that later outputs still need
+    t: FloatArray  # (m,)
+    filled: BoolArray  # (C, m)
+    first: int  # index, within the segment, of the first column kept
+    n_out: int  # index of the next output on the segment's output grid
+
+
+class PolyphaseResampler:
+    """Stage: brings (C, n) chunks from one nominal rate to another, its delay taken off the stamps.
+
+    The ratio is that of the nominal rates; the stamps carry the drift. Equal rates pass unchanged and
+    undelayed. Before the first sample of a segment the signal is taken to have had its value.
+
+    Args:
+        sfreq_in: Nominal rate of the input in Hz.
+        sfreq_out: Nominal rate of the output in Hz.
+    """
+
+    def __init__(self, sfreq_in: float, sfreq_out: float) -> None:
+        ratio = Fraction(sfreq_out / sfreq_in).limit_denominator(_MAX_FACTOR)
+        self._up, self._down = ratio.numerator, ratio.denominator
+        self._phases = design_polyphase(self._up, self._down)
+        self._n_taps = self._phases.shape[1]
+        self._delay = (self._up * self._n_taps - 1) / 2 / self._up  # input samples
+        self.delay_s = 0.0 if self._up == self._down else self._delay / sfreq_in
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew with the next sample."""
+        self._state: _ResamplerState | None = None
+
+    def push(self, item: Item) -> list[Item]:
+        """Resample a Chunk; start anew at a Gap; pass the rest."""
+        if isinstance(item, Gap):
+            self.reset()
+        if not isinstance(item, Chunk) or self._up == self._down or item.x.shape[1] == 0:
+            return [item]
+        return [self._resample(item)]
+
+    def _resample(self, chunk: Chunk) -> Chunk:
+        state = self._extend(chunk)
+        n_in = state.first + state.t.size
+        n_ready = -(-n_in * self._up // self._down)  # outputs m with m * M // L < n_in
+        m = np.arange(state.n_out, n_ready)
+        y = self._convolve(state, m)
+        t, filled = self._stamp(state, m)
+        state.n_out = n_ready
+        self._trim(state)
+        return Chunk(chunk.source, t, y, filled)
+
+    def _extend(self, chunk: Chunk) -> _ResamplerState:
+        filled = np.zeros(chunk.x.shape, dtype=np.bool_) if chunk.filled is None else chunk.filled
+        if self._state is None:
+            self._state = self._primed(chunk, filled)
+        state = self._state
+        state.x = np.concatenate([state.x, chunk.x], axis=1)
+        state.t = np.concatenate([state.t, chunk.t])
+        state.filled = np.concatenate([state.filled, filled], axis=1)
+        return state
+
+    def _primed(self, chunk: Chunk, filled: BoolArray) -> _ResamplerState:
+        n_before = self._n_taps
+        first_output = -(-int(np.ceil(self._delay * self._up)) // self._down)  # the first at or after sample 0
+        return _ResamplerState(
+            x=np.repeat(chunk.x[:, :1], n_before, axis=1),
+            t=np.full(n_before, chunk.t[0]),
+            filled=np.repeat(filled[:, :1], n_before, axis=1),
+            first=-n_before,
+            n_out=first_output,
+        )
+
+    def _convolve(self, state: _ResamplerState, m: np.ndarray) -> FloatArray:
+        newest = m * self._down // self._up - state.first
+        taps = self._phases[m * self._down % self._up, ::-1]  # (n, K), oldest sample first
+        stretches = sliding_window_view(state.x, self._n_taps, axis=1)[:, newest - self._n_taps + 1]
+        # Contiguous taps are summed in one fixed order, so that no chunking can change a bit.
+        y: FloatArray = np.add.reduce(np.ascontiguousarray(stretches * taps), axis=-1)
+        return y
+
+    def _stamp(self, state: _ResamplerState, m: np.ndarray) -> tuple[FloatArray, BoolArray]:
+        position = m * self._down / self._up - self._delay
+        whole = np.floor(position)
+        fraction, left = position - whole, whole.astype(np.intp) - state.first
+        t: FloatArray = state.t[left] + fraction * (state.t[left + 1] - state.t[left])
+        return t, state.filled[:, left] | state.filled[:, left + 1]
+
+    def _trim(self, state: _ResamplerState) -> None:
+        oldest_needed = state.n_out * self._down // self._up - self._n_taps
+        surplus = oldest_needed - state.first
+        if surplus > 0:
+            state.x, state.t = state.x[:, surplus:].copy(), state.t[surplus:].copy()
+            state.filled, state.first = state.filled[:, surplus:].copy(), oldest_needed

@@ -1,0 +1,123 @@
+"""The affine map from sample index to time within one segment, fitted causally to the stamps."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clmer_streaming.types import FloatArray
+
+_BLOCK_S = 0.25  # s between two fits
+_MEMORY_S = 30.0  # s of stamps that a fit looks back on
+_STAMP_SD_S = 0.005  # s, of a block's mean stamp: what chunked delivery leaves after averaging
+_PERIOD_SD = 0.005  # relative SD of the true period about its prior; rates seen differ by up to 0.4 %
+_PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
+_UNKNOWN_JITTER_S = 0.05  # s, assumed until enough blocks have been seen
+_MIN_BLOCKS = 8
+
+
+@dataclass
+class _ClockState:
+    anchor_n: int = 0  # sample index at which the current map begins
+    anchor_t: float = 0.0  # s, its time
+    period: float = 0.0  # s per sample of the current map
+    pending: list[FloatArray] = field(default_factory=list)  # stamps of the block under way
+    block_n: deque[float] = field(default_factory=deque)  # mean index of each past block
+    block_t: deque[float] = field(default_factory=deque)  # s, mean stamp of each past block
+    block_spread: deque[float] = field(default_factory=deque)  # s, largest residual of each past block
+
+
+class SampleClock:
+    """Gives each sample of a segment a time on an affine map, fixed when the sample is pushed.
+
+    The map is fitted anew every 0.25 s to the stamps of the last 30 s: least squares with a normal prior on
+    the period about the nominal one. Within a block it stands still, so no chunking can change a bit.
+
+    Args:
+        sfreq: Nominal rate in Hz.
+        t0: Stamp of the segment's first sample in seconds.
+        period: Period to begin with in seconds, from an earlier segment; the nominal one if None.
+    """
+
+    def __init__(self, sfreq: float, t0: float, period: float | None = None) -> None:
+        self._nominal = 1.0 / sfreq
+        self._prior = period or self._nominal
+        self.block = max(2, round(_BLOCK_S * sfreq))
+        memory = round(_MEMORY_S / _BLOCK_S)
+        self._state = _ClockState(anchor_t=t0, period=self._prior)
+        self._state.block_n = deque(maxlen=memory)
+        self._state.block_t = deque(maxlen=memory)
+        self._state.block_spread = deque(maxlen=memory)
+        self.n = 0  # samples so far
+
+    @property
+    def period(self) -> float:
+        """Seconds per sample of the current map."""
+        return self._state.period
+
+    @property
+    def settled(self) -> bool:
+        """Whether the period rests on stamps (10 s of them) rather than on its prior."""
+        return len(self._state.block_n) * _BLOCK_S >= 10.0
+
+    @property
+    def jitter(self) -> float:
+        """Seconds by which stamps stray from the map: the 90th percentile of each block's largest residual."""
+        spread = self._state.block_spread
+        return float(np.percentile(spread, 90)) if len(spread) >= _MIN_BLOCKS else _UNKNOWN_JITTER_S
+
+    @property
+    def room(self) -> int:
+        """Samples until the map is fitted anew."""
+        return self._state.anchor_n + self.block - self.n
+
+    def predict(self, n_ahead: int | FloatArray = 0) -> FloatArray:
+        """Return the time of the sample(s) ``n_ahead`` after the next one, by the current map, in seconds."""
+        state = self._state
+        t: FloatArray = np.asarray(state.anchor_t + (self.n - state.anchor_n + n_ahead) * state.period)
+        return t
+
+    def advance(self, stamps: FloatArray) -> FloatArray:
+        """Count samples and return their times.
+
+        Args:
+            stamps: (n,) seconds, at most ``room`` of them; NaN for a sample that was invented.
+
+        Returns:
+            (n,) seconds.
+        """
+        t = self.predict(np.arange(stamps.size))
+        self._state.pending.append(stamps)
+        self.n += stamps.size
+        if self.room == 0:
+            self._fit(float(t[-1]))
+        return t
+
+    def _fit(self, t_last: float) -> None:
+        state = self._state
+        stamps = np.concatenate(state.pending)
+        index = np.arange(state.anchor_n, self.n)
+        measured = np.isfinite(stamps)
+        if measured.any():
+            residual = stamps - (state.anchor_t + (index - state.anchor_n) * state.period)
+            state.block_spread.append(float(np.max(np.abs(residual[measured]))))
+            state.block_n.append(float(np.mean(index[measured])))
+            state.block_t.append(float(np.mean(stamps[measured])))
+        self._refit(t_last)
+        state.pending = []
+
+    def _refit(self, t_last: float) -> None:
+        state = self._state
+        n, t = np.array(state.block_n), np.array(state.block_t)
+        n_mean, t_mean = float(np.mean(n)), float(np.mean(t))
+        weight, prior_weight = 1 / _STAMP_SD_S**2, 1 / (_PERIOD_SD * self._nominal) ** 2
+        s_nn = weight * float(np.sum((n - n_mean) ** 2))
+        s_nt = weight * float(np.sum((n - n_mean) * (t - t_mean)))
+        period = (s_nt + prior_weight * self._prior) / (s_nn + prior_weight)
+        bound = _PERIOD_BOUND * self._nominal
+        period = min(max(period, self._nominal - bound), self._nominal + bound)
+        # Time never runs backward: a later map may lag, but not by more than half a sample at the seam.
+        state.anchor_t = max(t_mean + period * (self.n - n_mean), t_last + 0.5 * period)
+        state.anchor_n, state.period = self.n, period

@@ -1,0 +1,119 @@
+"""EEG windows: the last T samples before a grid point, of one segment, settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Reason
+
+_STALE_SAMPLES = 3.0  # sample periods that the newest sample of a window may lie before t_end
+
+
+@dataclass
+class _Segment:
+    t_first: float  # s; its first sample, when the filters started
+    after: str | None  # the reason of the gap before it; None for the first segment of a stream
+    t: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) s
+    x: FloatArray = field(default_factory=lambda: np.empty((0, 0)))  # (C, n) uV
+    filled: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))  # (C, n)
+
+    def append(self, chunk: Chunk) -> None:
+        """Add the samples of a chunk that carries ``filled``."""
+        assert chunk.filled is not None
+        if self.t.size == 0:
+            self.t, self.x, self.filled = chunk.t, chunk.x, chunk.filled
+            return
+        self.t = np.concatenate([self.t, chunk.t])
+        self.x = np.concatenate([self.x, chunk.x], axis=1)
+        self.filled = np.concatenate([self.filled, chunk.filled], axis=1)
+
+    def drop_before(self, t: float) -> None:
+        """Forget samples older than ``t``."""
+        first = int(np.searchsorted(self.t, t))
+        if first:
+            self.t, self.x = self.t[first:].copy(), self.x[:, first:].copy()
+            self.filled = self.filled[:, first:].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class EegCut:
+    """The EEG of one window, or why there is none."""
+
+    x: FloatArray | None  # (C, T) uV, not yet referenced
+    filled: BoolArray | None  # (C, T)
+    t_last: float  # s, the newest sample; NaN without
+    reasons: tuple[Reason, ...] = ()
+
+
+class EegBuffer:
+    """Keeps filtered, resampled EEG by segment and cuts windows from it.
+
+    Args:
+        n_times: Samples of a window, T.
+        sfreq: Their rate in Hz.
+        window_s: Length of a window in seconds.
+        settle_s: Seconds after the start of a segment in which no window may begin.
+    """
+
+    def __init__(self, n_times: int, sfreq: float, window_s: float, settle_s: float) -> None:
+        self._n_times = n_times
+        self._stale_s = _STALE_SAMPLES / sfreq
+        self._window_s = window_s
+        self._settle_s = settle_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._segments: list[_Segment] = []
+        self._gap: Gap | None = None
+        self.watermark = -np.inf  # s; every sample before it has arrived
+
+    def push(self, item: Chunk | Gap) -> None:
+        """Add samples, or end the segment."""
+        if isinstance(item, Gap):
+            self._gap = item
+        elif item.t.size:
+            if not self._segments or self._gap is not None:
+                after = self._gap.reason if self._gap else None
+                self._segments.append(_Segment(t_first=float(item.t[0]), after=after))
+                self._gap = None
+            self._segments[-1].append(item)
+            self.watermark = max(self.watermark, float(item.t[-1]))
+
+    def cut(self, t_end: float) -> EegCut:
+        """Return the window that ends at ``t_end``."""
+        for segment in reversed(self._segments):
+            n = int(np.searchsorted(segment.t, t_end))  # samples with t < t_end
+            if n:
+                return self._cut_segment(segment, n, t_end)
+        return EegCut(None, None, np.nan, (Reason.WARMING_UP if self._segments else Reason.EEG_MISSING,))
+
+    def _cut_segment(self, segment: _Segment, n: int, t_end: float) -> EegCut:
+        t_last = float(segment.t[n - 1])
+        if t_end - t_last > self._stale_s:
+            return EegCut(None, None, t_last, (self._silence(segment, t_end),))
+        first = n - self._n_times
+        if first < 0 or segment.t[first] < segment.t_first + self._settle_s:
+            return EegCut(None, None, t_last, self._unsettled(segment, t_end))
+        chosen = slice(first, n)
+        return EegCut(segment.x[:, chosen], segment.filled[:, chosen], t_last)
+
+    def _silence(self, segment: _Segment, t_end: float) -> Reason:
+        ended = segment is not self._segments[-1] or self._gap is not None
+        return Reason.GAP if ended and t_end - segment.t[-1] < self._window_s else Reason.EEG_STALE
+
+    def _unsettled(self, segment: _Segment, t_end: float) -> tuple[Reason, ...]:
+        if segment.after is None:
+            return (Reason.WARMING_UP,)
+        reason = Reason.GAP if segment.t_first > t_end - self._window_s else Reason.WARMING_UP
+        return (reason, Reason.EEG_CLOCK_JUMP) if segment.after == "clock_jump" else (reason,)
+
+    def forget_before(self, t: float) -> None:
+        """Drop samples that no later window needs: those before ``t`` less a window and a second."""
+        keep_from = t - self._window_s - 1.0
+        while len(self._segments) > 1 and self._segments[0].t[-1] < keep_from:
+            del self._segments[0]
+        for segment in self._segments[:1]:
+            segment.drop_before(keep_from)
