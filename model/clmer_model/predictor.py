@@ -1,0 +1,202 @@
+"""Runs an artefact: windows in, predictions out. One of the two places that touch ``torch.jit``."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clmer_model.artefact import ArtefactFile
+from clmer_model.batch import stack_windows, used_modalities
+from clmer_model.labels import affect
+from clmer_model.metadata import ArtefactMeta
+from clmer_model.prediction import Prediction
+from clmer_streaming.errors import ArtefactError, DeviceError
+from clmer_streaming.types import Reason, Window
+
+MAX_BATCH = 64  # windows evaluated together; bounds memory when a replay runs at full speed
+WARM_UP_CALLS = 3  # TorchScript specialises during the first two calls of each batch size
+WARM_UP_BATCHES = (1, 4)  # a single session; several sessions or a burst
+REFERENCE_TOLERANCE = 1e-4  # largest difference of a logit between devices and versions of torch
+
+_DEVICE = re.compile(r"auto|cpu|cuda(?::(\d+))?")
+
+
+class Predictor:
+    """A model on its device, checked against the reference output it was exported with.
+
+    Args:
+        artefact: As ``find_artefact`` returned it.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        DeviceError: The device is unknown or absent.
+        ArtefactError: The file has changed, torch cannot load it, or it does not compute its reference output.
+    """
+
+    def __init__(self, artefact: ArtefactFile, device: str = "auto") -> None:
+        self.meta: ArtefactMeta = artefact.meta
+        self.device: torch.device = choose_device(device)
+        self.runner = "torchscript"
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # its 10-bit mantissa would break REFERENCE_TOLERANCE
+        self._module = _load(artefact, self.device)
+        self._check_reference()
+
+    def warm_up(self, batches: Sequence[int] = WARM_UP_BATCHES) -> None:
+        """Run the model until it answers at its lasting speed for these batch sizes."""
+        for n in batches:
+            x, mask = self._reference_input(n)
+            for _ in range(WARM_UP_CALLS):
+                self._logits(x, mask)
+
+    def predict(self, windows: Sequence[Window]) -> list[Prediction]:
+        """Return one prediction for each window, in order.
+
+        Windows without any usable modality are answered without asking the model.
+
+        Raises:
+            ArtefactError: A window was made with other settings than the model's.
+        """
+        used = [used_modalities(window, self.meta.modalities) for window in windows]
+        usable = [i for i, names in enumerate(used) if names]
+        answers: dict[int, Prediction] = {}
+        for first in range(0, len(usable), MAX_BATCH):
+            batch = usable[first : first + MAX_BATCH]
+            probs, seconds = self._probabilities([windows[i] for i in batch])
+            for i, row in zip(batch, probs, strict=True):
+                answers[i] = self._answer(windows[i], used[i], row, len(batch), seconds)
+        return [answers.get(i) or _no_answer(window.reasons, (), 0, 0.0) for i, window in enumerate(windows)]
+
+    def _probabilities(self, windows: Sequence[Window]) -> tuple[list[list[float]], float]:
+        try:
+            x, mask = stack_windows(windows, self.meta.modalities, self.device)
+        except ValueError as error:
+            raise ArtefactError("windows made with the model's own settings", str(error), "make them again") from error
+        start = time.perf_counter()
+        logits = self._logits(x, mask).cpu()
+        seconds = time.perf_counter() - start
+        rows: list[list[float]] = logits.double().softmax(1).tolist()
+        return rows, seconds
+
+    def _answer(
+        self, window: Window, used: tuple[str, ...], probs: list[float], batch: int, seconds: float
+    ) -> Prediction:
+        if not all(math.isfinite(p) for p in probs):
+            return _no_answer((*window.reasons, Reason.MODEL_ERROR), used, batch, seconds)
+        labels = self.meta.labels
+        best = max(range(len(probs)), key=probs.__getitem__)
+        fallback = len(used) < len(self.meta.modalities)
+        feeling = affect(labels, probs)
+        return Prediction(
+            valid=True,
+            probs=dict(zip(labels, probs, strict=True)),
+            label=labels[best],
+            confidence=probs[best],
+            entropy=normalised_entropy(probs),
+            valence=feeling.valence,
+            arousal=feeling.arousal,
+            used=used,
+            reasons=(*window.reasons, Reason.MODALITY_FALLBACK) if fallback else window.reasons,
+            batch=batch,
+            model_s=seconds,
+        )
+
+    def _logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = self._module(x, mask)
+        return logits
+
+    def _reference_input(self, n: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return n windows of the reference input, repeated as often as it takes."""
+        reference = self.meta.reference
+        rows = [i % len(reference.logits) for i in range(n)]
+        x = {name: torch.from_numpy(series[rows]).to(self.device) for name, series in reference.x.items()}
+        mask = {name: torch.from_numpy(known[rows]).to(self.device) for name, known in reference.mask.items()}
+        return x, mask
+
+    def _check_reference(self) -> None:
+        expected = torch.from_numpy(self.meta.reference.logits)
+        found = self._logits(*self._reference_input(len(expected))).cpu()
+        difference = (found - expected).abs().max().item() if found.shape == expected.shape else math.inf
+        if not difference <= REFERENCE_TOLERANCE:
+            raise ArtefactError(
+                expected=f"{self.meta.name} to compute its reference output within {REFERENCE_TOLERANCE:g}",
+                found=f"a difference of {difference:g} on {self.device} with torch {torch.__version__}",
+                mend="export the model again with this version of torch, or choose --device cpu",
+            )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        DeviceError: The name is unknown, or there is no such device on this machine.
+    """
+    match = _DEVICE.fullmatch(name)
+    if match is None:
+        raise DeviceError("a device: auto, cpu, cuda or cuda:N", repr(name), "choose one of these")
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda:0" if n_gpus else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    index = int(match.group(1) or 0)
+    if index >= n_gpus:
+        build = torch.version.cuda or "none: this build of torch is for CPU only"
+        raise DeviceError(
+            expected=f"CUDA device {index}",
+            found=f"{n_gpus} CUDA devices that torch {torch.__version__} can use (its CUDA: {build})",
+            mend="install a driver and a CUDA build of torch, or use --device cpu",
+        )
+    return torch.device("cuda", index)
+
+
+def limit_threads() -> None:
+    """Let torch compute in one thread, for the whole process; the service calls it once, before it loads a model.
+
+    One small window is faster on one core than on two, and the other cores stay free for the face.
+    """
+    torch.set_num_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+
+
+def normalised_entropy(probs: Sequence[float]) -> float:
+    """Return the entropy of a distribution over the entropy of the uniform one, 0 to 1."""
+    return -sum(p * math.log(p) for p in probs if p > 0) / math.log(len(probs))
+
+
+def _load(artefact: ArtefactFile, device: torch.device) -> torch.jit.ScriptModule:
+    content = io.BytesIO(artefact.read_bytes())
+    try:
+        module = torch.jit.load(content, map_location=device)  # type: ignore[no-untyped-call]  # torch has no types here
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
+        return frozen
+    except RuntimeError as error:
+        raise ArtefactError(
+            expected=f"{artefact.path} to be a TorchScript module that torch {torch.__version__} loads",
+            found=str(error).strip().splitlines()[0],
+            mend="export the model again with this version of torch",
+        ) from error
+
+
+def _no_answer(reasons: tuple[Reason, ...], used: tuple[str, ...], batch: int, seconds: float) -> Prediction:
+    return Prediction(
+        valid=False,
+        probs=None,
+        label=None,
+        confidence=None,
+        entropy=None,
+        valence=None,
+        arousal=None,
+        used=used,
+        reasons=reasons,
+        batch=batch,
+        model_s=seconds,
+    )
