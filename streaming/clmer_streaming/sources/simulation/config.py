@@ -1,0 +1,105 @@
+"""What a simulated session shall be: its settings, the presets of effect sizes, and its random numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from clmer_streaming.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How strongly emotion shows, and what disturbs the recording.
+
+    Effect sizes are Cohen's d: high minus low, in within-subject standard deviations of one second's log
+    band power (EEG) or of one second's expressive drive (face). Each person's d lies uniformly in the range.
+    """
+
+    eeg_d: tuple[float, float]
+    au_d: tuple[float, float]
+    stimulus_sd: float  # SD of what a stimulus does beside its emotion, in within-subject SD
+    poker_share: float  # share of people whose face hardly moves
+    asymmetry_flip: float  # share of people whose frontal alpha asymmetry answers the other way round
+    losses_per_min: float  # short runs of lost EEG samples
+    fills_per_min: float  # short runs that the headset filled in (Interpolate = 1)
+    pops_per_min: float  # electrode pops
+    face_losses_per_min: float  # stretches without a face
+
+
+PRESETS: dict[str, Preset] = {
+    "realistic": Preset((0.15, 0.25), (0.4, 0.8), 0.2, 0.25, 0.25, 1.0, 2.0, 0.5, 1.0),
+    "easy": Preset((1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "null": Preset((0.0, 0.0), (0.0, 0.0), 0.0, 0.25, 0.0, 1.0, 2.0, 0.5, 1.0),
+}
+"""``realistic``: effects of the size that studies of many people find. ``easy``: for smoke tests. ``null``: none,
+so that every honest evaluation must end at chance."""
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """One session of one person.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    seconds: float = 60.0  # s, length of the recording
+    seed: int = 7  # of the session: order of trials, noise, mood of the day
+    preset: str = "realistic"  # a name in PRESETS
+    participant: int = 0  # who it is; the same number is the same person in every session
+    trial_s: float = 12.0  # s, length of a trial
+    rest_s: float = 2.0  # s of rest before the first trial and after each
+    sfreq: float = 128.0  # Hz, nominal rate of the EEG: a whole, even number
+    jitter_s: float = 0.0004  # s, mean of the one-sided delay of an EEG stamp
+    drift_ppm: float | None = None  # ppm by which the headset's clock is off; None: drawn, 20-50 either way
+
+    def __post_init__(self) -> None:
+        _require(self.preset in PRESETS, f"a preset of {sorted(PRESETS)}", f"{self.preset!r}", "name one of them")
+        for name in ("seconds", "trial_s"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 1, f"{name} of at least 1 s", repr(value), f"raise {name}")
+        for name in ("seed", "participant", "rest_s", "jitter_s"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"{name} not below 0", repr(value), f"raise {name}")
+        even = self.sfreq > 0 and self.sfreq % 2 == 0
+        _require(even, "a rate of a whole, even number of Hz", repr(self.sfreq), "use 128 or 256")
+
+    @property
+    def effects(self) -> Preset:
+        """The preset's effect sizes and disturbances."""
+        return PRESETS[self.preset]
+
+
+class Draw(IntEnum):
+    """What random numbers are drawn for; each has its own generator, so that one part never moves another."""
+
+    PERSON = 1
+    PLAN = 2
+    EMOTION = 3
+    BLINKS = 4
+    EXPRESSION = 5
+    FACE = 6
+    BRAIN = 7
+    ARTEFACTS = 8
+    CLOCK = 9
+    AMPLIFIER = 10
+    STIMULUS = 11
+
+
+def session_generator(config: SimulationConfig, draw: Draw) -> np.random.Generator:
+    """Return the generator of one part of one session of one person."""
+    return np.random.default_rng(np.random.SeedSequence([config.participant, config.seed, int(draw)]))
+
+
+def fixed_generator(number: int, draw: Draw) -> np.random.Generator:
+    """Return the generator of something that is the same in every session: a person, a stimulus."""
+    return np.random.default_rng(np.random.SeedSequence([number, int(draw)]))
+
+
+def _require(holds: bool, expected: str, found: str, mend: str) -> None:
+    if not holds:
+        raise SettingsError(expected=expected, found=found, mend=mend)
