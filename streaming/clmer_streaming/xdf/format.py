@@ -48,3 +48,12 @@ def encode_length(value: int) -> bytes:
     if value < 2**32:
         return b"\x04" + value.to_bytes(4, "little")
     return b"\x08" + value.to_bytes(8, "little")
+
+
+def decode_length(data: memoryview, at: int) -> tuple[int, int] | None:
+    """Return the length written at ``at`` and where it ends; None where no length can stand."""
+    n_bytes = data[at] if at < len(data) else 0
+    end = at + 1 + n_bytes
+    if n_bytes not in (1, 4, 8) or end > len(data):
+        return None
+    return int.from_bytes(data[at + 1 : end], "little"), end
