@@ -1,28 +1,19 @@
-"""The one composition of stages: items in, windows out, the same live, replayed and offline.
-
-``Window.quality`` holds, for ``eeg``: ``quality`` (0-1), ``channels_ok``, ``interpolated_frac`` (0-1), ``age_s``;
-for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``, ``fps``, ``age_s``. NaN: not measured.
-"""
+"""The one composition of stages: items in, windows out, the same live, replayed and offline."""
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Mapping
 
 import numpy as np
 
 from clmer_streaming.align import FaceCut, FaceSlots
-from clmer_streaming.channel_quality import ChannelJudge, ChannelVerdict
+from clmer_streaming.assembly import WindowAssembler
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.eeg_path import EegPath
-from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 from clmer_streaming.liveness import Liveness
 from clmer_streaming.types import (
-    BoolArray,
     Chunk,
     FaceSample,
-    FloatArray,
     Gap,
     Item,
     Marker,
@@ -32,22 +23,9 @@ from clmer_streaming.types import (
     Tick,
     Window,
 )
-from clmer_streaming.windows import EegBuffer, EegCut
+from clmer_streaming.windows import EegBuffer
 
 _LONGEST_GRID_GAP_S = 600.0  # s; a clock that jumps further ahead moves the grid with it
-
-_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": 0.0, "interpolated_frac": np.nan, "age_s": np.nan}
-
-
-@dataclasses.dataclass
-class _Parts:
-    """What a window is put together from."""
-
-    series: dict[str, FloatArray] = dataclasses.field(default_factory=dict)
-    mask: dict[str, BoolArray] = dataclasses.field(default_factory=dict)
-    quality: dict[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    reasons: list[Reason] = dataclasses.field(default_factory=list)
-    calibration: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Preprocessor:
@@ -71,7 +49,7 @@ class Preprocessor:
         self._eeg: EegPath | None = None
         self._face: StreamInfo | None = None
         self._buffer = EegBuffer(self.config.n_times, signal.sfreq, window.window_s, signal.settle_s)
-        self._judge = ChannelJudge(len(signal.ch_names))
+        self._assembler = WindowAssembler(self.config)
         self._slots = FaceSlots(window)
         self._live: dict[str, Liveness] = {}
         self._now = -np.inf  # s, the furthest that any source or tick has come
@@ -92,6 +70,7 @@ class Preprocessor:
             case FaceSample() if self._face is not None and self._face_fits:
                 self._take_face(item, self._face.delay_s)
             case Tick():
+                self._begin_grid(item.t)
                 self._now = max(self._now, item.t)
             case Marker() | Chunk() | Gap() | FaceSample():
                 return []
@@ -117,6 +96,8 @@ class Preprocessor:
         for out in path.push(item):
             if isinstance(out, Chunk | Gap):
                 self._buffer.push(out)
+            if isinstance(out, Chunk) and out.t.size:
+                self._begin_grid(float(out.t[0]))
         if isinstance(item, Chunk) and path.last_t != before:
             span_s = (item.t.size - 1) / path.info.sfreq
             self._live[item.source].observe(path.last_t - span_s, path.last_t)
@@ -125,19 +106,24 @@ class Preprocessor:
     def _take_face(self, sample: FaceSample, delay_s: float) -> None:
         sample = dataclasses.replace(sample, t=sample.t - delay_s) if delay_s else sample
         self._n_face += 1
+        self._begin_grid(sample.t)
         self._slots.push(sample)
         self._live[sample.source].observe(sample.t, sample.t)
         self._now = max(self._now, self._slots.watermark)
 
+    def _begin_grid(self, t: float) -> None:
+        if self._next_index is None:
+            self._next_index = int(np.floor(t / self.config.window.hop_s)) + 1
+
     def _close_windows(self) -> list[Window]:
-        if not np.isfinite(self._now):
+        if self._next_index is None:
             return []
         for liveness in self._live.values():
             liveness.advance(self._now)
         hop_s = self.config.window.hop_s
         reached = int(np.floor(self._now / hop_s))
-        if self._next_index is None or reached - self._next_index > _LONGEST_GRID_GAP_S / hop_s:
-            self._next_index = reached + 1
+        if reached - self._next_index > _LONGEST_GRID_GAP_S / hop_s:
+            self._next_index = reached
         windows = []
         while self._next_index <= reached and self._complete(self._next_index * hop_s):
             windows.append(self._window(self._next_index))
@@ -163,70 +149,9 @@ class Preprocessor:
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
-        window = self.config.window
-        t_end = index * window.hop_s
-        parts = _Parts()
-        self._add_eeg(parts, t_end)
-        self._add_face(parts, t_end)
-        modalities = self.config.modalities
-        series = {name: parts.series[name] for name in modalities}
-        mask = {name: parts.mask[name] for name in modalities}
-        return Window(
-            index=index,
-            t_start=t_end - window.window_s,
-            t_end=t_end,
-            series=series,
-            mask=mask,
-            quality=parts.quality,
-            reasons=tuple(dict.fromkeys(parts.reasons)),
-            calibration=parts.calibration,
-            crc=window_crc(index, series, mask),
-        )
-
-    def _add_eeg(self, parts: _Parts, t_end: float) -> None:
-        n_channels = len(self.config.signal.ch_names)
-        parts.series["eeg"] = np.zeros((n_channels, self.config.n_times))
-        parts.mask["eeg"] = np.zeros(n_channels, dtype=np.bool_)
-        parts.calibration["eeg"] = "none"
-        cut = self._buffer.cut(t_end)
-        parts.reasons.extend(cut.reasons)
-        if cut.x is None or cut.filled is None:
-            parts.quality["eeg"] = _NO_EEG_QUALITY
-            return
-        verdict = self._judge.judge(cut.x, cut.filled)
-        good = verdict.good
-        parts.quality["eeg"] = _eeg_quality(cut, good, t_end)
-        if 2 * np.sum(good) < n_channels:
-            parts.reasons.extend(_channel_reasons(verdict))
-            return
-        parts.mask["eeg"] = good
-        parts.series["eeg"][good] = cut.x[good] - self._reference(cut.x[good])
-
-    def _reference(self, x_good: FloatArray) -> FloatArray:
-        if self.config.signal.reference == "none":
-            return np.zeros(x_good.shape[1])
-        reference: FloatArray = np.mean(x_good, axis=0)
-        return reference
-
-    def _add_face(self, parts: _Parts, t_end: float) -> None:
-        cut = self._slots.cut(t_end)
-        reasons = self._face_reasons(cut)
-        usable = Reason.FACE_MISSING not in reasons and bool(cut.mask.any())
-        mask = cut.mask if usable else np.zeros_like(cut.mask)
-        n_slots = self.config.window.face_slots
-        blank = {
-            "landmarks": np.zeros((n_slots, N_LANDMARKS, 3)),
-            "aus": np.zeros((n_slots, len(AU_NAMES), 2)),
-            "gaze": np.zeros((n_slots, 2)),
-        }
-        measured = {"landmarks": cut.landmarks, "aus": cut.aus, "gaze": cut.gaze}
-        parts.series.update(measured if usable else blank)
-        parts.mask.update(dict.fromkeys(measured, mask))
-        parts.quality["face"] = cut.quality(t_end, self.config.window.window_s)
-        parts.calibration["face"] = cut.valid[-1].calibration if cut.valid else "none"
-        if usable and parts.calibration["face"] == "none":
-            reasons = (*reasons, Reason.UNCALIBRATED)
-        parts.reasons.extend(reasons)
+        t_end = index * self.config.window.hop_s
+        face = self._slots.cut(t_end)
+        return self._assembler.assemble(index, self._buffer.cut(t_end), face, self._face_reasons(face))
 
     def _face_reasons(self, cut: FaceCut) -> tuple[Reason, ...]:
         if self._face is None:
@@ -270,29 +195,3 @@ class Preprocessor:
             nominal_rate_hz=info.sfreq,
             n_samples=self._n_face,
         )
-
-
-def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, BoolArray]) -> int:
-    """Return the CRC-32 of a window's grid index, series and masks, by which two runs are compared bit for bit."""
-    crc = zlib.crc32(index.to_bytes(8, "little", signed=True))
-    for name in sorted(series):
-        crc = zlib.crc32(np.ascontiguousarray(series[name]).tobytes(), crc)
-        crc = zlib.crc32(np.ascontiguousarray(mask[name]).tobytes(), crc)
-    return crc
-
-
-def _eeg_quality(cut: EegCut, good: BoolArray, t_end: float) -> dict[str, float]:
-    assert cut.filled is not None
-    interpolated = float(np.mean(cut.filled[good])) if good.any() else 1.0
-    return {
-        "quality": float(np.mean(good)) * (1.0 - interpolated),
-        "channels_ok": float(np.sum(good)),
-        "interpolated_frac": interpolated,
-        "age_s": t_end - cut.t_last,
-    }
-
-
-def _channel_reasons(verdict: ChannelVerdict) -> tuple[Reason, ...]:
-    flat = (Reason.EEG_FLAT,) if np.sum(verdict.flat) > np.sum(verdict.noisy) else ()
-    noisy = (Reason.EEG_NOISY,) if np.sum(verdict.noisy) > np.sum(verdict.flat) else ()
-    return (Reason.EEG_CHANNELS_BAD, *flat, *noisy)

@@ -57,10 +57,11 @@ class PolyphaseResampler:
     def __init__(self, sfreq_in: float, sfreq_out: float) -> None:
         ratio = Fraction(sfreq_out / sfreq_in).limit_denominator(_MAX_FACTOR)
         self._up, self._down = ratio.numerator, ratio.denominator
-        self._phases = design_polyphase(self._up, self._down)
+        self._same = self._up == self._down
+        self._phases = np.ones((1, 1)) if self._same else design_polyphase(self._up, self._down)
         self._n_taps = self._phases.shape[1]
         self._delay = (self._up * self._n_taps - 1) / 2 / self._up  # input samples
-        self.delay_s = 0.0 if self._up == self._down else self._delay / sfreq_in
+        self.delay_s = self._delay / sfreq_in
         self.reset()
 
     def reset(self) -> None:
@@ -71,7 +72,7 @@ class PolyphaseResampler:
         """Resample a Chunk; start anew at a Gap; pass the rest."""
         if isinstance(item, Gap):
             self.reset()
-        if not isinstance(item, Chunk) or self._up == self._down or item.x.shape[1] == 0:
+        if not isinstance(item, Chunk) or self._same or item.x.shape[1] == 0:
             return [item]
         return [self._resample(item)]
 

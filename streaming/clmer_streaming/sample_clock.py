@@ -27,6 +27,7 @@ class _ClockState:
     block_n: deque[float] = field(default_factory=deque)  # mean index of each past block
     block_t: deque[float] = field(default_factory=deque)  # s, mean stamp of each past block
     block_spread: deque[float] = field(default_factory=deque)  # s, largest residual of each past block
+    jitter: float = _UNKNOWN_JITTER_S  # s, 90th percentile of block_spread
 
 
 class SampleClock:
@@ -65,8 +66,7 @@ class SampleClock:
     @property
     def jitter(self) -> float:
         """Seconds by which stamps stray from the map: the 90th percentile of each block's largest residual."""
-        spread = self._state.block_spread
-        return float(np.percentile(spread, 90)) if len(spread) >= _MIN_BLOCKS else _UNKNOWN_JITTER_S
+        return self._state.jitter
 
     @property
     def room(self) -> int:
@@ -105,6 +105,8 @@ class SampleClock:
             state.block_spread.append(float(np.max(np.abs(residual[measured]))))
             state.block_n.append(float(np.mean(index[measured])))
             state.block_t.append(float(np.mean(stamps[measured])))
+            if len(state.block_spread) >= _MIN_BLOCKS:
+                state.jitter = float(np.percentile(state.block_spread, 90))
         self._refit(t_last)
         state.pending = []
 

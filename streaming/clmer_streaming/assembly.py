@@ -1,0 +1,139 @@
+"""A window put together from its EEG and its face: bad channels masked, reference taken, reasons named.
+
+``Window.quality`` holds, for ``eeg``: ``quality`` (0-1), ``channels_ok``, ``interpolated_frac`` (0-1), ``age_s``;
+for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``, ``fps``, ``age_s``. NaN: not measured.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clmer_streaming.align import FaceCut
+from clmer_streaming.channel_quality import ChannelJudge, ChannelVerdict
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
+from clmer_streaming.types import BoolArray, FloatArray, Reason, Window
+from clmer_streaming.windows import EegCut
+
+_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": 0.0, "interpolated_frac": np.nan, "age_s": np.nan}
+
+
+@dataclass
+class _Parts:
+    series: dict[str, FloatArray] = field(default_factory=dict)
+    mask: dict[str, BoolArray] = field(default_factory=dict)
+    quality: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    reasons: list[Reason] = field(default_factory=list)
+    calibration: dict[str, str] = field(default_factory=dict)
+
+
+class WindowAssembler:
+    """Makes windows of fixed shape; remembers only which channels were bad, for the hysteresis.
+
+    Args:
+        config: The settings of the artefact.
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self._config = config
+        self._judge = ChannelJudge(len(config.signal.ch_names))
+
+    def reset(self) -> None:
+        """Take every channel as good until judged."""
+        self._judge.reset()
+
+    def assemble(self, index: int, eeg: EegCut, face: FaceCut, face_reasons: tuple[Reason, ...]) -> Window:
+        """Return the window at a grid index.
+
+        Args:
+            index: Grid index; the window ends at ``index * hop``.
+            eeg: Its EEG.
+            face: Its face.
+            face_reasons: What ails the face; with FACE_MISSING, VIDEO_STALE or a mismatch it is masked.
+        """
+        window = self._config.window
+        t_end = index * window.hop_s
+        parts = _Parts()
+        self._add_eeg(parts, eeg, t_end)
+        self._add_face(parts, face, face_reasons, t_end)
+        series = {name: parts.series[name] for name in self._config.modalities}
+        mask = {name: parts.mask[name] for name in self._config.modalities}
+        return Window(
+            index=index,
+            t_start=t_end - window.window_s,
+            t_end=t_end,
+            series=series,
+            mask=mask,
+            quality=parts.quality,
+            reasons=tuple(dict.fromkeys(parts.reasons)),
+            calibration=parts.calibration,
+            crc=window_crc(index, series, mask),
+        )
+
+    def _add_eeg(self, parts: _Parts, cut: EegCut, t_end: float) -> None:
+        n_channels = len(self._config.signal.ch_names)
+        parts.series["eeg"] = np.zeros((n_channels, self._config.n_times))
+        parts.mask["eeg"] = np.zeros(n_channels, dtype=np.bool_)
+        parts.calibration["eeg"] = "none"
+        parts.reasons.extend(cut.reasons)
+        if cut.x is None or cut.filled is None:
+            parts.quality["eeg"] = _NO_EEG_QUALITY
+            return
+        verdict = self._judge.judge(cut.x, cut.filled)
+        good = verdict.good
+        parts.quality["eeg"] = _eeg_quality(cut.filled, good, t_end - cut.t_last)
+        if 2 * np.sum(good) < n_channels:
+            parts.reasons.extend(_channel_reasons(verdict))
+            return
+        parts.mask["eeg"] = good
+        parts.series["eeg"][good] = cut.x[good] - self._reference(cut.x[good])
+
+    def _reference(self, x_good: FloatArray) -> FloatArray:
+        if self._config.signal.reference == "none":
+            return np.zeros(x_good.shape[1])
+        reference: FloatArray = np.mean(x_good, axis=0)
+        return reference
+
+    def _add_face(self, parts: _Parts, cut: FaceCut, reasons: tuple[Reason, ...], t_end: float) -> None:
+        absent = {Reason.FACE_MISSING, Reason.VIDEO_STALE, Reason.FACE_EXTRACTOR_MISMATCH}
+        usable = not absent.intersection(reasons)
+        n_slots = self._config.window.face_slots
+        parts.series["landmarks"] = cut.landmarks if usable else np.zeros((n_slots, N_LANDMARKS, 3))
+        parts.series["aus"] = cut.aus if usable else np.zeros((n_slots, len(AU_NAMES), 2))
+        parts.series["gaze"] = cut.gaze if usable else np.zeros((n_slots, 2))
+        mask = cut.mask if usable else np.zeros(n_slots, dtype=np.bool_)
+        parts.mask.update(landmarks=mask, aus=mask, gaze=mask)
+        parts.quality["face"] = cut.quality(t_end, self._config.window.window_s)
+        parts.calibration["face"] = cut.valid[-1].calibration if cut.valid else "none"
+        parts.reasons.extend(reasons)
+        if usable and parts.calibration["face"] == "none":
+            parts.reasons.append(Reason.UNCALIBRATED)
+
+
+def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, BoolArray]) -> int:
+    """Return the CRC-32 of a window's grid index, series and masks, by which two runs are compared bit for bit."""
+    crc = zlib.crc32(index.to_bytes(8, "little", signed=True))
+    for name in sorted(series):
+        crc = zlib.crc32(np.ascontiguousarray(series[name]).tobytes(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(mask[name]).tobytes(), crc)
+    return crc
+
+
+def _eeg_quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, float]:
+    interpolated = float(np.mean(filled[good])) if good.any() else 1.0
+    return {
+        "quality": float(np.mean(good)) * (1.0 - interpolated),
+        "channels_ok": float(np.sum(good)),
+        "interpolated_frac": interpolated,
+        "age_s": age_s,
+    }
+
+
+def _channel_reasons(verdict: ChannelVerdict) -> tuple[Reason, ...]:
+    flat = (Reason.EEG_FLAT,) if np.sum(verdict.flat) > np.sum(verdict.noisy) else ()
+    noisy = (Reason.EEG_NOISY,) if np.sum(verdict.noisy) > np.sum(verdict.flat) else ()
+    return (Reason.EEG_CHANNELS_BAD, *flat, *noisy)
