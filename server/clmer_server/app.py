@@ -1,0 +1,104 @@
+"""The routes in front of one session; they keep no state of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+
+from clmer_server.connection import serve_client
+from clmer_server.events import EventContext
+from clmer_server.guard import Guard
+from clmer_server.hub import Hub
+from clmer_server.messages import PROTOCOL, ClockReading, Grid, ServerInfo, Welcome
+from clmer_server.pages import add_pages
+from clmer_server.session import Session, SessionState, describe
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the routes answer from."""
+
+    context: EventContext
+    grid: Grid
+    hub: Hub
+    session: Session
+    model_card: dict[str, Any]  # the artefact's own description, as plain JSON values
+    clock: Callable[[], float]  # seconds of the LSL clock
+
+    def welcome(self) -> Welcome:
+        """Return the first message for a client that connects now."""
+        return Welcome(
+            session=self.context.session,
+            server=ServerInfo(version=version("clmer")),
+            model=self.context.model,
+            streams=self.hub.streams,
+            clock=ClockReading(lsl_time=self.clock(), unix_time=time.time()),
+            source=self.context.source,
+            grid=self.grid,
+        )
+
+    def why_not_ready(self) -> list[str]:
+        """Return why no predictions come; empty where they come, or begin with the first client."""
+        state, streams = self.session.state, self.hub.streams
+        if self.session.failure is not None:
+            return [f"session failed: {describe(self.session.failure)}"]
+        if state is SessionState.WAITING or (state is SessionState.RUNNING and any(s.state == "live" for s in streams)):
+            return []
+        silent = [f"{s.source} {s.state}: {s.reason or s.name}" for s in streams if s.state != "live"]
+        return silent if state is SessionState.RUNNING and silent else [f"session {state}"]
+
+
+def create_app(served: Served, bound_host: str) -> FastAPI:
+    """Return the application.
+
+    Args:
+        served: What it answers from.
+        bound_host: Where it listens; decides which ``Host`` headers are its own.
+    """
+    app = FastAPI(
+        title="CLMER",
+        openapi_url=None,  # it cannot describe the WebSocket, and its pages load scripts from elsewhere
+        middleware=[Middleware(Guard, bound_host=bound_host)],
+    )
+    _add_health(app, served)
+    _add_model(app, served)
+    add_pages(app)
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await serve_client(socket, served.hub, served.welcome())
+
+    return app
+
+
+def _add_health(app: FastAPI, served: Served) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """Whether the process is alive; says nothing of the session."""
+        return {"status": "ok", "session": served.session.state, "clients": served.hub.n_clients}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether predictions come; 503 with the reasons where not."""
+        reasons = served.why_not_ready()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+
+def _add_model(app: FastAPI, served: Served) -> None:
+    @app.get("/version")
+    async def program() -> dict[str, Any]:
+        """Which program this is, and which protocol it speaks."""
+        return {"name": "clmer", "version": version("clmer"), "protocol": PROTOCOL}
+
+    @app.get("/api/model")
+    async def model() -> dict[str, Any]:
+        """The artefact's description of itself, and where it runs."""
+        running = served.context.model.model_dump(include={"id", "sha256", "config_hash", "runner", "device"})
+        return {**served.model_card, **running}

@@ -1,0 +1,130 @@
+"""The command line: ``clmer COMMAND`` and ``clmer-serve``. Each command is imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol, cast
+
+from clmer_streaming.errors import ClmerError, SettingsError
+
+COMMANDS = {
+    "simulate": "make a recording of a simulated participant",
+    "predict": "write the predictions for a recording, one JSON object per line",
+    "train": "train a model",
+    "export": "export a trained model for the service",
+}
+"""What ``clmer`` can do; the texts stand here so that ``clmer --help`` need not load the commands."""
+
+INTERRUPTED = 130
+"""Exit code of a program that the user interrupted, as shells have it."""
+
+
+class Command(Protocol):
+    """What a module in ``clmer_server.commands`` offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work and return the exit code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes as every other error: what was expected, what was found, what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(expected="a valid command line", found=message, mend=f"see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``clmer``; return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(lambda: _run_command(arguments), debug="--debug" in arguments)
+
+
+def serve_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``clmer-serve``; return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(lambda: _run_serve(arguments), debug="--debug" in arguments)
+
+
+def _run_command(arguments: list[str]) -> int:
+    from importlib.metadata import version
+
+    parser = _Parser(prog="clmer", description="Emotion recognition from EEG and face for live experiments.")
+    parser.add_argument("--version", action="version", version=f"clmer {version('clmer')}")
+    _add_debug(parser)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    command = _load(chosen) if chosen in COMMANDS else None
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if command is not None and name == chosen:
+            _add_debug(subparser)
+            command.add_arguments(subparser)
+    args = parser.parse_args(arguments)
+    assert command is not None  # the parser refuses any other
+    return command.run(args)
+
+
+def _run_serve(arguments: list[str]) -> int:
+    command = _load("serve")
+    parser = _Parser(prog="clmer-serve", description=command.HELP)
+    _add_debug(parser)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+def _load(name: str) -> Command:
+    return cast(Command, importlib.import_module(f"clmer_server.commands.{name}"))
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error arose")
+
+
+def _guarded(run: Callable[[], int], *, debug: bool) -> int:
+    """Return the exit code of ``run``; tell errors on stderr, in three lines where the user can mend them."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ClmerError as error:
+        if debug:
+            traceback.print_exc()
+        print(error_text(error), file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"internal error: {type(error).__name__}: {_one_line(error)}; run with --debug", file=sys.stderr)
+        return 1
+
+
+def error_text(error: ClmerError) -> str:
+    """Return the error's three lines; line breaks within a part become spaces."""
+    parts = (("expected", error.expected), ("found", error.found), ("to do", error.mend))
+    return "\n".join(f"{name + ':':9} {_one_line(part)}" for name, part in parts)
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())
+
+
+def set_up_logging(level: str) -> None:
+    """Send the program's log to stderr.
+
+    Args:
+        level: Least level to show: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )

@@ -1,0 +1,125 @@
+"""``clmer-serve``: the real-time service."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from clmer_model.artefact import ArtefactFile, find_artefact
+from clmer_server.cli import set_up_logging
+from clmer_server.events import EventContext
+from clmer_server.inference import InferenceThread
+from clmer_server.inputs import Inputs, SessionConfig, live_inputs, open_recording, replay_inputs
+from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
+from clmer_server.service import ServicePlan, open_listener, run_service
+from clmer_server.settings import ServeSettings, load_settings
+from clmer_streaming.errors import SettingsError
+
+HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
+
+_OPTIONS = {
+    "--host": "where to listen; anything but this machine itself is open to the network (default 127.0.0.1)",
+    "--port": "port to listen at; 0 takes any free one (default 8765)",
+    "--device": "where the model runs: auto, cpu, cuda or cuda:N (default auto)",
+    "--model": "a shipped model's name or the path of a .ts file (default: the shipped model)",
+    "--model-sha256": "hash that the model file must have; needed for files that no manifest knows",
+    "--eeg": "name of the live EEG stream; auto takes the only one there is (default auto)",
+    "--replay": "replay this XDF recording instead of live streams",
+    "--eeg-map": "names of EEG channels without labels, e.g. AF3=1,F7=2",
+    "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
+    "--log-level": "debug, info, warning or error (default warning)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; one that is not given is left to environment, file and default."""
+    for option, text in _OPTIONS.items():
+        parser.add_argument(option, default=argparse.SUPPRESS, help=text)
+    parser.add_argument("--loop", action="store_true", default=argparse.SUPPRESS, help="replay again and again")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything, load the model, and serve until a signal comes."""
+    settings = load_settings({name: value for name, value in vars(args).items() if name != "debug"})
+    set_up_logging(settings.log_level)
+    signal.signal(signal.SIGTERM, _end)
+    check_device(settings.device)
+    with open_listener(settings.host, settings.port) as listener:
+        config = _session_config(settings)
+        artefact, inputs = _model_and_inputs(settings, config)
+        plan = _plan(settings, config, artefact, inputs)
+        print(_start_up_text(settings, config, plan, listener), flush=True)
+        if not settings.on_loopback:
+            print(f"warning: {settings.host} is open to the network, without encryption or password", file=sys.stderr)
+        asyncio.run(run_service(plan, listener))
+    return 0
+
+
+def _end(signum: int, frame: FrameType | None) -> NoReturn:
+    """End at once, without an error: what SIGTERM asks for before the service runs and after it has ended."""
+    raise SystemExit(0)
+
+
+def _session_config(settings: ServeSettings) -> SessionConfig:
+    return SessionConfig(
+        session=secrets.token_hex(4),
+        replay=settings.replay,
+        eeg=settings.eeg,
+        eeg_map=settings.eeg_map,
+        speed=settings.speed,
+        loop=settings.loop,
+    )
+
+
+def _model_and_inputs(settings: ServeSettings, config: SessionConfig) -> tuple[ArtefactFile, Inputs]:
+    """Return the model file and the sources; nothing is loaded yet, so that mistakes show at once."""
+    if config.replay is not None:
+        recording = open_recording(config)
+        artefact = find_artefact(settings.model, settings.model_sha256)
+        return artefact, replay_inputs(recording, artefact.meta.preprocess.signal)
+    if settings.eeg_map is not None:
+        raise SettingsError("eeg_map together with a recording", "a live stream", "add --replay, or leave it out")
+    artefact = find_artefact(settings.model, settings.model_sha256)
+    return artefact, live_inputs(config, artefact.meta.preprocess.signal)
+
+
+def _plan(settings: ServeSettings, config: SessionConfig, artefact: ArtefactFile, inputs: Inputs) -> ServicePlan:
+    predictor = load_predictor(artefact, settings.device)
+    inference = InferenceThread(predictor.predict)
+    inference.start()
+    return ServicePlan(
+        context=EventContext(config.session, model_info(artefact, predictor), config.mode),
+        inputs=inputs,
+        preprocess=artefact.meta.preprocess,
+        inference=inference,
+        model_card=model_card(artefact),
+        host=settings.host,
+        on_first_client=config.mode == "replay" and config.speed == float("inf"),
+    )
+
+
+def _start_up_text(settings: ServeSettings, config: SessionConfig, plan: ServicePlan, listener: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address, model = f"{host}:{listener.getsockname()[1]}", plan.context.model
+    source = f"live EEG stream {config.eeg!r}" if config.replay is None else f"replay of {config.replay}"
+    lines = [
+        f"dashboard  http://{address}/",
+        f"websocket  ws://{address}/ws",
+        f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
+        f"source     {source}",
+        *(f"warning    {text}" for text in plan.inputs.warnings),
+        "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
+    ]
+    return "\n".join(lines)
+
+
+def _provenance(trained_on: str) -> str:
+    if trained_on == "simulated":
+        return "trained on simulated people: shows that the path works, says nothing about real ones"
+    return f"trained on {trained_on}"

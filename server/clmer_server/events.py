@@ -1,0 +1,153 @@
+"""From a window and its prediction to the event that clients get. Pure: the times come from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clmer_model.prediction import Prediction
+from clmer_server.messages import (
+    Calibration,
+    EegQuality,
+    EmotionEvent,
+    FaceQuality,
+    Latency,
+    Modalities,
+    ModelInfo,
+    ModelRef,
+    SourceMode,
+    StreamEntry,
+    StreamStatusMessage,
+)
+from clmer_streaming.types import Reason, StreamStatus, Window
+
+FACE_MODALITIES = frozenset({"landmarks", "aus", "gaze"})
+"""Modalities of the model that a face gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """What all events of one session have in common."""
+
+    session: str
+    model: ModelInfo
+    source: SourceMode
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimes:
+    """When things happened to one window; seconds of the LSL clock, but for ``unix``."""
+
+    ready: float  # the window was complete
+    answered: float  # the model had answered
+    out: float  # the event is handed to the clients
+    unix: float  # the same moment on the wall clock
+
+
+def emotion_event(
+    seq: int, window: Window, prediction: Prediction | None, context: EventContext, times: EventTimes
+) -> EmotionEvent:
+    """Return the event of one window.
+
+    Args:
+        seq: Number of the event within its session.
+        window: What the model was to see.
+        prediction: What it answered; None where it was not asked, because it was late.
+        context: What all events of the session share.
+        times: When the window was ready, answered and published.
+    """
+    model = context.model
+    return EmotionEvent(
+        seq=seq,
+        session=context.session,
+        t_start=window.t_start,
+        t_end=window.t_end,
+        t_out=times.out,
+        unix_time=times.unix,
+        valid=prediction is not None and prediction.valid,
+        reasons=_reasons(window, prediction),
+        probs=prediction.probs if prediction else None,
+        label=prediction.label if prediction else None,
+        valence=prediction.valence if prediction else None,
+        arousal=prediction.arousal if prediction else None,
+        confidence=prediction.confidence if prediction else None,
+        entropy=prediction.entropy if prediction else None,
+        modalities=_modalities(window, frozenset(prediction.used if prediction else ())),
+        latency_ms=_latency(window, prediction, context.source, times),
+        model=ModelRef(id=model.id, sha256=model.sha256, config_hash=model.config_hash),
+        runner=model.runner,
+        batch=prediction.batch if prediction else 0,
+        trained_on=model.trained_on,
+        calibration=Calibration(face=window.calibration.get("face"), eeg=window.calibration.get("eeg")),
+        crc=window.crc,
+        source=context.source,
+    )
+
+
+def status_message(status: StreamStatus, session: str) -> StreamStatusMessage:
+    """Return the message that tells a stream's status; rates that are not known yet become null."""
+    return StreamStatusMessage(session=session, **status_entry(status).model_dump())
+
+
+def status_entry(status: StreamStatus) -> StreamEntry:
+    """Return the status as messages carry it."""
+    return StreamEntry(
+        source=status.source,
+        kind=status.kind,
+        name=status.name,
+        state=status.state,
+        since=status.since,
+        reason=status.reason,
+        nominal_rate_hz=status.nominal_rate_hz or None,
+        rate_hz=status.rate_hz or None,
+        drift_ppm=status.drift_ppm if status.rate_hz else None,
+        n_samples=status.n_samples,
+        n_gaps=status.n_gaps,
+        n_bridged=status.n_bridged,
+    )
+
+
+def _reasons(window: Window, prediction: Prediction | None) -> tuple[str, ...]:
+    reasons = (*window.reasons, Reason.OVERLOAD_SKIPPED) if prediction is None else prediction.reasons
+    return tuple(str(reason) for reason in reasons)
+
+
+def _modalities(window: Window, used: frozenset[str]) -> Modalities:
+    eeg, face = window.quality.get("eeg", {}), window.quality.get("face", {})
+    return Modalities(
+        eeg=EegQuality(
+            used="eeg" in used,
+            quality=eeg.get("quality"),
+            age_ms=_milliseconds(eeg, "age_s"),
+            channels_ok=_count(eeg, "channels_ok"),
+            interpolated_frac=eeg.get("interpolated_frac"),
+        ),
+        face=FaceQuality(
+            used=bool(used & FACE_MODALITIES),
+            present=face.get("present"),
+            confidence=face.get("quality"),
+            yaw_deg=face.get("yaw_deg"),
+            fps=face.get("fps"),
+            age_ms=_milliseconds(face, "age_s"),
+        ),
+    )
+
+
+def _count(quality: Mapping[str, float], key: str) -> int | None:
+    return round(quality[key]) if math.isfinite(quality.get(key, math.nan)) else None
+
+
+def _milliseconds(quality: Mapping[str, float], key: str) -> float | None:
+    return quality[key] * 1e3 if key in quality else None
+
+
+def _latency(window: Window, prediction: Prediction | None, source: SourceMode, times: EventTimes) -> Latency:
+    """Return where the time went; against the stamps of a recording, latencies would mean nothing."""
+    live = source == "live"
+    return Latency(
+        window=(times.ready - window.t_end) * 1e3 if live else None,
+        model=prediction.model_s * 1e3 if prediction else None,
+        publish=(times.out - times.answered) * 1e3,
+        total=(times.out - window.t_end) * 1e3 if live else None,
+    )

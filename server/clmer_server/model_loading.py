@@ -1,0 +1,59 @@
+"""From a checked model file to a warm model, and to what clients are told of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from clmer_server.messages import ModelInfo
+
+if TYPE_CHECKING:
+    from clmer_model.artefact import ArtefactFile
+    from clmer_model.predictor import Predictor
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before anything else is read; keep torch to one thread.
+
+    Raises:
+        DeviceError: The device is unknown or absent.
+    """
+    from clmer_model.predictor import choose_device, limit_threads
+
+    limit_threads()
+    choose_device(device)
+
+
+def load_predictor(artefact: ArtefactFile, device: str) -> Predictor:
+    """Return the model on its device, warm.
+
+    Raises:
+        ArtefactError: The model cannot be run here.
+        DeviceError: The device is unknown or absent.
+    """
+    from clmer_model.predictor import Predictor
+
+    predictor = Predictor(artefact, device)
+    predictor.warm_up()
+    return predictor
+
+
+def model_info(artefact: ArtefactFile, predictor: Predictor) -> ModelInfo:
+    """Return what clients are told of the model."""
+    meta = artefact.meta
+    return ModelInfo(
+        id=meta.name,
+        sha256=artefact.sha256,
+        config_hash=meta.preprocess.config_hash,
+        labels=meta.labels,
+        trained_on=meta.trained_on,
+        runner=predictor.runner,
+        device=str(predictor.device),
+    )
+
+
+def model_card(artefact: ArtefactFile) -> dict[str, Any]:
+    """Return the artefact's description of itself as plain JSON values, without the bulky reference input."""
+    card: dict[str, Any] = json.loads(artefact.meta.to_json())
+    del card["reference"]
+    return card

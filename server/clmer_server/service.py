@@ -1,0 +1,163 @@
+"""The running service: one session, its hub and the web server around them, from start to goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from clmer_server.app import Served, create_app
+from clmer_server.events import EventContext
+from clmer_server.hub import Hub
+from clmer_server.inference import InferenceThread
+from clmer_server.inputs import Inputs
+from clmer_server.messages import MAX_INBOUND_BYTES, Bye, Grid
+from clmer_server.session import Delivery, HandOver, Session
+from clmer_streaming.clock import local_clock
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
+
+GOODBYE_TIMEOUT_S = 1.0
+"""How long clients have to take their last messages."""
+
+THREADS_TIMEOUT_S = 1.0
+"""How long the threads of the session have to end."""
+
+CLOSE_TIMEOUT_S = 2
+"""How long connections have to close; with the two above, a shutdown takes less than 5 s whatever a client does."""
+
+PING_S = 20.0
+"""Interval of WebSocket pings, and how long the answer may take."""
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """Everything that was checked and loaded before the service starts."""
+
+    context: EventContext
+    inputs: Inputs
+    preprocess: PreprocessConfig
+    inference: InferenceThread
+    model_card: dict[str, Any]
+    host: str
+    on_first_client: bool  # start the session when the first client comes, not at once
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, with a goodbye to the clients before anything is closed."""
+
+    def __init__(self, config: uvicorn.Config, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__(config)
+        self._goodbye = goodbye
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say goodbye, then close the connections."""
+        await self._goodbye()
+        await super().shutdown(sockets)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens already, so that nobody takes the port while the model loads.
+
+    Args:
+        host: Name or address to listen at.
+        port: Port; 0 takes any free one.
+
+    Raises:
+        SettingsError: The port is in use, or the host is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise SettingsError(
+            expected=f"a free port to listen at, {host}:{port}",
+            found=str(error.strerror or error),
+            mend="end the other program, or give another one with --port (0 takes any free port)",
+        ) from error
+    return listener
+
+
+def live_hand_over(loop: asyncio.AbstractEventLoop) -> HandOver:
+    """Return a hand-over that never waits: a client that is slow loses messages."""
+
+    def hand_over(call: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(call)
+
+    return hand_over
+
+
+def replay_hand_over(loop: asyncio.AbstractEventLoop, hub: Hub) -> HandOver:
+    """Return a hand-over that waits for clients that keep up, so that a replay loses nothing at any speed."""
+
+    async def when_there_is_room(call: Callable[[], None]) -> None:
+        await hub.room()
+        call()
+
+    def hand_over(call: Callable[[], None]) -> None:
+        asyncio.run_coroutine_threadsafe(when_there_is_room(call), loop).result()
+
+    return hand_over
+
+
+async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
+    """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
+    loop, hub = asyncio.get_running_loop(), Hub()
+    hand_over = live_hand_over(loop) if plan.inputs.mode == "live" else replay_hand_over(loop, hub)
+    delivery = Delivery(hub.publish, hand_over)
+    session = Session(plan.context, plan.inputs, plan.preprocess, plan.inference, delivery)
+
+    async def goodbye() -> None:
+        hub.say_goodbye(Bye(reason="shutdown"))
+        await hub.emptied(GOODBYE_TIMEOUT_S)
+        await asyncio.to_thread(session.stop, THREADS_TIMEOUT_S)
+
+    window = plan.preprocess.window
+    served = Served(
+        context=plan.context,
+        grid=Grid(window_s=window.window_s, hop_s=window.hop_s),
+        hub=hub,
+        session=session,
+        model_card=plan.model_card,
+        clock=local_clock,
+    )
+    server = _Server(_uvicorn_config(create_app(served, plan.host)), goodbye)
+    starter = asyncio.create_task(_start(session, hub if plan.on_first_client else None))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        starter.cancel()
+
+
+async def _start(session: Session, wait_for: Hub | None) -> None:
+    """Start the session, at the first client where a hub is to wait for one."""
+    if wait_for is not None:
+        await wait_for.first_client.wait()
+    await asyncio.to_thread(session.start)
+
+
+def _uvicorn_config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",  # the one whose send waits for a client without freezing the others
+        ws_max_size=MAX_INBOUND_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )

@@ -1,0 +1,239 @@
+"""One participant's run: the threads from the sources to the events, and how they end.
+
+::
+
+    source threads -> Intake -> pipeline thread -> inference thread (shared) -> hand_over -> publish
+                                 Preprocessor       Predictor                   (event loop)  (Hub)
+
+The session is the only place beside the sources that reads the clock, and only for latencies.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from clmer_model.prediction import Prediction
+from clmer_server.events import EventContext, EventTimes, emotion_event, status_message
+from clmer_server.inference import InferenceThread, Job
+from clmer_server.inputs import Inputs
+from clmer_server.intake import Intake
+from clmer_server.messages import Bye, Message, Notice, SourceMode
+from clmer_server.status_feed import StatusFeed
+from clmer_streaming.clock import local_clock
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import ClmerError
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, StreamStatus, Window
+
+logger = logging.getLogger(__name__)
+
+LIVE_INTAKE_ITEMS = 8192
+"""Items that may wait in a live session: a minute of EEG at 128 Hz that comes sample by sample."""
+
+REPLAY_INTAKE_ITEMS = 64
+"""Items that may wait in a replay, which is held back by a full intake."""
+
+MAX_WAITING_WINDOWS = 4
+"""Windows that may wait for the model. More: it is late, and a live session skips windows."""
+
+END_NOTICES: dict[SourceMode, Notice] = {
+    "live": Notice(code="input_ended", message="The input streams have ended."),
+    "replay": Notice(code="replay_ended", message="The recording has been replayed to its end."),
+}
+"""What clients are told when the sources have nothing more."""
+
+HandOver = Callable[[Callable[[], None]], None]
+"""Has a function called where messages may be published; it may wait (back-pressure of a replay)."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The way of a session's messages to the clients."""
+
+    publish: Callable[[Message], None]  # e.g. Hub.publish
+    hand_over: HandOver  # every call of publish goes through it, e.g. onto the event loop
+
+
+class SessionState(StrEnum):
+    """What a session is doing."""
+
+    WAITING = "waiting"  # not started
+    RUNNING = "running"
+    ENDED = "ended"  # its sources have nothing more
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class Session:
+    """Runs sources, pipeline and model calls of one participant; every window gives exactly one event.
+
+    Args:
+        context: What all its events share.
+        inputs: Its sources.
+        preprocess: The signal settings of the model.
+        inference: The running inference thread.
+        delivery: How its messages reach the clients.
+    """
+
+    def __init__(
+        self,
+        context: EventContext,
+        inputs: Inputs,
+        preprocess: PreprocessConfig,
+        inference: InferenceThread,
+        delivery: Delivery,
+    ) -> None:
+        self.state = SessionState.WAITING
+        self.failure: Exception | None = None  # why it failed
+        self._context = context
+        self._inputs = inputs
+        self._preprocessor = Preprocessor(preprocess)
+        self._inference = inference
+        self._publish = delivery.publish
+        self._hand_over = delivery.hand_over
+        self._live = inputs.mode == "live"
+        self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
+        self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
+        self._feed = StatusFeed()
+        self._seq = 0  # of the next event
+        self._t = float("-inf")  # stream time, seconds
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # guards state, failure and _n_running
+        self._n_running = len(inputs.sources)
+        self._threads = [self._source_thread(source) for source in inputs.sources]
+        self._threads.append(threading.Thread(target=self._run_pipeline, name="clmer-pipeline", daemon=True))
+
+    def start(self) -> None:
+        """Start the threads; a session that was started or stopped already is left as it is."""
+        with self._lock:
+            if self.state is not SessionState.WAITING:
+                return
+            self.state = SessionState.RUNNING
+        for warning in self._inputs.warnings:
+            self._send(Notice(code="recording_warning", message=warning))
+        now = local_clock()
+        self._send_statuses([replace(status, since=now) for status in self._inputs.expected])
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Wait until the sources have ended and every window is answered, or the session has failed."""
+        for thread in self._threads:
+            thread.join()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the session without a word; do not wait longer than ``timeout_s`` seconds for its threads."""
+        self._end(SessionState.STOPPED)
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _source_thread(self, source: Source) -> threading.Thread:
+        return threading.Thread(target=self._run_source, args=(source,), name="clmer-source", daemon=True)
+
+    def _run_source(self, source: Source) -> None:
+        try:
+            source.run(self._intake.put, self._stop)
+        except Exception as error:
+            self._fail(error)
+        with self._lock:
+            self._n_running -= 1
+            last = self._n_running == 0
+        if last:
+            self._intake.close()
+
+    def _run_pipeline(self) -> None:
+        try:
+            while (item := self._intake.take()) is not None:
+                self._take(item)
+            if self.state is SessionState.RUNNING:
+                for _ in range(MAX_WAITING_WINDOWS):  # all places free: every window has been answered
+                    self._places.acquire()
+            if self._end(SessionState.ENDED):
+                self._send(END_NOTICES[self._inputs.mode])
+        except Exception as error:
+            self._fail(error)
+
+    def _take(self, item: Item) -> None:
+        windows = self._preprocessor.push(item)
+        self._t = _stream_time(item, self._t)
+        self._send_statuses(self._feed.update(self._preprocessor.statuses(), self._t))
+        for window in windows:
+            self._submit(window)
+
+    def _submit(self, window: Window) -> None:
+        """Queue a window for the model; a live session skips it where too many wait already."""
+        ready = local_clock()
+        skip = not self._places.acquire(blocking=not self._live)
+        done = functools.partial(self._answer, self._seq, window, ready)
+        failed = self._fail if skip else self._fail_at_model
+        self._seq += 1
+        self._inference.submit(Job(window, done=done, failed=failed, skip=skip, alone=not self._live))
+
+    def _answer(self, seq: int, window: Window, ready: float, prediction: Prediction | None) -> None:
+        """Publish the event of a window; called in the inference thread."""
+        answered = local_clock()
+
+        def publish() -> None:
+            times = EventTimes(ready=ready, answered=answered, out=local_clock(), unix=time.time())
+            self._publish(emotion_event(seq, window, prediction, self._context, times))
+
+        try:
+            self._hand_over(publish)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            if prediction is not None:
+                self._places.release()
+
+    def _fail_at_model(self, error: Exception) -> None:
+        self._fail(error)
+        self._places.release()
+
+    def _send(self, message: Message) -> None:
+        self._hand_over(functools.partial(self._publish, message))
+
+    def _send_statuses(self, statuses: list[StreamStatus]) -> None:
+        for status in statuses:
+            self._send(status_message(status, self._context.session))
+
+    def _fail(self, error: Exception) -> None:
+        """End the session with its cause, told to everybody."""
+        if not self._end(SessionState.FAILED, error):
+            return
+        logger.error("session %s has failed", self._context.session, exc_info=error)
+        self._send(Notice(code="session_failed", message=describe(error)))
+        self._send(Bye(reason="session_failed"))
+
+    def _end(self, state: SessionState, failure: Exception | None = None) -> bool:
+        """Take the last state and let every thread end; False where the session had ended before."""
+        with self._lock:
+            if self.state not in (SessionState.WAITING, SessionState.RUNNING):
+                return False
+            self.state, self.failure = state, failure
+        self._stop.set()
+        self._intake.close(discard=True)
+        return True
+
+
+def describe(error: Exception) -> str:
+    """Return an error as one line for people."""
+    if isinstance(error, ClmerError):
+        return f"expected {error.expected}, found {error.found}; {error.mend}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _stream_time(item: Item, before: float) -> float:
+    """Return the newest time that the item tells, in seconds; ``before`` where it tells none."""
+    if isinstance(item, StreamInfo):
+        return before
+    if isinstance(item, Chunk):
+        return float(item.t[-1]) if len(item.t) else before
+    return item.t1 if isinstance(item, Gap) else item.t

@@ -1,0 +1,99 @@
+"""The serving settings: defaults < ``clmer.toml`` < environment ``CLMER_*`` < command line, read once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from clmer_streaming.errors import SettingsError
+
+SETTINGS_FILE = "clmer.toml"
+"""Name of the settings file, looked for in the working directory."""
+
+
+def read_speed(value: Any) -> Any:
+    """Return a replay speed as a number; ``max`` is infinity."""
+    return math.inf if value == "max" else value
+
+
+Speed = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(read_speed),
+    PlainSerializer(lambda speed: "max" if math.isinf(speed) else speed),
+]
+"""Recorded seconds per second; ``max``, which is infinity, means as fast as possible."""
+
+
+class ServeSettings(BaseSettings):
+    """Everything ``clmer-serve`` can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="CLMER_", extra="forbid", frozen=True, protected_namespaces=())
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65535)  # 0: any free port
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    model: str | None = None  # a name in weights/ or a path; None: the shipped one
+    model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
+    replay: Path | None = None
+    eeg: str = "auto"  # name of the live EEG stream; "auto": the only one there is
+    eeg_map: str | None = None
+    speed: Speed = 1.0
+    loop: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    @model_validator(mode="after")
+    def _one_input(self) -> ServeSettings:
+        if self.replay is not None and self.eeg != "auto":
+            raise ValueError("either a live EEG stream (eeg) or a recording (replay), not both")
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        return is_loopback(self.host)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *args: PydanticBaseSettingsSource, **kwargs: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the places that settings come from, strongest first."""
+        return kwargs["init_settings"], kwargs["env_settings"], TomlConfigSettingsSource(settings_cls, SETTINGS_FILE)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` names this machine alone: ``localhost`` or a loopback address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(given: dict[str, Any]) -> ServeSettings:
+    """Return the settings, with those ``given`` on the command line over all others.
+
+    Raises:
+        SettingsError: A value cannot hold, or nothing is known by its name.
+    """
+    try:
+        return ServeSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "the settings together"
+        raise SettingsError(
+            expected=f"{name}: {first['msg']}",
+            found=f"{first['input']!r}" if first["loc"] else "both",
+            mend=f"correct the option, the CLMER_ variable or the line in {SETTINGS_FILE}; see clmer-serve --help",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            expected=f"{SETTINGS_FILE} in TOML", found=str(error), mend=f"correct or remove {SETTINGS_FILE}"
+        ) from error
