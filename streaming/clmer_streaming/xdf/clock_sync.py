@@ -70,9 +70,14 @@ def fit_clock(times: FloatArray, offsets: FloatArray) -> ClockLine:
 
 
 def _clock_runs(t: FloatArray, times: FloatArray, offsets: FloatArray) -> list[npt.NDArray[np.intp]]:
-    """Return which offsets belong to each run of the clock, in order; at least one run."""
-    steps = np.abs(np.diff(offsets))
-    resets = np.flatnonzero((steps > _RESET_S) & (np.abs(np.diff(times)) > steps / 2)) + 1
+    """Return which offsets belong to each run of the clock, in order; at least one run.
+
+    Where a clock restarts, the times of measurement step with the offsets; where only the offset steps, the
+    measurement was bad.
+    """
+    steps, intervals = np.abs(np.diff(offsets)), np.diff(times)
+    odd = np.abs(intervals - np.median(intervals)) if intervals.size else intervals
+    resets = np.flatnonzero((steps > _RESET_S) & (odd > steps / 2)) + 1
     stamps = np.sort(t)
     runs = [run for run in np.split(np.arange(times.size), resets) if _has_samples(stamps, times[run])]
     joined = runs[:1]
