@@ -18,15 +18,25 @@ from clmer_streaming.sources.simulation.amplifier import digitise, eeg_stream_in
 from clmer_streaming.sources.simulation.artefacts import simulate_artefacts
 from clmer_streaming.sources.simulation.blinks import simulate_blinks
 from clmer_streaming.sources.simulation.brain import simulate_brain
-from clmer_streaming.sources.simulation.config import PRESETS, Draw, SimulationConfig, session_generator
+from clmer_streaming.sources.simulation.config import PRESETS, SIMULATOR_ID, Draw, SimulationConfig, session_generator
 from clmer_streaming.sources.simulation.emotion import simulate_emotion
 from clmer_streaming.sources.simulation.face import face_stream_info, frame_times, simulate_face
 from clmer_streaming.sources.simulation.participant import draw_participant
+from clmer_streaming.sources.simulation.recording import write_session
 from clmer_streaming.sources.simulation.session import SessionTruth, SimulatedSession
 from clmer_streaming.sources.simulation.trials import plan_trials, session_seconds, trial_markers
 from clmer_streaming.types import FloatArray, StreamInfo
 
-__all__ = ["PRESETS", "SessionTruth", "SimulatedSession", "SimulationConfig", "simulate", "simulate_cohort"]
+__all__ = [
+    "PRESETS",
+    "SIMULATOR_ID",
+    "SessionTruth",
+    "SimulatedSession",
+    "SimulationConfig",
+    "simulate",
+    "simulate_cohort",
+    "write_session",
+]
 
 
 def simulate(config: SimulationConfig) -> SimulatedSession:

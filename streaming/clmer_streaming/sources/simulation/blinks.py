@@ -11,6 +11,7 @@ from clmer_streaming.sources.simulation.participant import Participant
 from clmer_streaming.types import FloatArray
 
 SHORTEST_PAUSE_S = 0.8  # s between two blinks
+PAUSE_SHAPE = 2.0  # of the gamma distribution: blinks are more regular than chance
 PEAK_SHARE = 0.4  # of a blink's duration: lids close faster than they open
 
 
@@ -29,11 +30,11 @@ class Blinks:
 
 
 def simulate_blinks(config: SimulationConfig, person: Participant) -> Blinks:
-    """Return the blinks of a session: a Poisson process with a shortest pause."""
+    """Return the blinks of a session; pauses between them are gamma distributed, with a shortest one."""
     rng = session_generator(config, Draw.BLINKS)
     mean_pause = 60.0 / person.blinks_per_min - SHORTEST_PAUSE_S
     n_most = int(config.seconds * person.blinks_per_min / 60.0 * 2) + 20
-    onset = np.cumsum(SHORTEST_PAUSE_S + rng.exponential(mean_pause, n_most))
+    onset = np.cumsum(SHORTEST_PAUSE_S + rng.gamma(PAUSE_SHAPE, mean_pause / PAUSE_SHAPE, n_most))
     duration = rng.uniform(0.2, 0.3, n_most)
     strength = np.clip(rng.normal(1.0, 0.12, n_most), 0.7, 1.3)
     kept = onset < config.seconds - 0.4

@@ -11,6 +11,10 @@ import numpy as np
 from clmer_streaming.errors import SettingsError
 
 
+SIMULATOR_ID = "clmer-simulator-1"
+"""This simulator; changes with any change of the numbers it makes."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """How strongly emotion shows, and what disturbs the recording.
@@ -31,9 +35,39 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "realistic": Preset((0.15, 0.25), (0.4, 0.8), 0.2, 0.25, 0.25, 1.0, 2.0, 0.5, 1.0),
-    "easy": Preset((1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "null": Preset((0.0, 0.0), (0.0, 0.0), 0.0, 0.25, 0.0, 1.0, 2.0, 0.5, 1.0),
+    "realistic": Preset(
+        eeg_d=(0.15, 0.25),
+        au_d=(0.4, 0.8),
+        stimulus_sd=0.2,
+        poker_share=0.25,
+        asymmetry_flip=0.25,
+        losses_per_min=1.0,
+        fills_per_min=2.0,
+        pops_per_min=0.5,
+        face_losses_per_min=1.0,
+    ),
+    "easy": Preset(
+        eeg_d=(1.0, 1.0),
+        au_d=(1.0, 1.0),
+        stimulus_sd=0.0,
+        poker_share=0.0,
+        asymmetry_flip=0.0,
+        losses_per_min=0.0,
+        fills_per_min=0.0,
+        pops_per_min=0.0,
+        face_losses_per_min=0.0,
+    ),
+    "null": Preset(
+        eeg_d=(0.0, 0.0),
+        au_d=(0.0, 0.0),
+        stimulus_sd=0.0,
+        poker_share=0.25,
+        asymmetry_flip=0.0,
+        losses_per_min=1.0,
+        fills_per_min=2.0,
+        pops_per_min=0.5,
+        face_losses_per_min=1.0,
+    ),
 }
 """``realistic``: effects of the size that studies of many people find. ``easy``: for smoke tests. ``null``: none,
 so that every honest evaluation must end at chance."""
@@ -58,7 +92,9 @@ class SimulationConfig:
     drift_ppm: float | None = None  # ppm by which the headset's clock is off; None: drawn, 20-50 either way
 
     def __post_init__(self) -> None:
-        _require(self.preset in PRESETS, f"a preset of {sorted(PRESETS)}", f"{self.preset!r}", "name one of them")
+        _require(
+            self.preset in PRESETS, f"a preset: {', '.join(PRESETS)}", repr(self.preset), "name one of these presets"
+        )
         for name in ("seconds", "trial_s"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 1, f"{name} of at least 1 s", repr(value), f"raise {name}")
@@ -66,7 +102,7 @@ class SimulationConfig:
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, f"{name} not below 0", repr(value), f"raise {name}")
         even = self.sfreq > 0 and self.sfreq % 2 == 0
-        _require(even, "a rate of a whole, even number of Hz", repr(self.sfreq), "use 128 or 256")
+        _require(even, "an EEG rate of a whole, even number of Hz", repr(self.sfreq), "use 128 or 256")
 
     @property
     def effects(self) -> Preset:

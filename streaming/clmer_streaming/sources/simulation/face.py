@@ -18,7 +18,8 @@ from clmer_streaming.types import FACE_CALIBRATIONS, FaceFlag, FloatArray, Strea
 FRAME_RATE = 30.0  # Hz, nominal
 FRAME_JITTER_S = 0.0008  # s, SD of a frame's stamp
 LANDMARK_NOISE_CM = 0.018  # SD: 0.2 % of the distance between the outer eye corners, as a face mesh has
-INTENSITY_NOISE = 0.06  # points, SD
+INTENSITY_NOISE = 0.06  # points, SD, new in every frame
+INTENSITY_DRIFT, INTENSITY_DRIFT_S = 0.1, 3.0  # points and s, SD and time constant of what the neutral face is off
 POSE_SD = np.array([1.2, 0.8, 2.0, 0.05, 0.08, 0.03])  # cm and rad, of slow movement
 POSE_S = 6.0  # s, its time constant
 POSE_LEAK = 0.05  # share of a head turn that pose normalisation leaves in the landmarks
@@ -62,8 +63,7 @@ def simulate_face(config: SimulationConfig, person: Participant, intensities: Fl
     rng = session_generator(config, Draw.FACE)
     n_frames = intensities.shape[1]
     pose = person.seat + POSE_SD * _wander(rng, n_frames)
-    measured = intensities + INTENSITY_NOISE * rng.standard_normal(intensities.shape)
-    measured = np.clip(measured, 0.0, MAX_INTENSITY).astype(np.float32).astype(np.float64)
+    measured = _measure(rng, intensities)
     landmarks = express(person.neutral, intensities)
     landmarks += _pose_leak(landmarks, POSE_LEAK * (pose[:, 3:5] - person.seat[3:5]))
     landmarks += LANDMARK_NOISE_CM * rng.standard_normal(landmarks.shape)
@@ -72,6 +72,16 @@ def simulate_face(config: SimulationConfig, person: Participant, intensities: Fl
     _lose(rows, config, rng)
     t = t0 + frame_times(config) + rng.normal(0.0, FRAME_JITTER_S, n_frames)
     return FaceTrack(t=t, rows=rows.astype(np.float32))
+
+
+def _measure(rng: np.random.Generator, intensities: FloatArray) -> FloatArray:
+    """Return the intensities (17, n) as an extractor reads them, rounded to float32."""
+    keep = np.exp(-1.0 / (INTENSITY_DRIFT_S * FRAME_RATE))
+    white = rng.standard_normal(intensities.shape) * np.sqrt(1 - keep**2)
+    drift = INTENSITY_DRIFT * lfilter([1.0], [1.0, -keep], white, axis=-1)
+    noise = INTENSITY_NOISE * rng.standard_normal(intensities.shape)
+    measured = np.clip(intensities + drift + noise, 0.0, MAX_INTENSITY)
+    return measured.astype(np.float32).astype(np.float64)
 
 
 def _wander(rng: np.random.Generator, n_frames: int) -> FloatArray:

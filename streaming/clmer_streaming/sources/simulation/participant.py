@@ -15,6 +15,8 @@ from clmer_streaming.types import FloatArray
 POSTERIOR = ("O1", "O2", "P7", "P8", "P3")
 """Where the alpha rhythm is strong."""
 
+POKER_EXPRESSIVITY, POKER_THRESHOLD = 0.3, 1.5  # factor, and added SD of drive: such a face rarely moves
+
 
 @dataclass(frozen=True, eq=False)
 class Participant:
@@ -32,8 +34,8 @@ class Participant:
     dc_uv: FloatArray  # (14,) the headset's offset, about 4200
     line_uv: FloatArray  # (14,) amplitude of the 50 Hz line
     poker_faced: bool
-    expressivity: float  # factor on all action units but blinks; about 1, 0.1 for a poker face
-    threshold: float  # drive above which the face moves, SD
+    expressivity: float  # factor on all action units but blinks, about 1
+    threshold: float  # drive above which the face moves, SD; high for a poker face
     blinks_per_min: float  # 12-20
     blink_uv: float  # 80-150, peak at AF3 and AF4
     neutral: FloatArray  # (68, 3) cm
@@ -61,8 +63,8 @@ def draw_participant(config: SimulationConfig) -> Participant:
         dc_uv=rng.normal(4200.0, 40.0, n_ch),
         line_uv=rng.lognormal(np.log(0.8), 0.5, n_ch),
         poker_faced=poker_faced,
-        expressivity=float(np.exp(rng.normal(0.0, 0.25))) * (0.1 if poker_faced else 1.0),
-        threshold=float(rng.uniform(0.0, 0.4)),
+        expressivity=float(np.exp(rng.normal(0.0, 0.25))) * (POKER_EXPRESSIVITY if poker_faced else 1.0),
+        threshold=float(rng.uniform(0.0, 0.4)) + (POKER_THRESHOLD if poker_faced else 0.0),
         blinks_per_min=float(rng.uniform(12.0, 20.0)),
         blink_uv=float(rng.uniform(80.0, 150.0)),
         neutral=individual_neutral(rng),

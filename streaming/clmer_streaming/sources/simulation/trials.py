@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from clmer_streaming.sources.simulation.config import Draw, SimulationConfig, session_generator
 from clmer_streaming.types import FloatArray, Marker
@@ -83,7 +84,7 @@ def plan_trials(config: SimulationConfig) -> tuple[Trial, ...]:
     return tuple(trials)
 
 
-def trial_at(trials: tuple[Trial, ...], times: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def trial_at(trials: tuple[Trial, ...], times: FloatArray) -> npt.NDArray[np.int64]:
     """Return for each time (seconds since the session began) the index of its trial, or -1 in a rest."""
     index = np.full(times.shape, -1, dtype=np.int64)
     for k, trial in enumerate(trials):
