@@ -51,13 +51,15 @@ class Clmer(nn.Module):
         self.names = [spec.name for spec in specs]
         self.encoders = nn.ModuleList(ModalityEncoder(spec, dims) for spec in specs)
         self.unifiers = nn.ModuleList(
-            Unifier(encoder.out_width, encoder.n_tokens, dims)
-            for encoder in self.encoders
-            if isinstance(encoder, ModalityEncoder)
+            Unifier(encoder.out_width, encoder.n_tokens, dims) for encoder in self.modality_encoders()
         )
         self.targets = nn.ModuleList(TargetFusion(i, n, dims) for i in range(n))
         self.classifier = Classifier(n * (n - 1) * dims.width, n_classes, dims)
         self.register_buffer("temperature", torch.tensor(1.0))
+
+    def modality_encoders(self) -> list[ModalityEncoder]:
+        """Return the encoders, in the order of the modalities."""
+        return [encoder for encoder in self.encoders if isinstance(encoder, ModalityEncoder)]
 
     def forward(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
         """Return logits (B, K) float32.

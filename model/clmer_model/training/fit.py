@@ -1,0 +1,107 @@
+"""Training of the whole model with labels: fusion, classifier and pre-trained encoders together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clmer_model.clmer import Clmer
+from clmer_model.training.evaluate import SUBSETS, logits_of
+from clmer_model.training.examples import Examples
+from clmer_model.training.pretrain import Report, batches
+from clmer_model.training.views import VIEWS, ViewConfig, drop_modalities
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of the supervised stage."""
+
+    epochs: int = 12
+    batch: int = 64  # paper
+    learning_rate: float = 1e-3  # paper; of fusion and classifier
+    encoder_learning_rate: float = 3e-4  # of the pre-trained encoders
+    weight_decay: float = 0.02
+    warm_up: float = 0.1  # share of all steps in which the learning rate rises
+    label_smoothing: float = 0.1  # keeps probabilities modest
+    max_gradient: float = 1.0  # norm
+    seed: int = 1  # of batches, views and dropout
+    modality_dropout: float = 0.5  # share of samples from which whole modalities are taken
+    views: ViewConfig = field(default_factory=ViewConfig)
+
+
+def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, report: Report) -> float:
+    """Train the model in place; return the least validation loss, whose weights the model keeps.
+
+    Args:
+        model: With fitted doors and pre-trained encoders.
+        train: Windows of the training people.
+        validation: Windows of other people; they choose the epoch.
+        config: Settings.
+        report: Is told the losses of each epoch.
+    """
+    torch.manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(config.seed)
+    x, mask = train.tensors()
+    truth = torch.from_numpy(train.label)
+    optimiser = _optimiser(model, config)
+    steps = config.epochs * math.ceil(len(train) / config.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / steps, config.warm_up))
+    best, best_state = math.inf, {name: value.clone() for name, value in model.state_dict().items()}
+    for epoch in range(config.epochs):
+        model.train()
+        total = 0.0
+        for rows in batches(len(train), config.batch, rng):
+            seen, known = _views(x, mask, rows, config, rng)
+            loss = F.cross_entropy(model(seen, known), truth[rows], label_smoothing=config.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient)
+            optimiser.step()
+            schedule.step()
+            total += loss.item() * len(rows)
+        losses = validation_losses(model, validation)
+        mean = sum(losses.values()) / len(losses)
+        report({"stage": "fit", "epoch": epoch, "loss": total / len(train), "validation": mean, **losses})
+        if mean < best:
+            best, best_state = mean, {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best_state)
+    model.eval()
+    return best
+
+
+def validation_losses(model: Clmer, examples: Examples) -> dict[str, float]:
+    """Return the cross-entropy on the examples with each subset of modalities."""
+    truth = torch.from_numpy(examples.label)
+    return {name: F.cross_entropy(logits_of(model, examples, subset), truth).item() for name, subset in SUBSETS.items()}
+
+
+def _views(
+    x: dict[str, Tensor], mask: dict[str, Tensor], rows: Tensor, config: FitConfig, rng: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    seen: dict[str, Tensor] = {}
+    known: dict[str, Tensor] = {}
+    for name in x:
+        seen[name], known[name] = VIEWS[name](x[name][rows], mask[name][rows], config.views, rng)
+    return seen, drop_modalities(known, config.modality_dropout, rng)
+
+
+def _optimiser(model: Clmer, config: FitConfig) -> torch.optim.Optimizer:
+    encoders = list(model.encoders.parameters())
+    own = {id(parameter) for parameter in encoders}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    groups = [
+        {"params": rest, "lr": config.learning_rate},
+        {"params": encoders, "lr": config.encoder_learning_rate},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+def _rate(progress: float, warm_up: float) -> float:
+    """Return the factor on the learning rate: a line up, then half a cosine down."""
+    if progress < warm_up:
+        return progress / warm_up
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up)))

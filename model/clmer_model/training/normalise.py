@@ -1,0 +1,39 @@
+"""Constants of the model's door, taken from the training people alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clmer_model.clmer import Clmer
+from clmer_model.door import LandmarkDoor, SignalDoor, signal_scale, unit_shape
+
+MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
+
+
+def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor]) -> None:
+    """Set the normalisation constants of every door from windows of the training people."""
+    for encoder in model.modality_encoders():
+        door, name = encoder.door, encoder.name
+        if isinstance(door, SignalDoor):
+            _fit_signal(door, x[name], mask[name])
+        elif isinstance(door, LandmarkDoor):
+            _fit_landmarks(door, x[name], mask[name])
+
+
+def _fit_signal(door: SignalDoor, x: Tensor, mask: Tensor) -> None:
+    present = mask.any(1)
+    if int(present.sum()) < 2:
+        return
+    x = torch.where(mask.unsqueeze(2), x, torch.zeros_like(x))
+    level = signal_scale(x, mask)[present].log()
+    door.log_scale_mean.copy_(level.mean())
+    door.log_scale_sd.copy_(level.std().clamp_min(0.1))
+
+
+def _fit_landmarks(door: LandmarkDoor, x: Tensor, mask: Tensor) -> None:
+    shapes = unit_shape(x, mask)[mask]
+    if len(shapes) < 2:
+        return
+    door.template.copy_(shapes.mean(0))
+    door.scale.copy_(shapes.std(0).clamp_min(MIN_LANDMARK_SD))

@@ -1,0 +1,84 @@
+"""Examples of simulated people, made in parallel and kept in a cache on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clmer_model.training.examples import Examples, make_examples
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.sources.simulator import SimulationConfig, simulate
+
+CACHE_LAYOUT = 1  # of the files in the cache
+CHUNK_SAMPLES = 64  # EEG samples per chunk; larger than live, and the windows are the same
+
+
+@dataclass(frozen=True)
+class PersonRecipe:
+    """Everything that decides the examples of one simulated person."""
+
+    simulation: SimulationConfig
+    preprocess: PreprocessConfig
+    labels: tuple[str, ...]
+    every: int  # keep only each ``every``-th window of a trial
+
+    @property
+    def key(self) -> str:
+        """First 20 hex digits of the SHA-256 of the recipe."""
+        plain = {"layout": CACHE_LAYOUT, **dataclasses.asdict(self)}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def examples_of_person(recipe: PersonRecipe, cache: Path) -> Examples:
+    """Return one person's examples, from the cache if it holds them."""
+    path = cache / f"{recipe.key}.npz"
+    if path.is_file():
+        return _load(path, recipe.preprocess.modalities)
+    session = simulate(recipe.simulation)
+    person = recipe.simulation.participant
+    examples = make_examples(
+        session.items(CHUNK_SAMPLES), recipe.preprocess, recipe.labels, person=person, every=recipe.every
+    )
+    _save(path, examples)
+    return examples
+
+
+def examples_of_people(recipes: Sequence[PersonRecipe], cache: Path) -> Iterator[Examples]:
+    """Yield each person's examples, in order; people are simulated in as many processes as there are cores."""
+    workers = min(os.cpu_count() or 1, len(recipes))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(examples_of_person, recipes, [cache] * len(recipes))
+
+
+def _save(path: Path, examples: Examples) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(
+        unfinished,
+        **{f"series_{name}": values for name, values in examples.series.items()},
+        **{f"mask_{name}": values for name, values in examples.mask.items()},
+        label=examples.label,
+        person=examples.person,
+        trial=examples.trial,
+    )
+    unfinished.replace(path)
+
+
+def _load(path: Path, modalities: Sequence[str]) -> Examples:
+    with np.load(path, allow_pickle=False) as stored:
+        return Examples(
+            series={name: stored[f"series_{name}"] for name in modalities},
+            mask={name: stored[f"mask_{name}"] for name in modalities},
+            label=stored["label"],
+            person=stored["person"],
+            trial=stored["trial"],
+        )

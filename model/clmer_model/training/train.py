@@ -1,0 +1,136 @@
+"""From simulated people to a checkpoint: the whole recipe, read from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clmer_model.checkpoint import Checkpoint
+from clmer_model.clmer import Clmer
+from clmer_model.dims import ClmerDims
+from clmer_model.labels import LABELS_VA4
+from clmer_model.modalities import MODEL_MODALITIES, modality_specs
+from clmer_model.training.evaluate import evaluate, fit_temperature
+from clmer_model.training.examples import Examples, concatenate
+from clmer_model.training.fit import FitConfig, fit
+from clmer_model.training.normalise import fit_doors
+from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
+from clmer_model.training.simulated import PersonRecipe, examples_of_people
+from clmer_model.training.splits import split_people
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.sources.simulation.trials import session_seconds
+from clmer_streaming.sources.simulator import SimulationConfig
+
+METRICS_NAME = "metrics.jsonl"
+SPLIT_NAME = "unseen simulated people"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
+
+    n_people: int = 96  # simulated participants of all three sides of the split
+    first_person: int = 1000  # number of the first participant; far from those of demonstrations
+    n_trials: int = 24  # of each participant, 12 s each
+    sim_preset: str = "realistic"  # effect sizes; see the simulator
+    every: int = 2  # keep every second window of a trial, one a second
+    seed: int = 1
+    dims: ClmerDims = field(default_factory=ClmerDims)
+    preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
+    labels: tuple[str, ...] = LABELS_VA4
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+
+    @property
+    def people(self) -> range:
+        """Numbers of the simulated participants."""
+        return range(self.first_person, self.first_person + self.n_people)
+
+    def recipes(self) -> list[PersonRecipe]:
+        """Return how each person's examples are made."""
+        seconds = session_seconds(self.n_trials)
+        return [
+            PersonRecipe(
+                SimulationConfig(seconds=seconds, seed=self.seed, preset=self.sim_preset, participant=person),
+                self.preprocess,
+                self.labels,
+                self.every,
+            )
+            for person in self.people
+        ]
+
+
+Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
+"""Wraps an iterable of known length, to show how far it is."""
+
+
+def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: Progress) -> Checkpoint:
+    """Train a model on simulated people and write its checkpoint.
+
+    Args:
+        config: Settings.
+        out: Folder of the checkpoint; ``metrics.jsonl`` is written there too.
+        cache: Folder in which each person's examples are kept.
+        show: Is told every line that goes to ``metrics.jsonl``.
+        progress: Wraps the making of examples.
+
+    Raises:
+        SettingsError: A setting is out of range.
+    """
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / METRICS_NAME).open("w", encoding="utf-8") as log:
+
+        def report(line: dict[str, Any]) -> None:
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            show(line)
+
+        split = split_people(config.people, config.seed)
+        recipes = config.recipes()
+        people = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+        training, validation, test = (people.of_people(side) for side in (split.train, split.validation, split.test))
+        report({"stage": "examples", "train": len(training), "validation": len(validation), "test": len(test)})
+
+        torch.manual_seed(config.seed)
+        model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
+        x, mask = training.tensors()
+        fit_doors(model, x, mask)
+        for encoder in model.modality_encoders():
+            pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config.pretrain, report)
+        fit(model, training, validation, config.fit, report)
+        report({"stage": "calibrate", "temperature": fit_temperature(model, validation)})
+
+        majority = int(np.bincount(training.label, minlength=len(config.labels)).argmax())
+        scores = {SPLIT_NAME: evaluate(model, test, majority)}
+        report({"stage": "test", **scores[SPLIT_NAME]})
+    sides = {name: len(side) for name, side in dataclasses.asdict(split).items()}
+    checkpoint = Checkpoint(
+        model=model,
+        labels=config.labels,
+        preprocess=config.preprocess,
+        dims=config.dims,
+        trained_on="simulated",
+        training={
+            "people": sides,
+            "test_people": list(split.test),
+            "windows": {"train": len(training), "validation": len(validation), "test": len(test)},
+            "trials_per_person": config.n_trials,
+            "simulator_preset": config.sim_preset,
+            "seed": config.seed,
+            "pretrain": dataclasses.asdict(config.pretrain),
+            "fit": dataclasses.asdict(config.fit),
+        },
+        scores=scores,
+    )
+    checkpoint.save(out)
+    show({"stage": "done", "minutes": round((time.monotonic() - started) / 60, 1)})
+    return checkpoint

@@ -1,0 +1,27 @@
+"""``clmer export``: a checkpoint becomes a TorchScript file that the service can run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "turn a checkpoint into a model file for the service"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("checkpoint", type=Path, help="folder that clmer train wrote")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="model file NAME.ts; its hash is entered into manifest.toml beside it"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print the file's hash."""
+    from clmer_model.checkpoint import load_checkpoint
+    from clmer_model.export import export
+
+    digest = export(load_checkpoint(args.checkpoint), args.out)
+    print(f"{args.out}: {args.out.stat().st_size} bytes, SHA-256 {digest}")
+    print(f"entered into {args.out.parent / 'manifest.toml'}")
+    return 0
