@@ -1,0 +1,170 @@
+"""Replaying a recording: the items of an XDF session, with the stamps of the file, at any speed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from clmer_streaming.config import SignalConfig
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.layout import EXTRACTOR_ID
+from clmer_streaming.sources.replay_lanes import (
+    LONGEST_SILENCE_S,
+    EegLane,
+    FaceLane,
+    Lane,
+    MarkerLane,
+    Merge,
+    TickLane,
+    running_maximum,
+)
+from clmer_streaming.sources.replay_streams import UsedStream, UsedStreams, choose_streams
+from clmer_streaming.types import FloatArray, Gap, Item
+from clmer_streaming.xdf.reader import read_xdf
+
+_STEP_BACK_S = 1.0  # s; stamps of buffered senders step back by less
+
+
+class ReplaySource:
+    """Delivers the EEG, face and markers of a recording, merged by stamp.
+
+    Args:
+        path: An XDF file.
+        eeg_map: Names for EEG channels without labels, ``"AF3=1,F7=2,..."``; see ``apply_eeg_map``.
+        speed: Seconds of the recording per second; ``math.inf``: as fast as the items are taken.
+        loop: Go on from the beginning at the end, for ever, with later stamps.
+        extractor: The face extractor that the model was trained with; another one's numbers are not used.
+        signal: What the model needs of the EEG.
+
+    Attributes:
+        infos: Announcements of the streams that are delivered.
+        warnings: Sentences for people on what is damaged or not used.
+        duration_s: Seconds from the first to the last sample of the streams that are delivered.
+
+    Raises:
+        RecordingError: The file is missing, empty, not XDF, or without usable samples.
+        StreamError: Its EEG cannot feed the model, or the map does not fit it.
+        SettingsError: The speed is not above 0.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a choice of the user's, given by name
+        self,
+        path: str | Path,
+        *,
+        eeg_map: str | None = None,
+        speed: float = 1.0,
+        loop: bool = False,
+        extractor: str = EXTRACTOR_ID,
+        signal: SignalConfig | None = None,
+    ) -> None:
+        if not speed > 0:
+            raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
+        file = read_xdf(path)
+        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor)
+        self._speed = speed
+        self._loop = loop
+        self._spans = _spans(used)
+        self._merge = Merge(_lanes(used))
+        begin, end = min(first for first, _ in self._spans.values()), max(last for _, last in self._spans.values())
+        self._lap_s = end - begin + _period(used)
+        self.infos = used.infos
+        self.warnings = (*file.warnings, *used.warnings, *_steps_back(used))
+        self.duration_s = end - begin
+
+    def items(self) -> Iterator[Item]:
+        """Yield what ``run`` delivers, without waiting; endless when looping."""
+        return (item for _, item in self._scheduled())
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        """Deliver the recording, each item when its newest sample is due, until its end or until stopped."""
+        pace = _Pace(self._speed)
+        for due, item in self._scheduled():
+            if pace.stopped_before(due, stop):
+                return
+            put(item)
+
+    def _scheduled(self) -> Iterator[tuple[float, Item]]:
+        begin = min(first for first, _ in self._spans.values())
+        yield from ((begin, info) for info in self.infos)
+        yield from self._merge.items(0.0, 0)
+        for lap in itertools.count(1) if self._loop else ():
+            shift_s = lap * self._lap_s
+            for source, (first, last) in self._spans.items():
+                yield begin + shift_s, Gap(last + shift_s - self._lap_s, first + shift_s, source, "replay_loop")
+            yield from self._merge.items(shift_s, lap)
+
+
+class _Pace:
+    """Waits until stream time comes round; silences beyond ``LONGEST_SILENCE_S`` are passed over at once."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._last_due = math.nan  # s of stream time
+        self._next_at = time.monotonic()
+
+    def stopped_before(self, due: float, stop: threading.Event) -> bool:
+        """Wait until ``due`` seconds of stream time; return True, at once, when told to stop."""
+        if math.isinf(self._speed):
+            return stop.is_set()
+        ahead_s = due - self._last_due
+        if 0 < ahead_s <= LONGEST_SILENCE_S:
+            self._next_at += ahead_s / self._speed
+        self._last_due = due
+        return stop.wait(max(0.0, self._next_at - time.monotonic()))
+
+
+def _lanes(used: UsedStreams) -> list[Lane]:
+    """Return the lanes, EEG first: a chunk goes before an item that is due when its last sample is."""
+    others: list[Lane] = []
+    if used.face is not None:
+        others.append(FaceLane(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
+    if used.markers:
+        others.append(MarkerLane(used.markers[0].info.source, *_markers(used.markers)))
+    heard = [(s.info.source, running_maximum(s.xdf.t_synced)) for s in (used.eeg, used.face) if s is not None]
+    begin, end = min(float(due[0]) for _, due in heard), max(float(due[-1]) for _, due in heard)
+    others.extend(TickLane(source, due, begin, end) for source, due in heard)
+    if used.eeg is None:
+        return others
+    eeg, between = used.eeg, np.concatenate([lane.due for lane in others])
+    return [EegLane(eeg.info.source, eeg.xdf.t_synced, eeg.xdf.x, eeg.info.sfreq, between), *others]
+
+
+def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[str]]:
+    """Return stamps (n,) and labels of all marker streams, in one order; several channels are put in one label."""
+    due = np.concatenate([running_maximum(stream.xdf.t_synced) for stream in streams])
+    t = np.concatenate([stream.xdf.t_synced for stream in streams])
+    labels = [" ".join(word for word in row if word) for stream in streams for row in stream.xdf.strings]
+    order = np.argsort(due, kind="stable")
+    return t[order], [labels[i] for i in order.tolist()]
+
+
+def _spans(used: UsedStreams) -> dict[str, tuple[float, float]]:
+    """Return the first and last stamp of each source, in seconds."""
+    stamps = {s.info.source: s.xdf.t_synced for s in (used.eeg, used.face) if s is not None}
+    if used.markers:
+        stamps[used.markers[0].info.source] = _markers(used.markers)[0]
+    return {source: (float(t[0]), float(np.max(t))) for source, t in stamps.items()}
+
+
+def _period(used: UsedStreams) -> float:
+    """Return the seconds between two samples, of EEG where there is EEG: what lies between two laps."""
+    sfreq = next((s.info.sfreq for s in (used.eeg, used.face) if s is not None and s.info.sfreq), 0.0)
+    return 1.0 / sfreq if sfreq else 1.0
+
+
+def _steps_back(used: UsedStreams) -> list[str]:
+    """Return a sentence for each stream whose stamps step back further than buffering explains."""
+    sentences = []
+    for stream in (used.eeg, used.face, *used.markers):
+        if stream is None:
+            continue
+        step_s = float(np.max(running_maximum(stream.xdf.t_synced) - stream.xdf.t_synced))
+        if step_s > _STEP_BACK_S:
+            sentences.append(f"The stamps of {stream.info.name!r} step back by {step_s:.1f} s.")
+    return sentences
