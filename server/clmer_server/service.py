@@ -132,7 +132,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         model_card=plan.model_card,
         clock=local_clock,
     )
-    server = _Server(_uvicorn_config(create_app(served, plan.host)), goodbye)
+    server = _Server(uvicorn_config(create_app(served, plan.host)), goodbye)
     starter = asyncio.create_task(_start(session, hub if plan.on_first_client else None))
     try:
         await server.serve(sockets=[listener])
@@ -147,7 +147,8 @@ async def _start(session: Session, wait_for: Hub | None) -> None:
     await asyncio.to_thread(session.start)
 
 
-def _uvicorn_config(app: Any) -> uvicorn.Config:
+def uvicorn_config(app: Any) -> uvicorn.Config:
+    """Return how the application is served."""
     return uvicorn.Config(
         app,
         ws="websockets-sansio",  # the one whose send waits for a client without freezing the others

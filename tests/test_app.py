@@ -1,0 +1,257 @@
+"""The routes over real HTTP and WebSocket connections, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from clmer_server.app import Served, create_app
+from clmer_server.events import EventContext, status_message
+from clmer_server.guard import SECURITY_HEADERS
+from clmer_server.hub import Hub
+from clmer_server.inference import InferenceThread
+from clmer_server.inputs import Inputs
+from clmer_server.messages import MAX_INBOUND_BYTES, PROTOCOL, Bye, Grid
+from clmer_server.service import open_listener, uvicorn_config
+from clmer_server.session import Delivery, Session
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
+from session_parts import MODEL, STATUS, ListSource, event, predict_certain
+
+
+@dataclass
+class Site:
+    """A running server around a hub that the test publishes to."""
+
+    hub: Hub
+    session: Session
+    address: str
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.get(f"http://{self.address}{path}", headers=headers)
+
+    def connect(self, name: str = "127.0.0.1", **options: Any) -> connect:
+        host, port = self.address.split(":")
+        return connect(f"ws://{name}:{port}/ws", host=host, port=int(port), proxy=None, **options)
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Site]:
+    hub = Hub()
+    session = Session(
+        EventContext("abc", MODEL, "replay"),
+        Inputs("replay", (ListSource([]),)),
+        PreprocessConfig(),
+        InferenceThread(predict_certain),
+        Delivery(hub.publish, hand_over=lambda call: call()),
+    )
+    context = EventContext("abc", MODEL, "replay")
+    served = Served(context, Grid(window_s=2.0, hop_s=0.5), hub, session, {"name": "tiny"}, clock=lambda: 1.0)
+    server = uvicorn.Server(uvicorn_config(create_app(served, "127.0.0.1")))
+    with open_listener("127.0.0.1", 0) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        yield Site(hub, session, f"127.0.0.1:{listener.getsockname()[1]}")
+        server.should_exit = True
+        await task
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, timeout=20))
+
+
+async def receive(client: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(await client.recv())
+    return message
+
+
+def test_a_client_is_welcomed_then_told_what_happens() -> None:
+    """The chosen subprotocol is echoed; the welcome names model and grid; the goodbye is followed by a close."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect(subprotocols=[PROTOCOL]) as client:
+            welcome = await receive(client)
+            assert client.subprotocol == PROTOCOL
+            assert (welcome["type"], welcome["protocol"], welcome["session"]) == ("welcome", PROTOCOL, "abc")
+            assert welcome["grid"] == {"window_s": 2.0, "hop_s": 0.5}
+            assert welcome["clock"]["lsl_time"] == 1.0
+            site.hub.publish(event(seq=5))
+            assert (await receive(client))["seq"] == 5
+            site.hub.publish(Bye(reason="shutdown"))
+            assert (await receive(client))["type"] == "bye"
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1001
+
+    run(test())
+
+
+def test_a_client_that_asks_for_no_protocol_gets_ours() -> None:
+    """The simplest client is a browser's ``new WebSocket(url)``."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect() as client:
+            assert client.subprotocol is None
+            assert (await receive(client))["type"] == "welcome"
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"subprotocols": ["clmer.v9.json"]}, 400),
+        ({"origin": "https://evil.example"}, 403),
+        ({"name": "evil.example"}, 403),
+    ],
+)
+def test_a_client_that_must_not_connect_is_refused_before_the_handshake(options: dict[str, Any], status: int) -> None:
+    """An unknown protocol, a foreign page, a foreign host name."""
+
+    async def test() -> None:
+        async with serving() as site:
+            with pytest.raises(InvalidStatus) as caught:
+                await site.connect(**options).__aenter__()
+            assert caught.value.response.status_code == status
+            assert site.hub.n_clients == 0
+
+    run(test())
+
+
+def test_a_page_of_this_machine_may_connect() -> None:
+    """An experiment is often served from another port of localhost."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect(origin="http://localhost:3000") as client:
+            assert (await receive(client))["type"] == "welcome"
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ('{"type": "subscribe"}', "unknown_type"),
+        ("hello", "bad_message"),
+        ("[1]", "bad_message"),
+        ("[" * 50_000, "bad_message"),
+        (b"\x00", "bad_message"),
+    ],
+    ids=["unknown", "no-json", "no-object", "deep", "binary"],
+)
+def test_what_cannot_be_understood_is_answered(sent: str | bytes, code: str) -> None:
+    """With a code, and without ending the connection."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect() as client:
+            await receive(client)
+            await client.send(sent)
+            error = await receive(client)
+            assert (error["type"], error["code"], error["fatal"]) == ("error", code, False)
+            await client.ping()
+
+    run(test())
+
+
+def test_a_message_that_is_too_long_ends_the_connection() -> None:
+    """With the close code made for it, and only for that client."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect() as client, site.connect() as other:
+            await receive(client)
+            await receive(other)
+            await client.send("x" * (MAX_INBOUND_BYTES + 1))
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1009
+            site.hub.publish(event(seq=1))
+            assert (await receive(other))["seq"] == 1
+
+    run(test())
+
+
+def test_health_and_readiness_are_two_things() -> None:
+    """A process is alive while its session has ended, and ready only while predictions can come."""
+
+    async def test() -> None:
+        async with serving() as site:
+            assert (await site.get("/healthz")).json()["status"] == "ok"
+            assert (await site.get("/readyz")).json() == {"ready": True, "reasons": []}  # begins with a client
+            await asyncio.to_thread(site.session.start)
+            await asyncio.to_thread(site.session.wait)
+            ready = await site.get("/readyz")
+            assert ready.status_code == 503
+            assert ready.json() == {"ready": False, "reasons": ["session ended"]}
+            assert (await site.get("/healthz")).status_code == 200
+
+    run(test())
+
+
+def test_the_model_and_the_program_describe_themselves() -> None:
+    """What answers, and which protocol is spoken."""
+
+    async def test() -> None:
+        async with serving() as site:
+            site.hub.publish(status_message(STATUS, "abc"))
+            card = (await site.get("/api/model")).json()
+            assert (card["name"], card["sha256"], card["device"]) == ("tiny", MODEL.sha256, "cpu")
+            assert (await site.get("/version")).json()["protocol"] == PROTOCOL
+
+    run(test())
+
+
+def test_the_dashboard_and_its_charts_are_served_from_here() -> None:
+    """Our page and scripts, BokehJS out of its package, nothing else of that package, and no way out of the folder."""
+
+    async def test() -> None:
+        async with serving() as site:
+            page = await site.get("/")
+            assert page.status_code == 200
+            assert page.headers["content-type"].startswith("text/html")
+            assert {name: page.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+            bokeh = await site.get("/bokeh/bokeh.min.js")
+            assert bokeh.headers["content-type"].startswith("text/javascript")
+            for path in ("/bokeh/compiler.js", "/bokeh/..%2Fbokeh.min.js", "/static/..%2Fapp.py", "/docs"):
+                assert (await site.get(path)).status_code == 404
+
+    run(test())
+
+
+def test_a_foreign_host_name_gets_no_page() -> None:
+    """A page that was loaded from elsewhere must not be able to turn to us under its own name."""
+
+    async def test() -> None:
+        async with serving() as site:
+            assert (await site.get("/", host="evil.example")).status_code == 403
+
+    run(test())
+
+
+def test_a_port_in_use_is_found() -> None:
+    """Before anything is loaded, and with what to do."""
+    with open_listener("127.0.0.1", 0) as listener, pytest.raises(SettingsError, match="--port"):
+        open_listener("127.0.0.1", listener.getsockname()[1])
+
+
+def test_a_host_that_is_not_ours_is_refused() -> None:
+    """An address of the documentation range belongs to nobody."""
+    with pytest.raises(SettingsError, match=r"192\.0\.2\.1"):
+        open_listener("192.0.2.1", 0)
+
+
+def test_the_listener_takes_any_free_port() -> None:
+    """Port 0 asks for one."""
+    with open_listener("127.0.0.1", 0) as listener:
+        assert listener.family == socket.AF_INET
+        assert listener.getsockname()[1] > 0

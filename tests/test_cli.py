@@ -1,0 +1,88 @@
+"""The command line: quick help, and errors that a user can mend."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from clmer_server.cli import COMMANDS, error_text, main, serve_main
+from clmer_server.commands import predict
+from clmer_streaming.errors import SettingsError
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """``clmer --help`` answers at once: no numpy, no torch, no web server is imported."""
+    code = (
+        "import json, sys\n"
+        "from clmer_server.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    print(json.dumps(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert all(name in done.stdout for name in COMMANDS)
+    assert not loaded & {"numpy", "scipy", "torch", "fastapi", "pydantic", "uvicorn", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["paint"], "'paint'"),
+        ([], "COMMAND"),
+        (["predict"], "--out"),
+        (["predict", "a.xdf", "--out", "-", "--colour"], "--colour"),
+        (["predict", "a.xdf", "--out", "-", "--speed", "quick"], "'quick'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_three_lines(
+    arguments: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was expected, what was found, what to do; exit code 2."""
+    assert main(arguments) == SettingsError.exit_code
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["expected", "found", "to do"]
+    assert found in lines[1]
+
+
+def test_debug_shows_where_an_error_arose(capsys: pytest.CaptureFixture[str]) -> None:
+    """The three lines still come last."""
+    assert serve_main(["--debug", "--port", "http"]) == SettingsError.exit_code
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert text.splitlines()[-1].startswith("to do:")
+
+
+def test_an_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ours to mend, so the user is told how to report it."""
+
+    def break_down(_: object) -> int:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(predict, "run", break_down)
+    assert main(["predict", "a.xdf", "--out", "-"]) == 1
+    assert capsys.readouterr().err == "internal error: RuntimeError: first line second line; run with --debug\n"
+
+
+def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells have it."""
+
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "run", interrupt)
+    assert main(["predict", "a.xdf", "--out", "-"]) == 130
+
+
+def test_an_error_has_three_lines_whatever_it_holds() -> None:
+    """Line breaks within a part become spaces."""
+    assert error_text(SettingsError("a\nb", "c", "d")) == "expected: a b\nfound:    c\nto do:    d"
+
+
+def test_a_command_describes_itself_as_the_list_does() -> None:
+    """The list is kept apart only so that it loads quickly."""
+    assert COMMANDS["predict"] == predict.HELP

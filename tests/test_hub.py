@@ -1,0 +1,188 @@
+"""Mailboxes and the hub: every client gets everything, or is told what it lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+from clmer_server.events import status_message
+from clmer_server.hub import Client, Hub
+from clmer_server.mailbox import Letter, Mailbox
+from clmer_server.messages import Bye, Notice
+from session_parts import MODEL, STATUS, WELCOME, event
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, timeout=10))
+
+
+async def take(client: Client) -> dict[str, Any] | None:
+    text = await client.take()
+    return None if text is None else json.loads(text)
+
+
+async def drain(client: Client) -> list[dict[str, Any]]:
+    """Take until the last message."""
+    messages = []
+    while (message := await take(client)) is not None:
+        messages.append(message)
+    return messages
+
+
+def test_a_full_mailbox_loses_its_oldest_predictions_and_says_which() -> None:
+    """Five predictions into three places: 0 and 1 go, the gap comes first, then 2, 3 and 4."""
+    mailbox = Mailbox(3)
+    for seq in range(5):
+        mailbox.put(Letter(str(seq), seq))
+    gap = json.loads(mailbox.take() or "")
+    assert gap == {"type": "gap", "from_seq": 0, "to_seq": 1, "dropped": 2, "reason": "slow_client"}
+    assert [mailbox.take() for _ in range(4)] == ["2", "3", "4", None]
+
+
+def test_a_full_mailbox_keeps_what_is_not_a_prediction() -> None:
+    """A newer prediction replaces an older one; nothing replaces a notice."""
+    mailbox = Mailbox(2)
+    mailbox.put(Letter("notice"))
+    mailbox.put(Letter("0", 0))
+    mailbox.put(Letter("1", 1))
+    assert json.loads(mailbox.take() or "")["dropped"] == 1
+    assert [mailbox.take(), mailbox.take()] == ["notice", "1"]
+
+
+def test_a_mailbox_without_predictions_stays_bounded() -> None:
+    """Even notices go when nothing else can."""
+    mailbox = Mailbox(2)
+    for text in "abcd":
+        mailbox.put(Letter(text))
+    gap = json.loads(mailbox.take() or "")
+    assert (gap["from_seq"], gap["to_seq"], gap["dropped"], len(mailbox)) == (None, None, 2, 2)
+
+
+def test_every_client_gets_every_message_in_order() -> None:
+    """Two clients see the same."""
+
+    async def test() -> None:
+        hub = Hub()
+        clients = [hub.attach(WELCOME), hub.attach(WELCOME)]
+        for seq in range(3):
+            hub.publish(event(seq=seq))
+        hub.publish(Bye(reason="shutdown"))
+        for client in clients:
+            messages = await drain(client)
+            assert [message["type"] for message in messages] == ["welcome", *["prediction"] * 3, "bye"]
+            assert [message["seq"] for message in messages[1:4]] == [0, 1, 2]
+
+    run(test())
+
+
+def test_a_client_that_comes_late_knows_the_streams_and_the_notices() -> None:
+    """What was said before it came is told again."""
+
+    async def test() -> None:
+        hub = Hub()
+        hub.publish(status_message(STATUS, "abc"))
+        hub.publish(Notice(code="replay_ended", message=""))
+        hub.publish(event(seq=0))
+        client = hub.attach(WELCOME)
+        hub.publish(Bye(reason="shutdown"))
+        assert [message["type"] for message in await drain(client)] == ["welcome", "notice", "bye"]
+        assert [stream.source for stream in hub.streams] == ["eeg"]
+
+    run(test())
+
+
+def test_nothing_follows_bye() -> None:
+    """It is the last message, also for a client that comes after it."""
+
+    async def test() -> None:
+        hub = Hub()
+        early = hub.attach(WELCOME)
+        hub.publish(Bye(reason="session_failed"))
+        hub.publish(event(seq=0))
+        hub.publish(Bye(reason="shutdown"))
+        late = hub.attach(WELCOME)
+        for client in (early, late):
+            messages = await drain(client)
+            assert [message["type"] for message in messages] == ["welcome", "bye"]
+            assert messages[-1]["reason"] == "session_failed"
+
+    run(test())
+
+
+def test_a_slow_client_does_not_hold_up_another() -> None:
+    """One reads nothing and loses; the other, who reads, loses nothing."""
+
+    async def test() -> None:
+        hub = Hub(capacity=4)
+        slow, quick = hub.attach(WELCOME), hub.attach(WELCOME)
+        await take(quick)
+        for seq in range(20):
+            hub.publish(event(seq=seq))
+            message = await take(quick)
+            assert message is not None
+            assert message["seq"] == seq
+        hub.publish(Bye(reason="shutdown"))
+        gap, welcome, *rest = await drain(slow)
+        assert (gap["type"], gap["from_seq"], gap["to_seq"], gap["dropped"]) == ("gap", 0, 17, 18)
+        assert [welcome["type"], *(message["type"] for message in rest)] == [
+            "welcome",
+            "prediction",
+            "prediction",
+            "bye",
+        ]
+
+    run(test())
+
+
+def test_a_replay_waits_for_a_client_that_reads() -> None:
+    """With room awaited before each message, a mailbox of four passes a hundred without a loss."""
+
+    async def test() -> None:
+        hub = Hub(capacity=4)
+        client = hub.attach(WELCOME)
+        reading = asyncio.create_task(drain(client))
+        for seq in range(100):
+            await hub.room()
+            hub.publish(event(seq=seq))
+        hub.publish(Bye(reason="shutdown"))
+        seqs = [message["seq"] for message in await reading if message["type"] == "prediction"]
+        assert seqs == list(range(100))
+
+    run(test())
+
+
+def test_a_replay_goes_on_without_a_client_that_does_not_read() -> None:
+    """It is waited for once; from then on it loses messages until it reads again."""
+
+    async def test() -> None:
+        hub = Hub(capacity=4)
+        client = hub.attach(WELCOME)
+        for seq in range(10):
+            await hub.room(timeout_s=0.01)
+            hub.publish(event(seq=seq))
+        assert client.stalled
+        await take(client)
+        assert not client.stalled
+
+    run(test())
+
+
+def test_the_hub_knows_when_its_last_client_has_gone() -> None:
+    """Then a shutdown need not wait any longer."""
+
+    async def test() -> None:
+        hub = Hub()
+        client = hub.attach(WELCOME)
+        leaving = asyncio.create_task(hub.emptied(timeout_s=10))
+        hub.detach(client)
+        await leaving
+        assert hub.n_clients == 0
+
+    run(test())
+
+
+def test_the_welcome_names_the_model() -> None:
+    """A client knows what answers before the first answer."""
+    assert WELCOME.model == MODEL
