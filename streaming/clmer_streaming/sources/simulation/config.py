@@ -10,7 +10,6 @@ import numpy as np
 
 from clmer_streaming.errors import SettingsError
 
-
 SIMULATOR_ID = "clmer-simulator-1"
 """This simulator; changes with any change of the numbers it makes."""
 
