@@ -50,15 +50,11 @@ class _Stream:
     """A stream while the file is read."""
 
     description: StreamDescription
+    layout: SampleLayout
     chunks: list[Samples] = field(default_factory=list)
     offsets: list[tuple[float, float]] = field(default_factory=list)
     footer: ET.Element | None = None
     last: float = 0.0  # s, stamp of the newest sample
-
-    @property
-    def layout(self) -> SampleLayout:
-        d = self.description
-        return SampleLayout(d.channel_format, d.n_channels, 1.0 / d.sfreq if d.sfreq else 0.0)
 
 
 def read_xdf(path: str | Path) -> XdfFile:
@@ -170,7 +166,9 @@ class _Reading:
             old = before.description
             if (old.channel_format, old.n_channels) == (description.channel_format, description.n_channels):
                 return True
-        self._by_id[chunk.stream_id] = _Stream(description)
+        interval = 1.0 / description.sfreq if description.sfreq else 0.0
+        layout = SampleLayout(description.channel_format, description.n_channels, interval)
+        self._by_id[chunk.stream_id] = _Stream(description, layout)
         self.streams.append(self._by_id[chunk.stream_id])
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,23 @@ from clmer_streaming.xdf.format import NUMERIC_DTYPES, decode_length
 _LOOK_AHEAD = 1024  # samples; bounds the work on chunks in which the two kinds alternate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SampleLayout:
     """How a stream stores its samples."""
 
     channel_format: str
     n_channels: int  # C
     interval: float  # s between samples that have no stamp of their own
+
+    @cached_property
+    def bare(self) -> np.dtype[np.void]:
+        """A numeric sample without a stamp: ``n`` (0), ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
+
+    @cached_property
+    def stamped(self) -> np.dtype[np.void]:
+        """A numeric sample with its stamp: ``n`` (8), ``t`` in seconds, ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("t", "<f8"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +61,9 @@ def decode_samples(content: memoryview, layout: SampleLayout, last: float) -> Sa
 
 def _decode_numbers(content: memoryview, length: tuple[int, int], layout: SampleLayout, last: float) -> Samples:
     n_samples, at = length
-    dtype, n_channels = NUMERIC_DTYPES[layout.channel_format], layout.n_channels
-    width = np.dtype(dtype).itemsize * n_channels
-    stamped = np.dtype([("n", "u1"), ("t", "<f8"), ("x", dtype, (n_channels,))])
-    bare = np.dtype([("n", "u1"), ("x", dtype, (n_channels,))])
-    size = min(n_samples, (len(content) - at) // (1 + width))
-    t, x = np.empty(size), np.empty((size, n_channels), dtype=dtype)
+    stamped, bare = layout.stamped, layout.bare
+    size = min(n_samples, (len(content) - at) // bare.itemsize)
+    t, x = np.empty(size), np.empty((size, layout.n_channels), dtype=bare["x"].base)
     flags = np.frombuffer(content, dtype=np.uint8)
     row, damaged = 0, False
     while row < size:
