@@ -19,7 +19,7 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 from clmer_streaming.types import BoolArray, FloatArray, Reason, Window
 from clmer_streaming.windows import EegCut
 
-_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": 0.0, "interpolated_frac": np.nan, "age_s": np.nan}
+_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": 0.0, "interpolated_frac": np.nan}
 
 
 @dataclass
@@ -81,7 +81,7 @@ class WindowAssembler:
         parts.calibration["eeg"] = "none"
         parts.reasons.extend(cut.reasons)
         if cut.x is None or cut.filled is None:
-            parts.quality["eeg"] = _NO_EEG_QUALITY
+            parts.quality["eeg"] = {**_NO_EEG_QUALITY, "age_s": t_end - cut.t_last}
             return
         verdict = self._judge.judge(cut.x, cut.filled)
         good = verdict.good

@@ -80,10 +80,10 @@ class PolyphaseResampler:
         state = self._extend(chunk)
         n_in = state.first + state.t.size
         n_ready = -(-n_in * self._up // self._down)  # outputs m with m * M // L < n_in
-        m = np.arange(state.n_out, n_ready)
+        m = np.arange(state.n_out, max(state.n_out, n_ready))
         y = self._convolve(state, m)
         t, filled = self._stamp(state, m)
-        state.n_out = n_ready
+        state.n_out += m.size
         self._trim(state)
         return Chunk(chunk.source, t, y, filled)
 
@@ -109,6 +109,8 @@ class PolyphaseResampler:
         )
 
     def _convolve(self, state: _ResamplerState, m: np.ndarray) -> FloatArray:
+        if m.size == 0:
+            return np.empty((state.x.shape[0], 0))
         newest = m * self._down // self._up - state.first
         taps = self._phases[m * self._down % self._up, ::-1]  # (n, K), oldest sample first
         stretches = sliding_window_view(state.x, self._n_taps, axis=1)[:, newest - self._n_taps + 1]
@@ -125,7 +127,7 @@ class PolyphaseResampler:
 
     def _trim(self, state: _ResamplerState) -> None:
         oldest_needed = state.n_out * self._down // self._up - self._n_taps
-        surplus = oldest_needed - state.first
+        surplus = min(oldest_needed - state.first, state.t.size)
         if surplus > 0:
             state.x, state.t = state.x[:, surplus:].copy(), state.t[surplus:].copy()
-            state.filled, state.first = state.filled[:, surplus:].copy(), oldest_needed
+            state.filled, state.first = state.filled[:, surplus:].copy(), state.first + surplus

@@ -88,7 +88,9 @@ class EegBuffer:
             n = int(np.searchsorted(segment.t, t_end))  # samples with t < t_end
             if n:
                 return self._cut_segment(segment, n, t_end)
-        return EegCut(None, None, np.nan, (Reason.WARMING_UP if self._segments else Reason.EEG_MISSING,))
+        if self.watermark < t_end and np.isfinite(self.watermark):
+            return EegCut(None, None, self.watermark, (Reason.EEG_STALE,))
+        return EegCut(None, None, np.nan, (Reason.EEG_MISSING,))
 
     def _cut_segment(self, segment: _Segment, n: int, t_end: float) -> EegCut:
         t_last = float(segment.t[n - 1])
@@ -113,7 +115,6 @@ class EegBuffer:
     def forget_before(self, t: float) -> None:
         """Drop samples that no later window needs: those before ``t`` less a window and a second."""
         keep_from = t - self._window_s - 1.0
-        while len(self._segments) > 1 and self._segments[0].t[-1] < keep_from:
-            del self._segments[0]
-        for segment in self._segments[:1]:
+        for segment in self._segments:
             segment.drop_before(keep_from)
+        self._segments = [s for s in self._segments if s.t.size or s is self._segments[-1]]

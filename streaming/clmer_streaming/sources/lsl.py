@@ -1,0 +1,177 @@
+"""A live EEG stream from Lab Streaming Layer: found, announced, read, and taken up again when it returns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from clmer_streaming.channels import apply_eeg_map, resolve_channels
+from clmer_streaming.clock import local_clock
+from clmer_streaming.config import SignalConfig
+from clmer_streaming.errors import StreamError
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
+from clmer_streaming.xdf.description import parse_stream_header
+
+SOURCE = "eeg"
+"""The source key of this stream's items."""
+
+OWN_ID_PREFIX = "clmer-"
+"""Source ids of this project's own outlets, which are never taken as input."""
+
+_SEARCH_S = 0.5  # s, one look for streams
+_CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction (0.64 s on a quiet network)
+_PULL_S = 0.5  # s of silence after which a tick is put
+_MAX_SAMPLES = 1024  # samples taken by one pull
+_GIVE_UP_S = 10.0  # s of silence after which the inlet is dropped and the stream searched anew
+_FOREIGN_CLOCK_S = 10.0  # s; stamps further from now than this are not on the LSL clock
+
+
+def load_pylsl() -> Any:
+    """Import pylsl.
+
+    Raises:
+        StreamError: The platform's pylsl comes without the liblsl library.
+    """
+    try:
+        import pylsl
+    except (ImportError, RuntimeError, OSError) as error:
+        raise StreamError(
+            expected="the liblsl library, for live streams",
+            found=str(error).strip().splitlines()[0],
+            mend="pip install mne-lsl, then set PYLSL_LIB to the liblsl file in its folder mne_lsl/lsl/lib",
+        ) from error
+    return pylsl
+
+
+class LslEegSource:
+    """Source: one EEG stream of the network.
+
+    While there is none it puts ticks; a stream that falls silent for good is searched anew. Stamps come on
+    this machine's LSL clock (clock synchronisation on, de-jitter off).
+
+    Args:
+        query: The stream's name, or "auto" for the only EEG stream that the model can use.
+        signal: The settings that tell which streams the model can use.
+        eeg_map: Names for channels, as in ``AF3=1,F7=2``.
+    """
+
+    def __init__(self, query: str, signal: SignalConfig, eeg_map: str | None = None) -> None:
+        self._query = query
+        self._signal = signal
+        self._eeg_map = eeg_map
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        """Deliver the stream until ``stop`` is set.
+
+        Raises:
+            StreamError: More than one stream fits, or the named one cannot feed the model.
+        """
+        pylsl = load_pylsl()
+        gone = (pylsl.util.LostError, pylsl.util.TimeoutError)
+        while not stop.is_set():
+            found = self._find(pylsl)
+            if found is None:
+                put(Tick(local_clock(), SOURCE))
+                continue
+            inlet, info = found
+            try:
+                _open(inlet)
+                put(info)
+                self._read(pylsl, inlet, info, put, stop)
+            except gone:
+                put(Tick(local_clock(), SOURCE))
+
+    def _find(self, pylsl: Any) -> tuple[Any, StreamInfo] | None:
+        """Look once for the stream; return its inlet and description, or None."""
+        usable = []
+        for candidate in pylsl.resolve_streams(_SEARCH_S):
+            if not self._wanted(pylsl, candidate):
+                continue
+            inlet = pylsl.StreamInlet(candidate, recover=True, processing_flags=pylsl.proc_clocksync)
+            info = self._describe(pylsl, inlet)
+            if info is not None:
+                usable.append((inlet, info))
+        if len(usable) > 1:
+            raise _ambiguous([info for _, info in usable])
+        return usable[0] if usable else None
+
+    def _wanted(self, pylsl: Any, candidate: Any) -> bool:
+        if candidate.channel_format() == pylsl.cf_string or candidate.source_id().startswith(OWN_ID_PREFIX):
+            return False
+        by_type: bool = candidate.type().upper() == "EEG"
+        by_name: bool = candidate.name() == self._query
+        return by_type if self._query == "auto" else by_name
+
+    def _describe(self, pylsl: Any, inlet: Any) -> StreamInfo | None:
+        """Return the stream's description if the model can use it; None to look again."""
+        try:
+            xml = inlet.info(_CONNECT_S).as_xml()
+        except (pylsl.util.LostError, pylsl.util.TimeoutError):
+            return None
+        info = stream_info(xml)
+        try:
+            info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
+            resolve_channels(info, self._signal)
+        except StreamError:
+            if self._query == "auto":
+                return None
+            raise
+        return info
+
+    def _read(
+        self, pylsl: Any, inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event
+    ) -> None:
+        last_heard = local_clock()
+        foreign_clock = False
+        while not stop.is_set() and local_clock() - last_heard < _GIVE_UP_S:
+            x, t = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1, as_numpy=True)
+            now = local_clock()
+            if inlet.was_clock_reset():
+                put(Gap(last_heard, now, SOURCE, "stream_restarted"))
+            if not len(t):
+                put(Tick(now, SOURCE))
+                continue
+            last_heard = now
+            foreign_clock = foreign_clock or abs(now - t[-1]) > _FOREIGN_CLOCK_S
+            stamps = arrival_stamps(now, len(t), info.sfreq) if foreign_clock else t
+            put(Chunk(SOURCE, stamps, np.ascontiguousarray(x.T, dtype=np.float64)))
+
+
+def _open(inlet: Any) -> None:
+    """Open the inlet, wait for the first clock correction, and drop what grew stale meanwhile."""
+    inlet.open_stream(_CONNECT_S)
+    inlet.time_correction(_CONNECT_S)
+    inlet.flush()
+
+
+def stream_info(xml: str) -> StreamInfo:
+    """Return what an LSL stream's own XML says of it; the layout is that of an XDF stream header."""
+    header = parse_stream_header(0, xml.encode())
+    return StreamInfo(
+        source=SOURCE,
+        kind="eeg",
+        name=header.name,
+        ch_names=header.ch_names,
+        sfreq=header.sfreq,
+        unit=header.unit,
+        source_id=header.source_id,
+        hostname=header.hostname,
+        manufacturer=header.manufacturer,
+    )
+
+
+def arrival_stamps(now: float, n: int, sfreq: float) -> FloatArray:
+    """Return (n,) stamps for samples whose own ones are on another clock: the newest arrives now."""
+    return now - np.arange(n - 1, -1, -1) / sfreq
+
+
+def _ambiguous(infos: list[StreamInfo]) -> StreamError:
+    names = "; ".join(f"{i.name} (source_id {i.source_id or 'none'}, host {i.hostname}, {i.sfreq:g} Hz)" for i in infos)
+    return StreamError(
+        expected="one EEG stream",
+        found=f"{len(infos)}: {names}",
+        mend="say which by its name: --eeg NAME, or switch the others off",
+    )

@@ -1,0 +1,39 @@
+"""Claims about live, stalled and lost streams."""
+
+from __future__ import annotations
+
+from clmer_streaming.liveness import Liveness
+
+
+def test_a_stream_is_connecting_until_its_first_sample() -> None:
+    """Time alone makes nothing live."""
+    liveness = Liveness(10.0)
+    liveness.advance(100.0)
+    assert (liveness.state, liveness.since) == ("connecting", 10.0)
+    liveness.observe(100.5, 100.6)
+    assert (liveness.state, liveness.since) == ("live", 100.5)
+
+
+def test_silence_stalls_after_one_second_and_loses_after_five() -> None:
+    """The states carry the time at which they began, not the time at which somebody looked."""
+    liveness = Liveness()
+    liveness.observe(0.0, 0.1)
+    liveness.advance(1.0)
+    assert liveness.state == "live"
+    liveness.advance(3.0)
+    assert (liveness.state, liveness.since) == ("stalled", 1.1)
+    liveness.advance(6.0)
+    assert (liveness.state, liveness.since) == ("lost", 5.1)
+    liveness.observe(7.0, 7.1)
+    assert (liveness.state, liveness.since) == ("live", 7.0)
+
+
+def test_a_source_that_sends_two_seconds_at_a_time_is_given_four() -> None:
+    """Silence is measured in the source's own chunks."""
+    liveness = Liveness()
+    liveness.observe(0.0, 2.0)
+    states = []
+    for now in (5.9, 6.1):
+        liveness.advance(now)
+        states.append(liveness.state)
+    assert states == ["live", "stalled"]

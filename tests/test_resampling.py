@@ -1,0 +1,92 @@
+"""Claims about resampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clmer_streaming.resampling import PolyphaseResampler, design_polyphase
+from clmer_streaming.types import Chunk, Gap
+from signals import cut, eeg_like, joined, push_all, stamps
+
+RATES = [100.0, 125.0, 200.0, 250.0, 256.0, 300.0, 500.0, 512.0, 1000.0, 1200.0, 2048.0]
+
+
+@pytest.mark.parametrize("sfreq", RATES)
+def test_a_sine_keeps_amplitude_and_time(sfreq: float) -> None:
+    """A 5 Hz sine at any rate is the same sine at 128 Hz, at the time its stamps say."""
+    t = stamps(int(4 * sfreq), sfreq)
+    x = np.sin(2 * np.pi * 5.0 * t)[None, :]
+    t_out, y = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, [37])))
+    settled = t_out > t[0] + 0.5
+    assert np.max(np.abs(y[0, settled] - np.sin(2 * np.pi * 5.0 * t_out[settled]))) < 2e-3
+    assert np.diff(t_out) == pytest.approx(1 / 128.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("sfreq", RATES)
+def test_an_offset_stays_an_offset(sfreq: float) -> None:
+    """Each phase has unit gain: 4200 uV in, 4200 uV out, from the first sample on."""
+    t = stamps(int(sfreq), sfreq)
+    _, y = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, np.full((2, t.size), 4200.0), [50])))
+    assert y == pytest.approx(4200.0, abs=1e-6)
+
+
+def test_what_would_fold_into_the_band_is_gone() -> None:
+    """100 Hz at 256 Hz would fold onto 28 Hz; less than 1 % of it is left."""
+    t = stamps(1024, 256.0)
+    _, y = joined(push_all(PolyphaseResampler(256.0, 128.0), cut(t, np.sin(2 * np.pi * 100.0 * t)[None, :], [64])))
+    assert np.max(np.abs(y[0, 64:])) < 0.01
+
+
+def test_equal_rates_pass_untouched_and_undelayed() -> None:
+    """128 Hz in, the very same samples out."""
+    t, x = stamps(10), eeg_like(10)
+    (out,) = PolyphaseResampler(128.0, 128.0).push(Chunk("eeg", t, x))
+    assert isinstance(out, Chunk)
+    assert out.x is x
+    assert out.t is t
+
+
+@pytest.mark.parametrize("sfreq", [125.0, 250.0, 1000.0])
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 70), min_size=1, max_size=6))
+def test_any_cut_gives_the_same_bits(sfreq: float, sizes: list[int]) -> None:
+    """Values, stamps and marks do not depend on how the stream was cut."""
+    t, x = stamps(300, sfreq), eeg_like(300, 3)
+    whole = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, [300])))
+    pieces = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, sizes)))
+    assert np.array_equal(whole[0], pieces[0])
+    assert np.array_equal(whole[1], pieces[1])
+
+
+def test_marks_travel_with_the_samples() -> None:
+    """An invented input sample marks the outputs that lie beside it, and no others."""
+    t, filled = stamps(256, 256.0), np.zeros((1, 256), dtype=bool)
+    filled[0, 100] = True
+    (out,) = PolyphaseResampler(256.0, 128.0).push(Chunk("eeg", t, np.zeros((1, 256)), filled))
+    assert isinstance(out, Chunk)
+    assert out.filled is not None
+    marked = out.t[out.filled[0]]
+    assert marked.size > 0
+    assert np.max(np.abs(marked - t[100])) <= 1 / 256.0
+
+
+def test_a_gap_starts_anew() -> None:
+    """Behind a gap the output is that of a new resampler."""
+    t, x = stamps(200, 250.0), eeg_like(200, 2)
+    running = PolyphaseResampler(250.0, 128.0)
+    running.push(Chunk("eeg", t[:100], x[:, :100]))
+    running.push(Gap(0, 1, "eeg", "lost_samples"))
+    after = joined(running.push(Chunk("eeg", t[100:], x[:, 100:])))
+    fresh = joined(PolyphaseResampler(250.0, 128.0).push(Chunk("eeg", t[100:], x[:, 100:])))
+    assert np.array_equal(after[0], fresh[0])
+    assert np.array_equal(after[1], fresh[1])
+
+
+def test_every_phase_has_unit_gain() -> None:
+    """The taps of each of the 128 phases from 125 to 128 Hz sum to one."""
+    phases = design_polyphase(128, 125)
+    assert phases.shape[0] == 128
+    assert phases.sum(axis=1) == pytest.approx(1.0, abs=1e-12)
