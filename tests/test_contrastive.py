@@ -1,0 +1,134 @@
+"""The contrastive loss and the views it compares."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from clmer_model.contrastive import ProjectionHead, nt_xent
+from clmer_model.encoder import ModalityEncoder
+from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
+from clmer_model.training.views import VIEWS, ViewConfig, drop, drop_modalities
+from model_windows import SMALL, SPECS, random_input
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_nt_xent_equals_the_value_worked_out_by_hand() -> None:
+    """Two samples whose views coincide and which are at right angles: l = -log(e^5 / (e^5 + 2)) at tau 0.2."""
+    first = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    second = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    expected = -math.log(math.exp(5.0) / (math.exp(5.0) + 2.0))
+    assert nt_xent(first, second, 0.2).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_nt_xent_is_the_mean_over_both_directions() -> None:
+    """On three random samples the loss equals equations 1 and 2 written out."""
+    torch.manual_seed(3)
+    first, second = torch.randn(3, 5), torch.randn(3, 5)
+    z = [row / row.norm() for pair in zip(first, second, strict=True) for row in pair]
+    terms = []
+    for k in range(3):
+        for a, b in ((2 * k, 2 * k + 1), (2 * k + 1, 2 * k)):
+            others = sum(math.exp(float(z[a] @ z[c]) / 0.2) for c in range(6) if c != a)
+            terms.append(-math.log(math.exp(float(z[a] @ z[b]) / 0.2) / others))
+    assert nt_xent(first, second, 0.2).item() == pytest.approx(sum(terms) / 6, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["eeg", "landmarks", "aus"])
+def test_views_are_drawn_anew(name: str) -> None:
+    """Two views of one window differ, and the window itself is left alone."""
+    x, mask = random_input(4)
+    before = x[name].clone()
+    rng = generator()
+    first, _ = VIEWS[name](x[name], mask[name], ViewConfig(), rng)
+    second, _ = VIEWS[name](x[name], mask[name], ViewConfig(), rng)
+    assert not torch.equal(first, second)
+    assert torch.equal(x[name], before)
+
+
+def test_eeg_views_never_mix_channels() -> None:
+    """A channel that is silent stays silent beside loud ones."""
+    x = 10.0 * torch.randn(8, 14, 256, generator=generator(1))
+    x[:, 5] = 0.0
+    seen, _ = VIEWS["eeg"](x, torch.ones(8, 14, dtype=torch.bool), ViewConfig(), generator())
+    assert bool((seen[:, 5] == 0).all())
+    assert bool((seen[:, 4] != 0).any())
+
+
+def test_eeg_gain_is_one_factor_for_a_whole_channel() -> None:
+    """Without noise, shift and blanks, a view is the window times one factor in 0.5-2 for each channel."""
+    config = ViewConfig(eeg_jitter=0.0, eeg_shift=0, eeg_blank=0)
+    x = 10.0 * torch.randn(4, 14, 256, generator=generator(1))
+    seen, _ = VIEWS["eeg"](x, torch.ones(4, 14, dtype=torch.bool), config, generator())
+    ratio = seen / x
+    assert torch.allclose(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4)
+    assert bool(((ratio > 0.499) & (ratio < 2.001)).all())
+
+
+def test_eeg_shift_moves_all_channels_alike() -> None:
+    """A ramp of sample numbers comes back shifted by up to the limit, with zeros where nothing was recorded."""
+    config = ViewConfig(eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_blank=0)
+    x = torch.arange(1.0, 257.0).expand(16, 14, 256)
+    seen, _ = VIEWS["eeg"](x, torch.ones(16, 14, dtype=torch.bool), config, generator())
+    shift = (torch.arange(1.0, 257.0) - seen)[seen > 0].view(-1)
+    assert bool((shift.abs() <= config.eeg_shift).all())
+    assert len(set(shift.tolist())) > 4
+    assert torch.equal(seen[:, 0], seen[:, 13])
+
+
+def test_action_units_keep_their_sign_and_scale() -> None:
+    """Intensities stay within 0-5, a unit that is absent stays so, and presences are not touched."""
+    intensity = torch.tensor([0.0, 0.1, 2.5, 5.0]).repeat(5)[:17].expand(64, 8, 17)
+    x = torch.stack([intensity, (intensity > 1).float()], dim=3)
+    seen, _ = VIEWS["aus"](x, torch.ones(64, 8, dtype=torch.bool), ViewConfig(), generator())
+    assert bool(((seen[..., 0] >= 0) & (seen[..., 0] <= 5)).all())
+    assert bool((seen[..., 0][intensity == 0] == 0).all())
+    assert torch.equal(seen[..., 1], x[..., 1])
+
+
+def test_landmark_views_keep_the_face_recognisable() -> None:
+    """No landmark moves by more than a tenth of the face's radius."""
+    x = 5.0 * torch.randn(32, 8, 68, 3, generator=generator(1))
+    radius = x.pow(2).sum(3).mean().sqrt()
+    seen, _ = VIEWS["landmarks"](x, torch.ones(32, 8, dtype=torch.bool), ViewConfig(), generator())
+    assert float((seen - x).abs().mean()) < 0.1 * float(radius)
+
+
+def test_dropping_never_empties_nor_revives() -> None:
+    """Dropped masks are part of the given mask, and rows that had an entry keep one."""
+    mask = torch.rand(200, 8, generator=generator(1)) < 0.5
+    kept = drop(mask, 0.9, generator())
+    assert not bool((kept & ~mask).any())
+    assert torch.equal(kept.any(1), mask.any(1))
+
+
+def test_modality_dropout_reaches_every_subset() -> None:
+    """Every sample keeps a modality, some lose one or two, and every proper subset occurs."""
+    _, mask = random_input(500)
+    kept = drop_modalities(mask, 1.0, generator())
+    present = torch.stack([kept[name].any(1) for name in ("eeg", "landmarks", "aus")], dim=1)
+    assert {tuple(row) for row in present.int().tolist()} == {
+        (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1),
+    }  # fmt: skip
+
+
+def test_pretraining_brings_views_of_one_window_together() -> None:
+    """The contrastive loss falls clearly below that of a projection that knows nothing."""
+    torch.manual_seed(0)
+    encoder = ModalityEncoder(SPECS[2], SMALL)
+    x, mask = torch.rand(96, 8, 17, 2, generator=generator(1)) * 3, torch.ones(96, 8, dtype=torch.bool)
+    losses: list[float] = []
+    config = PretrainConfig(epochs=15, batch=48, learning_rate=3e-3)
+    pretrain_encoder(encoder, x, mask, config, lambda line: losses.append(line["loss"]))
+    assert len(losses) == 15
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_projection_head_has_the_dimension_of_the_loss() -> None:
+    """Summaries become vectors of 32 numbers."""
+    assert ProjectionHead(16)(torch.zeros(4, 16)).shape == (4, 32)
