@@ -12,15 +12,16 @@ from clmer_streaming.xdf.format import ChannelFormat
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold (https://www.w3.org/TR/xml/#charsets)."""
 
-_ELEMENT_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
-"""Names of elements that need no thought; XML allows more."""
+_ELEMENT_PATH = re.compile(r"[A-Za-z_][\w.-]*(/[A-Za-z_][\w.-]*)*", re.ASCII)
+"""Names of elements, one within the other, that need no thought; XML allows more."""
 
 
 @dataclass(frozen=True)
 class XdfStreamSpec:
     """What the header of a stream says.
 
-    ``units`` and ``ch_types`` hold one word per channel, or are empty where nothing is known.
+    ``units`` and ``ch_types`` hold one word per channel, or are empty where nothing is known. A path in
+    ``desc`` is the name of an element, or names with slashes: ``{"synchronization/offset_mean": "0.2"}``.
     """
 
     name: str
@@ -33,7 +34,7 @@ class XdfStreamSpec:
     source_id: str = ""
     hostname: str = ""
     manufacturer: str = ""
-    desc: Mapping[str, str] = field(default_factory=dict)  # further elements of <desc>: name -> text
+    desc: Mapping[str, str] = field(default_factory=dict)  # further words of <desc>: path -> text
     uid: str = ""  # of this start of the stream; fixed by default so that equal calls give equal bytes
     created_at: float = 0.0  # s, the stream's clock
 
@@ -41,9 +42,9 @@ class XdfStreamSpec:
         for words in (self.units, self.ch_types):
             if words and len(words) != len(self.ch_names):
                 raise ValueError(f"{self.name!r} has {len(self.ch_names)} channels, but {len(words)} in {words!r}")
-        for tag in self.desc:
-            if not _ELEMENT_NAME.fullmatch(tag) or tag in ("manufacturer", "channels"):
-                raise ValueError(f"{tag!r} cannot name a further element of <desc> of {self.name!r}")
+        for path in self.desc:
+            if not _ELEMENT_PATH.fullmatch(path) or path.partition("/")[0] in ("manufacturer", "channels"):
+                raise ValueError(f"{path!r} cannot name a further element of <desc> of {self.name!r}")
 
 
 @dataclass
@@ -90,8 +91,13 @@ def _desc(spec: XdfStreamSpec) -> ET.Element:
     desc = ET.Element("desc")
     if spec.manufacturer:
         _add(desc, "manufacturer", spec.manufacturer)
-    for tag, text in spec.desc.items():
-        _add(desc, tag, text)
+    for path, text in spec.desc.items():
+        *parents, tag = path.split("/")
+        element = desc
+        for parent in parents:
+            found = element.find(parent)
+            element = ET.SubElement(element, parent) if found is None else found
+        _add(element, tag, text)
     channels = ET.SubElement(desc, "channels")
     for i, label in enumerate(spec.ch_names):
         channel = ET.SubElement(channels, "channel")
