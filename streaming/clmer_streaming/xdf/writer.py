@@ -88,7 +88,8 @@ class XdfWriter:
 
         Args:
             stream_id: From ``add_stream``.
-            collection_time: Seconds of the recorder's clock at which it was measured.
+            collection_time: When it was measured, in seconds of the stream's own clock: the recorder's clock
+                less the offset, as LabRecorder writes it and readers expect it.
             offset: Seconds to add to the stream's stamps.
         """
         self._chunk(Tag.CLOCK_OFFSET, struct.pack("<dd", collection_time, offset), stream_id)
