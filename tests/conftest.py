@@ -14,6 +14,7 @@ import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,27 @@ SKIP_REASONS = ("gpu", "netns", "no-sample-data")
 """Every reason for which a test may be skipped."""
 
 _forbidden_skips: list[str] = []
+
+_LSL_CONFIG = """\
+[ports]
+IPv6 = disable
+[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {{127.0.0.1}}
+SessionID = {session_id}
+[log]
+level = -2
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run, and every process it starts, an LSL network of its own on this machine."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    path = Path(folder.name) / "lsl_api.cfg"
+    path.write_text(_LSL_CONFIG.format(session_id=f"clmer-test-{os.getpid()}"))
+    os.environ["LSLAPICFG"] = str(path)
 
 
 def sample_data_folder() -> Path | None:

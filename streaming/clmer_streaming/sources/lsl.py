@@ -22,6 +22,8 @@ OWN_ID_PREFIX = "clmer-"
 """Source ids of this project's own outlets, which are never taken as input."""
 
 _SEARCH_S = 0.5  # s, one look for streams
+_ANY_STREAM = "channel_count>0"
+_MOST_STREAMS = 1024  # more than any network has, so that a look lasts its time and finds them all
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction (0.64 s on a quiet network)
 _PULL_S = 0.5  # s of silence after which a tick is put
 _MAX_SAMPLES = 1024  # samples taken by one pull
@@ -87,7 +89,7 @@ class LslEegSource:
     def _find(self, pylsl: Any) -> tuple[Any, StreamInfo] | None:
         """Look once for the stream; return its inlet and description, or None."""
         usable = []
-        for candidate in pylsl.resolve_streams(_SEARCH_S):
+        for candidate in pylsl.resolve_bypred(_ANY_STREAM, _MOST_STREAMS, _SEARCH_S):
             if not self._wanted(pylsl, candidate):
                 continue
             inlet = pylsl.StreamInlet(candidate, recover=True, processing_flags=pylsl.proc_clocksync)

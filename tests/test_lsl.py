@@ -1,0 +1,131 @@
+"""Claims about live EEG over a real LSL network; the headset is another process."""
+
+from __future__ import annotations
+
+import json
+import math
+import queue
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
+from clmer_streaming.errors import StreamError
+from clmer_streaming.sources.lsl import LslEegSource, arrival_stamps
+from clmer_streaming.types import Chunk, Item, StreamInfo, Tick
+from lsl_outlet import headset
+from serving import serving
+
+WAIT_S = 30.0
+"""Generous: a network of this machine alone needs a second."""
+
+
+class Listener:
+    """Runs a source in a thread and hands out what it put."""
+
+    def __init__(self, source: LslEegSource) -> None:
+        self.items: queue.Queue[Item] = queue.Queue()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=source.run, args=(self.items.put, self.stop))
+
+    def __enter__(self) -> Listener:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(WAIT_S)
+
+    def next(self, kind: type[Any]) -> Any:
+        """Return the next item of a kind, whatever comes before it."""
+        while True:
+            item = self.items.get(timeout=WAIT_S)
+            if isinstance(item, kind):
+                return item
+
+
+def given_up() -> threading.Event:
+    """Return an event that is set when the test has waited long enough."""
+    event = threading.Event()
+    timer = threading.Timer(WAIT_S, event.set)
+    timer.daemon = True
+    timer.start()
+    return event
+
+
+def test_a_headset_is_found_announced_and_read() -> None:
+    """The announcement has the stream's labels, the chunks its 19 columns, the counter runs on."""
+    with headset(), Listener(LslEegSource("auto", SignalConfig())) as listener:
+        info: StreamInfo = listener.next(StreamInfo)
+        assert info.name == "EmotivDataStream-EEG"
+        assert info.ch_names[3:17] == EPOC_CH_NAMES
+        assert info.sfreq == 128.0
+        assert info.source_id == "TEST-0001"
+        chunks: list[Chunk] = [listener.next(Chunk) for _ in range(10)]
+        counter = np.concatenate([chunk.x for chunk in chunks], axis=1)[1]
+        assert set(np.diff(counter) % 128) == {1.0}
+
+
+def test_without_a_headset_there_are_ticks() -> None:
+    """Waiting is said, and goes on."""
+    with Listener(LslEegSource("nobody", SignalConfig())) as listener:
+        first, second = listener.next(Tick), listener.next(Tick)
+        assert second.t > first.t
+
+
+def test_a_headset_that_returns_is_taken_up_again() -> None:
+    """Switched off, there are ticks; switched on again, the samples go on by themselves."""
+    with Listener(LslEegSource("auto", SignalConfig())) as listener:
+        with headset():
+            last = listener.next(Chunk)
+        while listener.next(Tick).t < last.t[-1] + 0.5:
+            pass
+        with headset():
+            assert listener.next(Chunk).t[0] > last.t[-1]
+
+
+def test_two_headsets_are_refused_with_their_names() -> None:
+    """Nobody guesses whose EEG it is."""
+    source = LslEegSource("auto", SignalConfig())
+    with headset("one", "ID-1"), headset("two", "ID-2"), pytest.raises(StreamError, match=r"--eeg NAME") as caught:
+        source.run(lambda item: None, given_up())
+    assert {"one (source_id ID-1", "two (source_id ID-2"} <= set(map(str.strip, _found(caught.value)))
+
+
+def _found(error: StreamError) -> list[str]:
+    listed = error.found.partition(":")[2].split(";")
+    return [entry.partition(", host")[0] for entry in listed]
+
+
+def test_a_named_stream_that_does_not_fit_is_refused() -> None:
+    """The user asked for this stream by name and reads why it cannot be used."""
+    signal = SignalConfig(ch_names=("Fp1", "Fp2", "Cz", "Pz"))
+    with headset("mine"), pytest.raises(StreamError, match="--eeg-map"):
+        LslEegSource("mine", signal).run(lambda item: None, given_up())
+
+
+def test_arrival_stamps_end_now() -> None:
+    """Three samples at 2 Hz that arrive at 10 s were taken at 9, 9.5 and 10 s."""
+    assert arrival_stamps(10.0, 3, 2.0).tolist() == [9.0, 9.5, 10.0]
+
+
+def test_live_predictions_come_as_soon_as_the_window_is_full() -> None:
+    """The first valid event ends at the first grid point behind first sample + settling + window."""
+    config = PreprocessConfig()
+    with headset(), serving("--eeg", "auto") as service, connect(f"ws://127.0.0.1:{service.port}/ws") as client:
+        first_sample = math.nan
+        while True:
+            message = json.loads(client.recv(WAIT_S))
+            for status in message.get("streams", [message]):
+                if status.get("kind") == "eeg" and status["state"] == "live":
+                    first_sample = status["since"]
+            if message["type"] == "prediction" and message["valid"]:
+                break
+    earliest = first_sample + config.signal.settle_s + config.window.window_s
+    hop_s = config.window.hop_s
+    assert message["t_end"] == math.ceil(earliest / hop_s) * hop_s
+    assert message["source"] == "live"
+    assert sum(message["probs"].values()) == pytest.approx(1.0, abs=1e-6)
