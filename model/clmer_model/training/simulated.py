@@ -20,6 +20,7 @@ from clmer_streaming.sources.simulator import SimulationConfig, simulate
 
 CACHE_LAYOUT = 1  # of the files in the cache
 CHUNK_SAMPLES = 64  # EEG samples per chunk; larger than live, and the windows are the same
+PEOPLE_PER_PROCESS = 8  # new people that make a process worth its start of some seconds
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PersonRecipe:
 
 def examples_of_person(recipe: PersonRecipe, cache: Path) -> Examples:
     """Return one person's examples, from the cache if it holds them."""
-    path = cache / f"{recipe.key}.npz"
+    path = cache_path(recipe, cache)
     if path.is_file():
         return _load(path, recipe.preprocess.modalities)
     session = simulate(recipe.simulation)
@@ -53,10 +54,19 @@ def examples_of_person(recipe: PersonRecipe, cache: Path) -> Examples:
 
 
 def examples_of_people(recipes: Sequence[PersonRecipe], cache: Path) -> Iterator[Examples]:
-    """Yield each person's examples, in order; people are simulated in as many processes as there are cores."""
-    workers = min(os.cpu_count() or 1, len(recipes))
+    """Yield each person's examples, in order; many new people are simulated in as many processes as there are cores."""
+    n_new = sum(not cache_path(recipe, cache).is_file() for recipe in recipes)
+    workers = min(os.cpu_count() or 1, n_new // PEOPLE_PER_PROCESS)
+    if workers < 2:
+        yield from (examples_of_person(recipe, cache) for recipe in recipes)
+        return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(examples_of_person, recipes, [cache] * len(recipes))
+
+
+def cache_path(recipe: PersonRecipe, cache: Path) -> Path:
+    """Return where the examples of this recipe are kept."""
+    return cache / f"{recipe.key}.npz"
 
 
 def _save(path: Path, examples: Examples) -> None:

@@ -1,0 +1,207 @@
+"""Model files: what is trusted, what is refused, and that nothing is opened before."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clmer_model.artefact import DEFAULT_MODEL, find_artefact, shipped_folder
+from clmer_model.export import export
+from clmer_model.manifest import Manifest
+from clmer_model.metadata import ArtefactMeta
+from clmer_model.modalities import MODEL_MODALITIES
+from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
+from clmer_streaming.errors import ArtefactError
+from clmer_streaming.face.layout import EXTRACTOR_ID
+from model_windows import small_checkpoint
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small exported model with its manifest."""
+    path = tmp_path_factory.mktemp("models") / "small.ts"
+    export(small_checkpoint(), path)
+    return path
+
+
+def rewrite_meta(exported: Path, path: Path, **changes: Any) -> str:
+    """Write a copy whose clmer.json has other values, listed in a manifest beside it; return its hash."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(content, "w") as target:
+        for info in source.infolist():
+            data = source.read(info)
+            if info.filename.endswith("/extra/clmer.json"):
+                plain = {**json.loads(data), **changes}
+                data = json.dumps({key: value for key, value in plain.items() if value is not None}).encode()
+            target.writestr(info.filename, data)
+    path.write_bytes(content.getvalue())
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    Manifest({path.stem: digest}).write(path.parent)
+    return digest
+
+
+def test_a_model_is_found_by_its_path(exported: Path) -> None:
+    """A file whose hash stands in the manifest beside it is read, and says what it is."""
+    artefact = find_artefact(str(exported))
+    assert artefact.path == exported
+    assert artefact.sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert artefact.meta.name == "small"
+    assert artefact.meta.labels == ("LVLA", "LVHA", "HVLA", "HVHA")
+    assert artefact.meta.preprocess == PreprocessConfig(modalities=MODEL_MODALITIES)
+
+
+def test_metadata_survives_json(exported: Path) -> None:
+    """clmer.json is canonical: reading and writing gives the same text."""
+    text = find_artefact(str(exported)).meta.to_json()
+    assert ArtefactMeta.from_json(text).to_json() == text
+
+
+def test_exporting_twice_gives_the_same_file(exported: Path, tmp_path: Path) -> None:
+    """The same weights and the same torch make the same bytes, with no path of this machine in them."""
+    export(small_checkpoint(), tmp_path / "small.ts")
+    content = (tmp_path / "small.ts").read_bytes()
+    assert content == exported.read_bytes()
+    assert str(Path(__file__).parents[1]).encode() not in content
+
+
+def test_an_unknown_hash_is_refused_unread(exported: Path, tmp_path: Path) -> None:
+    """A file that no manifest lists is refused, even if it is not a model at all."""
+    path = tmp_path / "foreign.ts"
+    path.write_bytes(b"not even a zip")
+    with pytest.raises(ArtefactError, match="it was not opened"):
+        find_artefact(str(path))
+    path.write_bytes(exported.read_bytes() + b"\0")
+    with pytest.raises(ArtefactError, match="it was not opened"):
+        find_artefact(str(path))
+
+
+def test_a_given_hash_is_trusted_and_held_to(exported: Path, tmp_path: Path) -> None:
+    """--model-sha256 opens a file without a manifest, and refuses one of another hash."""
+    path = tmp_path / "mine.ts"
+    path.write_bytes(exported.read_bytes())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert find_artefact(str(path), digest.upper()).sha256 == digest
+    with pytest.raises(ArtefactError, match="0000"):
+        find_artefact(str(exported), "0" * 64)
+    with pytest.raises(ArtefactError, match="64 hex digits"):
+        find_artefact(str(exported), "abc")
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
+    """A trusted hash does not make a model of any file."""
+    path = tmp_path / "text.ts"
+    path.write_bytes(b"hello")
+    with pytest.raises(ArtefactError, match="a zip"):
+        find_artefact(str(path), hashlib.sha256(b"hello").hexdigest())
+
+
+def test_a_zip_without_metadata_is_refused(tmp_path: Path) -> None:
+    """A TorchScript file of another project has no clmer.json."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/code.py", "pass")
+    path = tmp_path / "other.ts"
+    path.write_bytes(content.getvalue())
+    with pytest.raises(ArtefactError, match="0 of them"):
+        find_artefact(str(path), hashlib.sha256(content.getvalue()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"schema": 99}, "schema 99"),
+        ({"schema": None}, "schema None"),
+        ({"labels": ["LVLA"]}, "LVLA"),
+        ({"labels": ["LVLA", "LVLA"]}, "LVLA"),
+        ({"labels": "LVLA"}, "str"),
+        ({"temperature": -1.0}, "-1.0"),
+        ({"temperature": "hot"}, "hot"),
+        ({"scores": None}, "missing \\['scores'\\]"),
+        ({"surprise": 1}, "unknown \\['surprise'\\]"),
+        ({"modalities": []}, "differ"),
+        ({"reference": {"x": {}, "mask": {}, "logits": [[0.0, 0.0, 0.0, 0.0]]}}, "eeg"),
+        ({"dims": {"width": 64}}, "width"),
+    ],
+)
+def test_altered_metadata_is_refused(exported: Path, tmp_path: Path, changes: dict[str, Any], found: str) -> None:
+    """Every field of clmer.json is checked, and the error names what was found."""
+    rewrite_meta(exported, tmp_path / "altered.ts", **changes)
+    with pytest.raises(ArtefactError, match=found):
+        find_artefact(str(tmp_path / "altered.ts"))
+
+
+@pytest.mark.parametrize("field", ["preprocessor", "extractor"])
+def test_another_signal_path_is_refused(exported: Path, tmp_path: Path, field: str) -> None:
+    """A model of another preprocessor or face extractor must not be fed by this one."""
+    other = {**PreprocessConfig(modalities=MODEL_MODALITIES).to_dict(), field: "clmer-other-0"}
+    rewrite_meta(exported, tmp_path / "old.ts", preprocess=other)
+    with pytest.raises(ArtefactError, match="clmer-other-0"):
+        find_artefact(str(tmp_path / "old.ts"))
+
+
+def test_a_broken_manifest_is_named(exported: Path, tmp_path: Path) -> None:
+    """A manifest that is not one is an error, not an empty list."""
+    path = tmp_path / "small.ts"
+    path.write_bytes(exported.read_bytes())
+    for text in ("models = 3", "[models.small]\nsha256 = 'short'", "["):
+        (tmp_path / "manifest.toml").write_text(text, encoding="utf-8")
+        with pytest.raises(ArtefactError, match=r"manifest\.toml"):
+            find_artefact(str(path))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    """The error for a misspelt name says which models ship."""
+    with pytest.raises(ArtefactError, match=DEFAULT_MODEL):
+        find_artefact("clmer-va5")
+    with pytest.raises(ArtefactError, match="no-such"):
+        find_artefact("no-such-folder/model.ts")
+
+
+def test_a_file_that_changes_after_the_check_is_refused(exported: Path, tmp_path: Path) -> None:
+    """What is opened is what was checked."""
+    path = tmp_path / "small.ts"
+    path.write_bytes(exported.read_bytes())
+    artefact = find_artefact(str(path), hashlib.sha256(exported.read_bytes()).hexdigest())
+    path.write_bytes(b"something else")
+    with pytest.raises(ArtefactError, match="has changed"):
+        artefact.read_bytes()
+
+
+def test_finding_a_model_needs_no_torch(exported: Path) -> None:
+    """The check of a model file is over before torch is imported."""
+    code = (
+        "import sys; from clmer_model.artefact import find_artefact; "
+        "find_artefact(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(exported)], check=False).returncode == 0
+
+
+def test_the_shipped_model_fits_this_code() -> None:
+    """The shipped default model is listed, within its size, and of this code's preprocessor and extractor."""
+    artefact = find_artefact()
+    assert artefact.path == shipped_folder() / f"{DEFAULT_MODEL}.ts"
+    assert Manifest.read(shipped_folder()).sha256[DEFAULT_MODEL] == artefact.sha256
+    assert artefact.path.stat().st_size < 6 * 2**20
+    assert artefact.meta.preprocess.preprocessor == PREPROCESSOR_ID
+    assert artefact.meta.preprocess.extractor == EXTRACTOR_ID
+    assert artefact.meta.trained_on == "simulated"
+    assert [spec.name for spec in artefact.meta.modalities] == ["eeg", "landmarks", "aus"]
+
+
+def test_the_shipped_scores_are_honest_in_form() -> None:
+    """Scores name their split and stand beside a baseline and an interval."""
+    scores = find_artefact().meta.scores
+    assert list(scores) == ["unseen simulated people"]
+    for subset in ("all", "eeg", "face"):
+        values = scores["unseen simulated people"][subset]
+        low, high = values["interval"]
+        assert 0 <= low <= values["accuracy"] <= high <= 1
+        assert 0 < values["majority"] < 1

@@ -1,0 +1,173 @@
+"""Offline training: examples, split, scores, and the whole recipe in small."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clmer_model.artefact import find_artefact
+from clmer_model.checkpoint import load_checkpoint
+from clmer_model.export import export
+from clmer_model.labels import LABELS_VA4
+from clmer_model.predictor import Predictor
+from clmer_model.training.evaluate import calibration_error, fit_temperature
+from clmer_model.training.examples import Examples, LabelledTrial, concatenate, labelled_trials, make_examples
+from clmer_model.training.fit import FitConfig
+from clmer_model.training.metrics import balanced_accuracy, macro_f1, people_interval, score
+from clmer_model.training.pretrain import PretrainConfig
+from clmer_model.training.simulated import PersonRecipe, examples_of_person
+from clmer_model.training.splits import split_people
+from clmer_model.training.train import SPLIT_NAME, TrainConfig, train
+from clmer_streaming.errors import ArtefactError, SettingsError
+from clmer_streaming.sources.simulator import SimulationConfig, simulate
+from clmer_streaming.types import Marker
+from model_windows import CONFIG, SMALL, SPECS, small_model
+
+TWO_TRIALS = SimulationConfig(seconds=30.0, seed=5, preset="easy", participant=3)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    """The examples of a short simulated session of two trials."""
+    return make_examples(simulate(TWO_TRIALS).items(64), CONFIG, LABELS_VA4, person=3)
+
+
+def test_every_window_of_a_trial_has_its_label(examples: Examples) -> None:
+    """A trial of 12 s holds 20 or 21 whole windows of 2 s, half a second apart, all with the trial's label."""
+    trials = simulate(TWO_TRIALS).truth.trials
+    for trial in trials:
+        rows = examples.trial == trial.id
+        assert rows.sum() in (20, 21)
+        assert set(examples.label[rows]) == {LABELS_VA4.index(trial.label)}
+    assert len(examples) == sum((examples.trial == trial.id).sum() for trial in trials)
+    assert set(examples.person) == {3}
+
+
+def test_examples_have_the_shapes_of_the_model(examples: Examples) -> None:
+    """Series are float32 and masks bool, of the modality's shape."""
+    for spec in SPECS:
+        assert examples.series[spec.name].shape[1:] == spec.shape
+        assert examples.series[spec.name].dtype == np.float32
+        assert examples.mask[spec.name].shape[1:] == (spec.n_masked,)
+        assert examples.mask[spec.name].dtype == np.bool_
+
+
+def test_thinning_keeps_every_second_window(examples: Examples) -> None:
+    """With every=2 the windows are each second one of a trial."""
+    thin = make_examples(simulate(TWO_TRIALS).items(64), CONFIG, LABELS_VA4, person=3, every=2)
+    assert np.array_equal(thin.series["eeg"][0], examples.series["eeg"][0])
+    assert np.array_equal(thin.series["eeg"][1], examples.series["eeg"][2])
+
+
+def test_trials_are_read_from_markers() -> None:
+    """A start and an end of one number enclose a trial; other markers and open trials are passed over."""
+    markers = [
+        Marker(1.0, "1", "trial_start/1/HVLA/HVLA-2"),
+        Marker(2.0, "2", "button"),
+        Marker(5.0, "3", "trial_end/1/HVLA/HVLA-2"),
+        Marker(6.0, "4", "trial_start/2/LVLA/LVLA-1"),
+    ]
+    assert labelled_trials(markers) == [LabelledTrial(1, "HVLA", 1.0, 5.0)]
+
+
+def test_cached_examples_are_the_ones_that_were_made(examples: Examples, tmp_path: Path) -> None:
+    """Made, written and read again, the examples are equal; another recipe has another key."""
+    recipe = PersonRecipe(TWO_TRIALS, CONFIG, LABELS_VA4, every=1)
+    made, cached = examples_of_person(recipe, tmp_path), examples_of_person(recipe, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{recipe.key}.npz"]
+    for name in CONFIG.modalities:
+        assert np.array_equal(made.series[name], examples.series[name])
+        assert np.array_equal(cached.series[name], examples.series[name])
+        assert np.array_equal(cached.mask[name], examples.mask[name])
+    assert np.array_equal(cached.label, examples.label)
+    assert dataclasses.replace(recipe, every=2).key != recipe.key
+
+
+def test_nobody_is_on_two_sides() -> None:
+    """The sides of a split are disjoint, none is empty, and together they are everybody."""
+    for n in (5, 8, 96):
+        split = split_people(range(100, 100 + n), seed=1)
+        sides = [split.train, split.validation, split.test]
+        assert all(sides)
+        assert sorted(person for side in sides for person in side) == list(range(100, 100 + n))
+    with pytest.raises(SettingsError, match="at least 5"):
+        split_people(range(4), seed=1)
+
+
+def test_scores_equal_those_worked_out_by_hand() -> None:
+    """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; the majority class 0 occurs thrice."""
+    truth, answer = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    scores = score(truth, answer, np.array([1, 1, 2, 2, 2]), majority_class=0)
+    assert scores.accuracy == pytest.approx(0.6)
+    assert scores.majority == pytest.approx(0.6)
+    assert scores.n_people == 2
+    assert balanced_accuracy(truth, answer) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert macro_f1(truth, answer) == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
+    """Ten people who are all right or all wrong give a far wider interval than a thousand windows would."""
+    person = np.repeat(np.arange(10), 100)
+    low, high = people_interval(person % 2 == 0, person)
+    assert high - low > 0.4
+    low, high = people_interval(np.arange(1000) % 2 == 0, person)
+    assert high - low < 0.01
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    """Always 90 % sure and right half the time is an error of 0.4."""
+    assert calibration_error(np.full(10, 0.9), np.arange(10) % 2 == 0) == pytest.approx(0.4)
+
+
+def test_the_temperature_softens_a_model_that_is_too_sure(examples: Examples) -> None:
+    """Logits that shout although they know nothing get the largest temperature."""
+    model = small_model()
+    for parameter in model.classifier.out.parameters():
+        parameter.data.mul_(200.0)
+    assert fit_temperature(model, examples) == pytest.approx(4.0, rel=0.01)
+
+
+def test_no_examples_are_an_error() -> None:
+    """Concatenating nothing says why there is nothing."""
+    with pytest.raises(ValueError, match="no window lies wholly inside"):
+        concatenate([])
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    """Export of something else says what was expected."""
+    with pytest.raises(ArtefactError, match="clmer train"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_whole_recipe_in_small(tmp_path: Path) -> None:
+    """Few people with strong effects: training lowers the loss, and the exported file answers as the checkpoint."""
+    config = TrainConfig(
+        n_people=6,
+        n_trials=4,
+        sim_preset="easy",
+        dims=SMALL,
+        pretrain=PretrainConfig(epochs=1, batch=32),
+        fit=FitConfig(epochs=4, batch=16, learning_rate=3e-3, encoder_learning_rate=3e-3),
+    )
+    lines: list[dict[str, object]] = []
+    trained = train(config, tmp_path / "out", tmp_path / "cache", lines.append, lambda made, _: made)
+    losses = [float(str(line["loss"])) for line in lines if line["stage"] == "fit"]
+    assert losses[-1] < losses[0]
+    written = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["stage"] for line in written][:1] == ["examples"]
+    assert set(trained.scores[SPLIT_NAME]) == {"all", "eeg", "face"}
+    assert trained.training["people"] == {"train": 3, "validation": 1, "test": 2}
+
+    read = load_checkpoint(tmp_path / "out")
+    assert read.scores == trained.scores
+    digest = export(read, tmp_path / "tiny.ts")
+    artefact = find_artefact(str(tmp_path / "tiny.ts"))
+    assert artefact.sha256 == digest
+    predictor = Predictor(artefact, "cpu")
+    assert predictor.meta.scores[SPLIT_NAME]["all"]["n_people"] == 2
+    assert torch.allclose(read.model.temperature, trained.model.temperature)
