@@ -84,7 +84,7 @@ def test_uv_is_asked_when_there_is_no_python(tmp_path: Path) -> None:
     assert Path(found.stdout.strip()).is_absolute()
 
 
-@pytest.mark.parametrize("name", ["find-python", "install", "check", "test", "test-deep", "bench"])
+@pytest.mark.parametrize("name", ["find-python", "install", "check", "test", "test-deep", "weights", "bench"])
 def test_the_scripts_are_plain_shell(name: str) -> None:
     """Every script is readable by /bin/sh, which need not be bash."""
     parsed = subprocess.run(["/bin/sh", "-n", str(SCRIPTS / name)], capture_output=True, text=True, check=False)
