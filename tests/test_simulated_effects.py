@@ -15,12 +15,14 @@ import pytest
 
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES
-from clmer_streaming.sources.simulation.brain import BANDS
+from clmer_streaming.sources.simulation.brain import BANDS, effect_weights
+from clmer_streaming.sources.simulation.head import SITES
+from clmer_streaming.sources.simulation.participant import draw_participant
 from clmer_streaming.sources.simulation.trials import trial_at
 from clmer_streaming.sources.simulator import SimulatedSession, SimulationConfig, simulate_cohort
 from clmer_streaming.types import FloatArray
 
-N_PEOPLE = 16
+N_PEOPLE = 12
 AROUSAL_EFFECTS = {"alpha": -1.0, "beta": 1.0, "AU05": 1.0, "AU25": 1.0}
 VALENCE_EFFECTS = {"asymmetry": 1.0, "temporal gamma": 1.0, "AU12": 1.0, "AU06": 1.0, "AU04": -1.0, "AU15": -1.0}
 
@@ -119,6 +121,18 @@ def test_seconds_of_a_trial_are_alike_even_under_null(measure: str) -> None:
         used = np.isfinite(values)
         means = np.asarray([values[used & (trial == k)].mean() for k in np.unique(trial)])
         assert means.var() > 2 * values[used].var() / 12
+
+
+def test_some_peoples_frontal_asymmetry_answers_the_other_way_round() -> None:
+    """About a quarter of realistic people have the opposite sign: more alpha on the left with high valence."""
+    people = [draw_participant(SimulationConfig(participant=k)) for k in range(60)]
+    alpha = list(BANDS).index("alpha")
+    right, left = SITES.index("F4"), SITES.index("F3")
+    signs = np.asarray(
+        [np.sign(effect_weights(p)[0][alpha, right] - effect_weights(p)[0][alpha, left]) for p in people]
+    )
+    assert np.array_equal(signs, [person.asymmetry_sign for person in people])
+    assert 0.1 < np.mean(signs < 0) < 0.4
 
 
 def test_a_poker_face_tells_little() -> None:

@@ -12,7 +12,11 @@ import pytest
 import pyxdf
 
 from clmer_server.cli import main
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.layout import face_to_row
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.simulation.trials import QUADRANTS, TrialMarker, parse_trial_marker, session_seconds
 from clmer_streaming.sources.simulator import (
     SimulatedSession,
@@ -229,3 +233,31 @@ def test_a_session_may_be_too_short_for_a_trial(tmp_path: Path) -> None:
     write_session(session, tmp_path / "s.xdf")
     assert session.truth.trials == ()
     assert [stream.t.size for stream in read_xdf(tmp_path / "s.xdf").streams] == [session.eeg_t.size, 60, 0]
+
+
+def test_a_replayed_file_gives_the_sessions_items(session: SimulatedSession, tmp_path: Path) -> None:
+    """Writing and replaying changes no bit: the same announcements, EEG, faces and markers."""
+    write_session(session, tmp_path / "s.xdf")
+    direct, replayed = list(session.items()), list(ReplaySource(tmp_path / "s.xdf").items())
+    assert [i for i in replayed if isinstance(i, StreamInfo)] == [i for i in direct if isinstance(i, StreamInfo)]
+    assert [i for i in replayed if isinstance(i, Marker)] == [i for i in direct if isinstance(i, Marker)]
+    chunks = [[i for i in items if isinstance(i, Chunk)] for items in (direct, replayed)]
+    eeg_t, replayed_t = (np.concatenate([chunk.t for chunk in some]) for some in chunks)
+    eeg_x, replayed_x = (np.concatenate([chunk.x for chunk in some], axis=1) for some in chunks)
+    assert np.array_equal(eeg_t, replayed_t)
+    assert np.array_equal(eeg_x, replayed_x)
+    faces = [[i for i in items if isinstance(i, FaceSample)] for items in (direct, replayed)]
+    rows, replayed_rows = (np.stack([face_to_row(sample) for sample in some]) for some in faces)
+    assert [sample.t for sample in faces[0]] == [sample.t for sample in faces[1]]
+    assert np.array_equal(rows, replayed_rows, equal_nan=True)
+
+
+def test_a_replayed_file_gives_the_sessions_windows(session: SimulatedSession, tmp_path: Path) -> None:
+    """What a model sees is equal bit for bit, whether the session was replayed or taken from memory."""
+    write_session(session, tmp_path / "s.xdf")
+    crcs = []
+    for items in (session.items(chunk=8), session.items(chunk=64), ReplaySource(tmp_path / "s.xdf").items()):
+        preprocessor = Preprocessor(PreprocessConfig())
+        crcs.append([window.crc for item in items for window in preprocessor.push(item)])
+    assert len(crcs[0]) > 100
+    assert crcs[0] == crcs[1] == crcs[2]
