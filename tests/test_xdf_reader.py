@@ -246,6 +246,14 @@ def test_samples_with_impossible_stamps_are_left_out_and_said(tmp_path: Path) ->
     assert any("4 sample(s) of 'raw'" in warning for warning in file.warnings)
 
 
+def test_every_kind_of_nan_is_read(tmp_path: Path) -> None:
+    """A signalling NaN in float32 is a NaN like any other, and no warning."""
+    bits = np.array([[0x7FA00000, 0x7FC00000, 0x3F800000]], dtype=np.uint32)
+    with XdfWriter(tmp_path / "nan.xdf") as xdf:
+        xdf.write_samples(xdf.add_stream(XdfStreamSpec("nan", "EEG", ("",))), [1.0, 2.0, 3.0], bits.view(np.float32))
+    assert np.array_equal(read_xdf(tmp_path / "nan.xdf").streams[0].x, [[np.nan, np.nan, 1.0]], equal_nan=True)
+
+
 def test_offsets_that_are_no_numbers_are_ignored(tmp_path: Path) -> None:
     """NaN and astronomic offsets leave the good ones in charge."""
     stream = only_stream(

@@ -17,10 +17,7 @@ from clmer_streaming.xdf.clock_sync import synchronise
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header, parse_xml
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.samples import SampleLayout, Samples, decode_samples
-
-_STRAY_RUN = 3  # samples; fewer of them, far from all others, are damage and no run of a clock
-_STRAY_REGULAR_S = 3600.0  # s; how far, in streams of a regular rate
-_STRAY_IRREGULAR_S = 86400.0  # s; markers may lie hours apart
+from clmer_streaming.xdf.stamps import plausible_stamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +210,7 @@ class _Reading:
 def _finish(stream: _Stream, warnings: list[str]) -> XdfStream:
     d = stream.description
     t = np.concatenate([np.empty(0), *(chunk.t for chunk in stream.chunks)])
-    kept = _plausible(t, _STRAY_REGULAR_S if d.sfreq else _STRAY_IRREGULAR_S)
+    kept = plausible_stamps(t, regular=d.sfreq > 0)
     if not kept.all():
         warnings.append(f"{np.count_nonzero(~kept)} sample(s) of {d.name!r} were left out: impossible stamps.")
     offsets = np.array(stream.offsets, dtype=np.float64).reshape(-1, 2)
@@ -231,22 +228,11 @@ def _finish(stream: _Stream, warnings: list[str]) -> XdfStream:
     )
 
 
-def _plausible(t: FloatArray, stray_s: float) -> npt.NDArray[np.bool_]:
-    """Tell which stamps (n,) can be a time: not those out of any clock's range, nor a few far from all others."""
-    with np.errstate(invalid="ignore"):
-        kept = np.abs(t) <= MAX_STAMP_S
-    good = np.flatnonzero(kept)
-    runs = np.split(good, np.flatnonzero(np.abs(np.diff(t[good])) > stray_s) + 1)
-    least = min(_STRAY_RUN, max(len(run) for run in runs))
-    for run in runs:
-        if len(run) < least:
-            kept[run] = False
-    return kept
-
-
 def _values(stream: _Stream, kept: npt.NDArray[np.bool_]) -> FloatArray:
     d = stream.description
     if d.channel_format == "string":
         return np.empty((0, int(np.count_nonzero(kept))))
-    rows = np.concatenate([np.empty((0, d.n_channels)), *(chunk.x for chunk in stream.chunks)], dtype=np.float64)
+    parts = [np.empty((0, d.n_channels)), *(chunk.x for chunk in stream.chunks)]
+    with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
+        rows = np.concatenate(parts, dtype=np.float64)
     return np.ascontiguousarray(rows[kept].T)
