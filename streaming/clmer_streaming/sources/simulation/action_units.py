@@ -61,7 +61,8 @@ def simulate_action_units(
 def emotional_drives(config: SimulationConfig, person: Participant, emotion: Emotion) -> FloatArray:
     """Return what emotion and stimulus add to the drives of each second, (3, S), in the order of DRIVES."""
     felt = np.stack([emotion.valence, -emotion.valence, emotion.arousal])
-    return 0.5 * person.au_d * felt + config.effects.stimulus_sd * stimulus_offsets(emotion, len(DRIVES))
+    drives: FloatArray = 0.5 * person.au_d * felt + config.effects.stimulus_sd * stimulus_offsets(emotion, len(DRIVES))
+    return drives
 
 
 def presence(intensities: FloatArray) -> BoolArray:

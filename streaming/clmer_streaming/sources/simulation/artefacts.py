@@ -41,7 +41,8 @@ def simulate_artefacts(
     line = person.line_uv[:, None] * np.sin(2 * np.pi * LINE_HZ * times + rng.uniform(0, 2 * np.pi))
     sensor = SENSOR_UV * rng.standard_normal(shape)
     drift = _drift(rng, shape, config.sfreq)
-    return eye + muscle + line + sensor + drift + _pops(config, rng, times)
+    picked_up: FloatArray = eye + muscle + line + sensor + drift + _pops(config, rng, times)
+    return picked_up
 
 
 def _muscle_rms(intensities: FloatArray) -> FloatArray:

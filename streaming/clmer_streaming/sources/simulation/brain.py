@@ -35,7 +35,8 @@ def simulate_brain(config: SimulationConfig, person: Participant, emotion: Emoti
     gains = band_gains(config, person, emotion, rng)
     sources = _overlap_add(_segments(config, person, gains, rng), n_times)
     potentials = conduction(person.spread_deg) @ sources
-    return potentials[:-1] - potentials[-1]
+    against_p3: FloatArray = potentials[:-1] - potentials[-1]
+    return against_p3
 
 
 def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, rng: np.random.Generator) -> FloatArray:
@@ -47,7 +48,8 @@ def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, 
     valence, arousal = effect_weights(person)
     felt = 0.5 * person.eeg_d * (valence[..., None] * emotion.valence + arousal[..., None] * emotion.arousal)
     shown = config.effects.stimulus_sd * stimulus_offsets(emotion, shape[0] * shape[1]).reshape(*shape, -1)
-    return noise + within_sd()[:, None, None] * (felt + shown)
+    gains: FloatArray = noise + within_sd()[:, None, None] * (felt + shown)
+    return gains
 
 
 def within_sd() -> FloatArray:

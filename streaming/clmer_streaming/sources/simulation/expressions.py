@@ -63,4 +63,5 @@ def express(neutral: FloatArray, intensities: FloatArray) -> FloatArray:
     """Return faces (n, 68, 3) cm: a neutral face (68, 3) cm with action units of intensities (17, n) at work."""
     shifts = expression_shifts()
     moved = intensities.T @ shifts.reshape(len(AU_NAMES), -1)
-    return neutral + moved.reshape(-1, *neutral.shape)
+    faces: FloatArray = neutral + moved.reshape(-1, *neutral.shape)
+    return faces

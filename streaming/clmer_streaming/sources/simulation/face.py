@@ -81,7 +81,8 @@ def _measure(rng: np.random.Generator, intensities: FloatArray) -> FloatArray:
     drift = INTENSITY_DRIFT * lfilter([1.0], [1.0, -keep], white, axis=-1)
     noise = INTENSITY_NOISE * rng.standard_normal(intensities.shape)
     measured = np.clip(intensities + drift + noise, 0.0, MAX_INTENSITY)
-    return measured.astype(np.float32).astype(np.float64)
+    rounded: FloatArray = measured.astype(np.float32).astype(np.float64)
+    return rounded
 
 
 def _wander(rng: np.random.Generator, n_frames: int) -> FloatArray:
@@ -107,7 +108,8 @@ def _gaze(rng: np.random.Generator, n_frames: int) -> FloatArray:
     jumps = np.cumsum(0.15 + rng.exponential(FIXATION_S - 0.15, n_most))
     targets = GAZE_SD * rng.standard_normal((n_most + 1, 2))
     fixation = np.searchsorted(jumps, np.arange(n_frames) / FRAME_RATE)
-    return targets[fixation] + 0.01 * rng.standard_normal((n_frames, 2))
+    angles: FloatArray = targets[fixation] + 0.01 * rng.standard_normal((n_frames, 2))
+    return angles
 
 
 def _verdict(rng: np.random.Generator, yaw: FloatArray) -> FloatArray:

@@ -85,4 +85,5 @@ def individual_neutral(rng: np.random.Generator) -> FloatArray:
     for landmarks, shift in _SHAPE_MODES:
         face += rng.normal() * mirrored(dict.fromkeys(landmarks, shift))
     face += rng.normal(0.0, ASYMMETRY_SD_CM, face.shape)
-    return face - face[27]
+    centred: FloatArray = face - face[27]
+    return centred
