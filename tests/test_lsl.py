@@ -6,6 +6,7 @@ import json
 import math
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,10 @@ def test_arrival_stamps_end_now() -> None:
     assert arrival_stamps(10.0, 3, 2.0).tolist() == [9.0, 9.5, 10.0]
 
 
-def test_live_predictions_come_as_soon_as_the_window_is_full() -> None:
+def test_live_predictions_come_as_soon_as_the_window_is_full(tmp_path: Path) -> None:
     """The first valid event ends at the first grid point behind first sample + settling + window."""
     config = PreprocessConfig()
-    with headset(), serving("--eeg", "auto") as service, connect(f"ws://127.0.0.1:{service.port}/ws") as client:
+    with headset(), serving(tmp_path, "--eeg", "auto") as service, connect(f"ws://{service.address}/ws") as client:
         first_sample = math.nan
         while True:
             message = json.loads(client.recv(WAIT_S))

@@ -21,9 +21,9 @@ SOURCE = "eeg"
 OWN_ID_PREFIX = "clmer-"
 """Source ids of this project's own outlets, which are never taken as input."""
 
-_SEARCH_S = 0.5  # s, one look for streams
 _ANY_STREAM = "channel_count>0"
-_MOST_STREAMS = 1024  # more than any network has, so that a look lasts its time and finds them all
+_LOOK_S = 0.5  # s between two looks at the network
+_FORGET_S = 2.0  # s after which a stream that no longer answers is forgotten
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction (0.64 s on a quiet network)
 _PULL_S = 0.5  # s of silence after which a tick is put
 _MAX_SAMPLES = 1024  # samples taken by one pull
@@ -74,24 +74,34 @@ class LslEegSource:
         pylsl = load_pylsl()
         gone = (pylsl.util.LostError, pylsl.util.TimeoutError)
         while not stop.is_set():
-            found = self._find(pylsl)
+            found = self._search(pylsl, put, stop)
             if found is None:
-                put(Tick(local_clock(), SOURCE))
                 continue
             inlet, info = found
             try:
                 _open(inlet)
                 put(info)
-                self._read(pylsl, inlet, info, put, stop)
+                self._read(inlet, info, put, stop)
             except gone:
                 put(Tick(local_clock(), SOURCE))
 
-    def _find(self, pylsl: Any) -> tuple[Any, StreamInfo] | None:
-        """Look once for the stream; return its inlet and description, or None."""
+    def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> tuple[Any, StreamInfo] | None:
+        """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
+        network = pylsl.ContinuousResolver(pred=_ANY_STREAM, forget_after=_FORGET_S)
+        seen: set[str] = set()
+        while not stop.wait(_LOOK_S):
+            put(Tick(local_clock(), SOURCE))
+            candidates = [candidate for candidate in network.results() if self._wanted(pylsl, candidate)]
+            uids = {candidate.uid() for candidate in candidates}
+            if uids and uids == seen:
+                return self._choose(pylsl, candidates)
+            seen = uids
+        return None
+
+    def _choose(self, pylsl: Any, candidates: list[Any]) -> tuple[Any, StreamInfo] | None:
+        """Return the inlet and description of the one stream that fits; None to look again."""
         usable = []
-        for candidate in pylsl.resolve_bypred(_ANY_STREAM, _MOST_STREAMS, _SEARCH_S):
-            if not self._wanted(pylsl, candidate):
-                continue
+        for candidate in candidates:
             inlet = pylsl.StreamInlet(candidate, recover=True, processing_flags=pylsl.proc_clocksync)
             info = self._describe(pylsl, inlet)
             if info is not None:
@@ -123,9 +133,7 @@ class LslEegSource:
             raise
         return info
 
-    def _read(
-        self, pylsl: Any, inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event
-    ) -> None:
+    def _read(self, inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event) -> None:
         last_heard = local_clock()
         foreign_clock = False
         while not stop.is_set() and local_clock() - last_heard < _GIVE_UP_S:
