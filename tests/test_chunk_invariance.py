@@ -1,0 +1,90 @@
+"""The promise under live = replay = offline: no stage can tell how the stream was cut, to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clmer_streaming.channels import ChannelPicker, resolve_channels
+from clmer_streaming.config import PreprocessConfig, SignalConfig
+from clmer_streaming.eeg_path import EegPath
+from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.resampling import PolyphaseResampler
+from clmer_streaming.timeline import Timeline
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Stage
+from signals import EEG_INFO, cut, eeg_like, push_all, stamps
+
+SFREQ = 250.0
+INFO = dataclasses.replace(EEG_INFO, sfreq=SFREQ, ch_names=(*EEG_INFO.ch_names, "COUNTER"))
+CHANNELS = resolve_channels(INFO, SignalConfig())
+
+STAGES: dict[str, Callable[[], Stage[Item]]] = {
+    "timeline": lambda: Timeline(SFREQ, range(14), counter=14),
+    "channels": lambda: ChannelPicker(CHANNELS),
+    "filter": lambda: CausalFilter(design_sos(SignalConfig(), SFREQ)),
+    "resampling": lambda: PolyphaseResampler(SFREQ, 128.0),
+    "all of them": lambda: EegPath(INFO, PreprocessConfig()),
+}
+
+SIZES = st.one_of(st.sampled_from([[1], [8], [32]]), st.lists(st.integers(1, 300), min_size=1, max_size=8))
+
+
+def recording(seed: int, *, whole_numbers: bool = False) -> tuple[FloatArray, FloatArray]:
+    """Return stamps and 15 channels of a recording with jitter and, unless whole, losses and NaN."""
+    rng = np.random.default_rng(seed)
+    n = 900
+    t = stamps(n, SFREQ) + 0.003 * rng.standard_normal(n)
+    x = np.concatenate([eeg_like(n, seed=seed, sfreq=SFREQ), (np.arange(n) % 250)[None, :]])
+    if whole_numbers:
+        return t, x
+    x[rng.integers(0, 14), rng.integers(0, n, 20)] = np.nan
+    keep = np.ones(n, dtype=bool)
+    for first, n_lost in zip(rng.integers(10, n, 3), (2, 15, 120), strict=True):
+        keep[first : first + n_lost] = False
+    return t[keep], x[:, keep]
+
+
+def flattened(items: list[Item]) -> tuple[FloatArray, FloatArray, FloatArray, list[Gap]]:
+    """Return stamps, values, marks and gaps of everything that came out, whatever the pieces."""
+    chunks = [item for item in items if isinstance(item, Chunk)]
+    marks = [np.zeros(c.x.shape) if c.filled is None else c.filled.astype(float) for c in chunks]
+    return (
+        np.concatenate([c.t for c in chunks]),
+        np.concatenate([c.x for c in chunks], axis=1),
+        np.concatenate(marks, axis=1),
+        [item for item in items if isinstance(item, Gap)],
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+@settings(max_examples=20, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 5))
+def test_any_cut_gives_the_same_bits(name: str, sizes: list[int], seed: int) -> None:
+    """Whole equals chunks of 1, 8, 32 and of any random sizes: values, stamps, marks, gaps."""
+    finite_input_only = name in ("filter", "resampling")
+    t, x = recording(seed, whole_numbers=finite_input_only)
+    whole = flattened(push_all(STAGES[name](), cut(t, x, [t.size])))
+    pieces = flattened(push_all(STAGES[name](), cut(t, x, sizes)))
+    for one, other in zip(whole[:3], pieces[:3], strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+    assert whole[3] == pieces[3]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_reset_stage_is_as_new(name: str) -> None:
+    """Nothing of what was pushed before a reset is left."""
+    t, x = recording(1, whole_numbers=True)
+    used = STAGES[name]()
+    push_all(used, cut(t, x, [64]))
+    used.reset()
+    for one, other in zip(
+        flattened(push_all(used, cut(t, x, [64])))[:3],
+        flattened(push_all(STAGES[name](), cut(t, x, [64])))[:3],
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
