@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from clmer_streaming.config import WindowConfig
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
-from clmer_streaming.types import BoolArray, FaceFlag, FaceSample, FloatArray, Reason
+from clmer_streaming.types import BoolArray, FaceFlag, FaceSample, FloatArray, IndexArray, Reason
 
 _FLAG_REASONS = {
     FaceFlag.MULTIPLE: Reason.FACE_MULTIPLE,
@@ -68,30 +69,29 @@ class FaceSlots:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._samples: deque[FaceSample] = deque()
+        self._samples: deque[tuple[FaceSample, bool]] = deque()  # each with whether it can be trusted
         self.watermark = -np.inf  # s; every sample before it has arrived
 
     def push(self, sample: FaceSample) -> None:
         """Add one frame. Frames that go back in time are kept out of the order and dropped."""
         if sample.t >= self.watermark:
-            self._samples.append(sample)
+            self._samples.append((sample, self._trusted(sample)))
             self.watermark = sample.t
 
     def cut(self, t_end: float) -> FaceCut:
         """Return the window that ends at ``t_end``: slot i is the mean of the valid samples in its interval."""
         n_slots, window_s = self._config.face_slots, self._config.window_s
         t_start = t_end - window_s
-        frames = tuple(f for f in self._samples if t_start <= f.t < t_end)
-        valid = tuple(f for f in frames if self._trusted(f))
-        slots: list[list[FaceSample]] = [[] for _ in range(n_slots)]
-        for frame in valid:
-            slots[min(int((frame.t - t_start) / window_s * n_slots), n_slots - 1)].append(frame)
+        inside = [(frame, trusted) for frame, trusted in self._samples if t_start <= frame.t < t_end]
+        valid = tuple(frame for frame, trusted in inside if trusted)
+        slot_of = [min(int((frame.t - t_start) / window_s * n_slots), n_slots - 1) for frame in valid]
+        bounds = np.searchsorted(slot_of, np.arange(n_slots + 1))  # frames bounds[i] to bounds[i + 1] fill slot i
         return FaceCut(
-            landmarks=_slot_means([[f.landmarks for f in slot] for slot in slots], (N_LANDMARKS, 3)),
-            aus=_slot_means([[f.aus for f in slot] for slot in slots], (len(AU_NAMES), 2)),
-            gaze=_slot_means([[f.gaze for f in slot] for slot in slots], (2,)),
-            mask=np.array([bool(slot) for slot in slots]),
-            frames=frames,
+            landmarks=_slot_means([frame.landmarks for frame in valid], bounds, (N_LANDMARKS, 3)),
+            aus=_slot_means([frame.aus for frame in valid], bounds, (len(AU_NAMES), 2)),
+            gaze=_slot_means([frame.gaze for frame in valid], bounds, (2,)),
+            mask=np.diff(bounds) > 0,
+            frames=tuple(frame for frame, _ in inside),
             valid=valid,
         )
 
@@ -101,9 +101,16 @@ class FaceSlots:
 
     def forget_before(self, t: float) -> None:
         """Drop frames that no window ending after ``t`` needs."""
-        while self._samples and self._samples[0].t < t - self._config.window_s - 1.0:
+        while self._samples and self._samples[0][0].t < t - self._config.window_s - 1.0:
             self._samples.popleft()
 
 
-def _slot_means(slots: Sequence[Sequence[FloatArray]], shape: tuple[int, ...]) -> FloatArray:
-    return np.stack([np.mean(np.stack(values), axis=0) if values else np.zeros(shape) for values in slots])
+def _slot_means(values: Sequence[FloatArray], bounds: IndexArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return (F, *shape): the mean of the values of each slot, 0 where it has none."""
+    means = np.zeros((bounds.size - 1, *shape))
+    if values:
+        stacked = np.stack(values)
+        for slot, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):
+            if first < last:
+                means[slot] = np.mean(stacked[first:last], axis=0)
+    return means

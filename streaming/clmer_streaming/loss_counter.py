@@ -46,7 +46,7 @@ class LossCounter:
     @property
     def wrap_samples(self) -> float:
         """Samples after which the counter repeats, so that a loss of as many cannot be told from none."""
-        return self._modulus(np.array([self._state.largest]))[0] / self._state.step
+        return float(self._modulus(np.array([self._state.largest]))[0]) / self._state.step
 
     def contiguous(self, counter: FloatArray) -> int:
         """Return how many of the values (n,) follow one another, and the last accepted one, without loss."""

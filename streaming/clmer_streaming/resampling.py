@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal as sps
 
-from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray, Item
 
 _LOBES = 6  # of the sinc on either side, at the lower of the two rates: 46.9 ms delay at 128 Hz
 _KAISER_BETA = 6.0
@@ -108,7 +108,7 @@ class PolyphaseResampler:
             n_out=first_output,
         )
 
-    def _convolve(self, state: _ResamplerState, m: np.ndarray) -> FloatArray:
+    def _convolve(self, state: _ResamplerState, m: IndexArray) -> FloatArray:
         if m.size == 0:
             return np.empty((state.x.shape[0], 0))
         newest = m * self._down // self._up - state.first
@@ -118,7 +118,7 @@ class PolyphaseResampler:
         y: FloatArray = np.add.reduce(np.ascontiguousarray(stretches * taps), axis=-1)
         return y
 
-    def _stamp(self, state: _ResamplerState, m: np.ndarray) -> tuple[FloatArray, BoolArray]:
+    def _stamp(self, state: _ResamplerState, m: IndexArray) -> tuple[FloatArray, BoolArray]:
         position = m * self._down / self._up - self._delay
         whole = np.floor(position)
         fraction, left = position - whole, whole.astype(np.intp) - state.first

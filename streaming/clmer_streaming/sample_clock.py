@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.types import FloatArray
+from clmer_streaming.types import FloatArray, IndexArray
 
 _BLOCK_S = 0.25  # s between two fits
 _MEMORY_S = 30.0  # s of stamps that a fit looks back on
@@ -73,7 +73,7 @@ class SampleClock:
         """Samples until the map is fitted anew."""
         return self._state.anchor_n + self.block - self.n
 
-    def predict(self, n_ahead: int | FloatArray = 0) -> FloatArray:
+    def predict(self, n_ahead: int | IndexArray = 0) -> FloatArray:
         """Return the time of the sample(s) ``n_ahead`` after the next one, by the current map, in seconds."""
         state = self._state
         t: FloatArray = np.asarray(state.anchor_t + (self.n - state.anchor_n + n_ahead) * state.period)

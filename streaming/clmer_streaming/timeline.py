@@ -228,8 +228,8 @@ class Timeline:
         return 1
 
     def _bridge(self, clock: SampleClock, x_next: FloatArray, n: int) -> None:
-        weight = np.arange(1, n + 1) / (n + 1)
-        x = self._state.last_x[:, None] * (1 - weight) + x_next[:, None] * weight
+        weight: FloatArray = np.arange(1, n + 1) / (n + 1)
+        x: FloatArray = self._state.last_x[:, None] * (1 - weight) + x_next[:, None] * weight
         t = np.empty(n)
         done = 0
         while done < n:

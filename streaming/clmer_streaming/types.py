@@ -19,6 +19,9 @@ import numpy.typing as npt
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 """An array of float64."""
 
+IndexArray: TypeAlias = npt.NDArray[np.intp]
+"""An array of indices."""
+
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 """An array of bool."""
 
