@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,11 @@ from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.messages import MAX_INBOUND_BYTES, PROTOCOL, Bye, Grid
-from clmer_server.service import open_listener, uvicorn_config
+from clmer_server.service import live_hand_over, open_listener, uvicorn_config
 from clmer_server.session import Delivery, Session
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import SettingsError
+from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.types import Item, Source
 from session_parts import MODEL, STATUS, ListSource, event, predict_certain
 
 
@@ -47,15 +49,22 @@ class Site:
         return connect(f"ws://{name}:{port}/ws", host=host, port=int(port), proxy=None, **options)
 
 
+class BrokenSource:
+    """A source whose file turns out to be damaged."""
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        raise RecordingError("a whole file", "half a file", "record it again")
+
+
 @asynccontextmanager
-async def serving() -> AsyncIterator[Site]:
+async def serving(source: Source | None = None) -> AsyncIterator[Site]:
     hub = Hub()
     session = Session(
         EventContext("abc", MODEL, "replay"),
-        Inputs("replay", (ListSource([]),)),
+        Inputs("replay", (source or ListSource([]),)),
         PreprocessConfig(),
         InferenceThread(predict_certain),
-        Delivery(hub.publish, hand_over=lambda call: call()),
+        Delivery(hub.publish, live_hand_over(asyncio.get_running_loop())),
     )
     context = EventContext("abc", MODEL, "replay")
     served = Served(context, Grid(window_s=2.0, hop_s=0.5), hub, session, {"name": "tiny"}, clock=lambda: 1.0)
@@ -188,12 +197,33 @@ def test_health_and_readiness_are_two_things() -> None:
         async with serving() as site:
             assert (await site.get("/healthz")).json()["status"] == "ok"
             assert (await site.get("/readyz")).json() == {"ready": True, "reasons": []}  # begins with a client
-            await asyncio.to_thread(site.session.start)
+            site.session.start()
             await asyncio.to_thread(site.session.wait)
             ready = await site.get("/readyz")
             assert ready.status_code == 503
             assert ready.json() == {"ready": False, "reasons": ["session ended"]}
             assert (await site.get("/healthz")).status_code == 200
+
+    run(test())
+
+
+def test_a_session_that_fails_tells_its_clients_and_leaves_the_process_alive() -> None:
+    """Clients hear the cause and goodbye, also those that come later; /readyz has the cause, too."""
+
+    async def test() -> None:
+        async with serving(BrokenSource()) as site, site.connect() as client:
+            assert (await receive(client))["type"] == "welcome"
+            site.session.start()
+            notice = await receive(client)
+            assert (notice["type"], notice["code"]) == ("notice", "session_failed")
+            assert "half a file" in notice["message"]
+            assert await receive(client) == {"type": "bye", "reason": "session_failed", "retry_after_s": None}
+            ready = await site.get("/readyz")
+            assert ready.status_code == 503
+            assert "half a file" in ready.json()["reasons"][0]
+            assert (await site.get("/healthz")).json()["session"] == "failed"
+            async with site.connect() as late:
+                assert [(await receive(late))["type"] for _ in range(3)] == ["welcome", "notice", "bye"]
 
     run(test())
 

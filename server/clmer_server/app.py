@@ -82,7 +82,8 @@ def _add_health(app: FastAPI, served: Served) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
         """Whether the process is alive; says nothing of the session."""
-        return {"status": "ok", "session": served.session.state, "clients": served.hub.n_clients}
+        hub = served.hub
+        return {"status": "ok", "session": served.session.state, "clients": hub.n_clients, "dropped": hub.n_dropped}
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

@@ -123,7 +123,7 @@ def set_up_logging(level: str) -> None:
     """Send the program's log to stderr.
 
     Args:
-        level: Least level to show: ``debug``, ``info``, ``warning`` or ``error``.
+        level: Least level to show: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
     """
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr

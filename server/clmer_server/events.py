@@ -147,7 +147,7 @@ def _latency(window: Window, prediction: Prediction | None, source: SourceMode, 
     live = source == "live"
     return Latency(
         window=(times.ready - window.t_end) * 1e3 if live else None,
-        model=prediction.model_s * 1e3 if prediction else None,
+        model=prediction.model_s * 1e3 if prediction and prediction.batch else None,
         publish=(times.out - times.answered) * 1e3,
         total=(times.out - window.t_end) * 1e3 if live else None,
     )

@@ -84,7 +84,7 @@ class Hub:
 
     def __init__(self, capacity: int = MAILBOX_CAPACITY) -> None:
         self.first_client = asyncio.Event()
-        self.n_dropped = 0  # messages that clients have lost which are gone by now
+        self._n_dropped_before = 0  # by clients that have gone
         self._capacity = capacity
         self._clients: set[Client] = set()
         self._streams: dict[str, StreamEntry] = {}
@@ -97,6 +97,11 @@ class Hub:
     def n_clients(self) -> int:
         """Connections now."""
         return len(self._clients)
+
+    @property
+    def n_dropped(self) -> int:
+        """Messages that slow clients have lost so far."""
+        return self._n_dropped_before + sum(client.mailbox.n_dropped for client in self._clients)
 
     @property
     def streams(self) -> tuple[StreamEntry, ...]:
@@ -119,7 +124,7 @@ class Hub:
     def detach(self, client: Client) -> None:
         """Forget a client that has gone."""
         self._clients.discard(client)
-        self.n_dropped += client.mailbox.n_dropped
+        self._n_dropped_before += client.mailbox.n_dropped
         client.ending = True
         if not self._clients:
             self._empty.set()

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clmer_server.messages import SourceMode
-from clmer_streaming.config import SignalConfig
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.types import Source, StreamStatus
-
-if TYPE_CHECKING:
-    from clmer_streaming.sources.replay import ReplaySource
 
 
 @dataclass(frozen=True)
@@ -41,37 +37,36 @@ class Inputs:
     warnings: tuple[str, ...] = ()  # sentences for people
 
 
-def open_recording(config: SessionConfig) -> ReplaySource:
-    """Open the recording that the configuration names.
+def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[Inputs, float]:
+    """Return the inputs of a replay, checked against what the model needs, and its duration in seconds.
 
     Raises:
         RecordingError: The file is missing, empty, not XDF, or without usable samples.
-        StreamError: The channel map does not fit the recording.
+        StreamError: Its EEG cannot feed the model, or the channel map does not fit it.
     """
     from clmer_streaming.sources.replay import ReplaySource
 
     assert config.replay is not None
-    return ReplaySource(config.replay, eeg_map=config.eeg_map, speed=config.speed, loop=config.loop)
+    recording = ReplaySource(
+        config.replay,
+        eeg_map=config.eeg_map,
+        speed=config.speed,
+        loop=config.loop,
+        extractor=preprocess.extractor,
+        signal=preprocess.signal,
+    )
+    return Inputs(mode="replay", sources=(recording,), warnings=tuple(recording.warnings)), recording.duration_s
 
 
-def replay_inputs(recording: ReplaySource, signal: SignalConfig) -> Inputs:
-    """Return the inputs of a replay, checked against what the model needs.
+def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
+    """Return the inputs of a live session; a stream that is not there yet is waited for.
 
     Raises:
-        StreamError: The recording's EEG cannot feed the model.
+        StreamError: This machine cannot receive live streams.
     """
-    from clmer_streaming.channels import resolve_channels
+    from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
-    for info in recording.infos:
-        if info.kind == "eeg":
-            resolve_channels(info, signal)
-    return Inputs(mode="replay", sources=(recording,), warnings=tuple(recording.warnings))
-
-
-def live_inputs(config: SessionConfig, signal: SignalConfig) -> Inputs:
-    """Return the inputs of a live session; a stream that is not there yet is waited for."""
-    from clmer_streaming.sources.lsl import LslEegSource
-
+    load_pylsl()
     expected = StreamStatus(
         source="eeg",
         kind="eeg",
@@ -80,4 +75,5 @@ def live_inputs(config: SessionConfig, signal: SignalConfig) -> Inputs:
         since=float("nan"),
         reason="no EEG stream found yet",
     )
-    return Inputs(mode="live", sources=(LslEegSource(config.eeg, signal),), expected=(expected,))
+    source = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
+    return Inputs(mode="live", sources=(source,), expected=(expected,))

@@ -13,26 +13,27 @@ if TYPE_CHECKING:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything else is read; keep torch to one thread.
+    """Refuse a device that is not there, before anything else is read.
 
     Raises:
         DeviceError: The device is unknown or absent.
     """
-    from clmer_model.predictor import choose_device, limit_threads
+    if device not in ("auto", "cpu"):  # these are always there: no reason to wait for torch yet
+        from clmer_model.predictor import choose_device
 
-    limit_threads()
-    choose_device(device)
+        choose_device(device)
 
 
 def load_predictor(artefact: ArtefactFile, device: str) -> Predictor:
-    """Return the model on its device, warm.
+    """Return the model on its device, warm; torch then keeps to one thread.
 
     Raises:
         ArtefactError: The model cannot be run here.
         DeviceError: The device is unknown or absent.
     """
-    from clmer_model.predictor import Predictor
+    from clmer_model.predictor import Predictor, limit_threads
 
+    limit_threads()
     predictor = Predictor(artefact, device)
     predictor.warm_up()
     return predictor

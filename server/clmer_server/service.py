@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ THREADS_TIMEOUT_S = 1.0
 CLOSE_TIMEOUT_S = 2
 """How long connections have to close; with the two above, a shutdown takes less than 5 s whatever a client does."""
 
+SEND_BUFFER_BYTES = 64 * 1024
+"""What the system may hold back for one connection. Left alone it takes megabytes: minutes of old predictions."""
+
 PING_S = 20.0
 """Interval of WebSocket pings, and how long the answer may take."""
 
@@ -55,8 +59,11 @@ class _Server(uvicorn.Server):
         self._goodbye = goodbye
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say goodbye, then close the connections."""
+        """Say goodbye, then close the connections; a client that has not read by now is cut off."""
         await self._goodbye()
+        for connection in self.server_state.connections:
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()  # a close would wait for it to read, for ever
         await super().shutdown(sockets)
 
 
@@ -74,7 +81,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":  # take a port that a service has just left; elsewhere it means to share it
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             listener.bind(address)
             listener.listen()
         except OSError:
@@ -133,18 +142,18 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         clock=local_clock,
     )
     server = _Server(uvicorn_config(create_app(served, plan.host)), goodbye)
-    starter = asyncio.create_task(_start(session, hub if plan.on_first_client else None))
+    starter = asyncio.create_task(_start_with_first_client(session, hub))
+    if not plan.on_first_client:
+        session.start()
     try:
         await server.serve(sockets=[listener])
     finally:
         starter.cancel()
 
 
-async def _start(session: Session, wait_for: Hub | None) -> None:
-    """Start the session, at the first client where a hub is to wait for one."""
-    if wait_for is not None:
-        await wait_for.first_client.wait()
-    await asyncio.to_thread(session.start)
+async def _start_with_first_client(session: Session, hub: Hub) -> None:
+    await hub.first_client.wait()
+    session.start()
 
 
 def uvicorn_config(app: Any) -> uvicorn.Config:

@@ -29,7 +29,7 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, StreamStatus, Window
+from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, Window
 
 logger = logging.getLogger(__name__)
 
@@ -110,15 +110,19 @@ class Session:
         self._threads.append(threading.Thread(target=self._run_pipeline, name="clmer-pipeline", daemon=True))
 
     def start(self) -> None:
-        """Start the threads; a session that was started or stopped already is left as it is."""
+        """Start the threads; a session that was started or stopped already is left as it is.
+
+        Called where ``publish`` may be called, because it tells at once what is waited for.
+        """
         with self._lock:
             if self.state is not SessionState.WAITING:
                 return
             self.state = SessionState.RUNNING
         for warning in self._inputs.warnings:
-            self._send(Notice(code="recording_warning", message=warning))
+            self._publish(Notice(code="recording_warning", message=warning))
         now = local_clock()
-        self._send_statuses([replace(status, since=now) for status in self._inputs.expected])
+        for status in self._inputs.expected:
+            self._publish(status_message(replace(status, since=now), self._context.session))
         for thread in self._threads:
             thread.start()
 
@@ -164,7 +168,8 @@ class Session:
     def _take(self, item: Item) -> None:
         windows = self._preprocessor.push(item)
         self._t = _stream_time(item, self._t)
-        self._send_statuses(self._feed.update(self._preprocessor.statuses(), self._t))
+        for status in self._feed.update(self._preprocessor.statuses(), self._t):
+            self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)
 
@@ -200,15 +205,12 @@ class Session:
     def _send(self, message: Message) -> None:
         self._hand_over(functools.partial(self._publish, message))
 
-    def _send_statuses(self, statuses: list[StreamStatus]) -> None:
-        for status in statuses:
-            self._send(status_message(status, self._context.session))
-
     def _fail(self, error: Exception) -> None:
         """End the session with its cause, told to everybody."""
         if not self._end(SessionState.FAILED, error):
             return
-        logger.error("session %s has failed", self._context.session, exc_info=error)
+        traceback = None if isinstance(error, ClmerError) else error  # the user can mend the former without one
+        logger.error("session %s has failed: %s", self._context.session, describe(error), exc_info=traceback)
         self._send(Notice(code="session_failed", message=describe(error)))
         self._send(Bye(reason="session_failed"))
 

@@ -14,9 +14,10 @@ from typing import TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from clmer_model.artefact import find_artefact
+from clmer_server.cli import set_up_logging
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs, SessionConfig, open_recording, replay_inputs
+from clmer_server.inputs import Inputs, SessionConfig, replay_inputs
 from clmer_server.messages import EmotionEvent, Message, Notice, encode
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.session import Delivery, Session
@@ -81,14 +82,14 @@ class Report:
 def run(args: argparse.Namespace) -> int:
     """Replay the recording into the file and tell what came out."""
     speed = _speed(args.speed)
+    set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
     config = SessionConfig(session=secrets.token_hex(4), replay=args.file, eeg_map=args.eeg_map, speed=speed)
-    recording = open_recording(config)
     artefact = find_artefact(args.model, args.model_sha256)
-    inputs = replay_inputs(recording, artefact.meta.preprocess.signal)
+    inputs, duration_s = replay_inputs(config, artefact.meta.preprocess)
     predictor = load_predictor(artefact, args.device)
     context = EventContext(config.session, model_info(artefact, predictor), config.mode)
-    with _open(args.out) as out, _progress_bar(recording.duration_s) as progress:
+    with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)
         _replay(context, inputs, artefact.meta.preprocess, InferenceThread(predictor.predict), report)
     print(report, file=sys.stderr)

@@ -15,11 +15,10 @@ from clmer_model.artefact import ArtefactFile, find_artefact
 from clmer_server.cli import set_up_logging
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs, SessionConfig, live_inputs, open_recording, replay_inputs
+from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
-from clmer_streaming.errors import SettingsError
 
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
@@ -52,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     check_device(settings.device)
     with open_listener(settings.host, settings.port) as listener:
         config = _session_config(settings)
-        artefact, inputs = _model_and_inputs(settings, config)
+        artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
+        inputs = _inputs(config, artefact)
         plan = _plan(settings, config, artefact, inputs)
         print(_start_up_text(settings, config, plan, listener), flush=True)
         if not settings.on_loopback:
@@ -77,16 +77,9 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
     )
 
 
-def _model_and_inputs(settings: ServeSettings, config: SessionConfig) -> tuple[ArtefactFile, Inputs]:
-    """Return the model file and the sources; nothing is loaded yet, so that mistakes show at once."""
-    if config.replay is not None:
-        recording = open_recording(config)
-        artefact = find_artefact(settings.model, settings.model_sha256)
-        return artefact, replay_inputs(recording, artefact.meta.preprocess.signal)
-    if settings.eeg_map is not None:
-        raise SettingsError("eeg_map together with a recording", "a live stream", "add --replay, or leave it out")
-    artefact = find_artefact(settings.model, settings.model_sha256)
-    return artefact, live_inputs(config, artefact.meta.preprocess.signal)
+def _inputs(config: SessionConfig, artefact: ArtefactFile) -> Inputs:
+    preprocess = artefact.meta.preprocess
+    return live_inputs(config, preprocess) if config.replay is None else replay_inputs(config, preprocess)[0]
 
 
 def _plan(settings: ServeSettings, config: SessionConfig, artefact: ArtefactFile, inputs: Inputs) -> ServicePlan:

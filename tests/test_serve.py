@@ -1,0 +1,323 @@
+"""The real program, end to end: processes, sockets, the bundled recording and the shipped model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from clmer_model.artefact import shipped_folder
+from clmer_server.messages import PROTOCOL, VOLATILE_FIELDS
+
+RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
+SHUTDOWN_S = 5.0  # in every case
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Service:
+    """A running ``clmer-serve``."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def connect(self) -> ClientConnection:
+        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(PROTOCOL)], proxy=None)
+
+    def get(self, path: str) -> httpx.Response:
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            return client.get(f"http://{self.address}{path}")
+
+    def end(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Signal the process; return its exit code and the seconds it took."""
+        start = time.monotonic()
+        self.process.send_signal(by)
+        return self.process.wait(timeout=30), time.monotonic() - start
+
+
+def command(*options: str | Path, program: str = "clmer_server") -> list[str]:
+    return [sys.executable, "-m", program, *map(str, options)]
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CLMER_")}
+
+
+@contextmanager
+def serving(folder: Path, *options: str | Path) -> Iterator[Service]:
+    """Run ``clmer-serve`` on a free port, in a folder without settings."""
+    with (folder / "stderr.txt").open("w") as stderr:
+        process = subprocess.Popen(
+            command("--port", "0", *options),
+            cwd=folder,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            yield Service(process, _address(process.stdout, folder / "stderr.txt"))
+        finally:
+            process.kill()
+            process.communicate(timeout=30)
+
+
+def _address(stdout: IO[str], stderr: Path) -> str:
+    """Read the start-up text up to the address of the WebSocket."""
+    for line in stdout:
+        if found := re.match(r"websocket +ws://(.+)/ws$", line):
+            return found.group(1)
+    raise AssertionError(f"the service did not start: {stderr.read_text()}")
+
+
+def messages_until(client: ClientConnection, kind: str, code: str | None = None) -> list[Json]:
+    """Receive up to a message of this type, and of this code where one is given."""
+    received: list[Json] = []
+    while not received or (received[-1]["type"], received[-1].get("code", code)) != (kind, code):
+        received.append(json.loads(client.recv(timeout=30)))
+    return received
+
+
+def predictions(messages: list[Json]) -> list[Json]:
+    return [message for message in messages if message["type"] == "prediction"]
+
+
+def lasting(event: Json) -> Json:
+    """Return what must be equal in every run of one recording."""
+    return {name: value for name, value in event.items() if name not in VOLATILE_FIELDS}
+
+
+@dataclass
+class Replay:
+    """Everything a client received from one replay, and how the service then ended."""
+
+    messages: list[Json]
+    after_signal: list[Json]
+    exit_code: int
+    shutdown_s: float
+
+
+def replay_at(speed: str, folder: Path) -> Replay:
+    with serving(folder, "--replay", RECORDING, "--speed", speed) as service, service.connect() as client:
+        messages = messages_until(client, "notice", "replay_ended")
+        service.process.send_signal(signal.SIGTERM)
+        after_signal = messages_until(client, "bye")
+        return Replay(messages, after_signal, *service.end())
+
+
+@pytest.fixture(scope="module")
+def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Replay]:
+    """Two runs of the bundled recording, side by side."""
+    speeds = ("8", "max")
+    with ThreadPoolExecutor() as pool:
+        folders = [tmp_path_factory.mktemp(f"at_{speed}") for speed in speeds]
+        return dict(zip(speeds, pool.map(replay_at, speeds, folders), strict=True))
+
+
+@pytest.fixture
+def at_8(replays: dict[str, Replay]) -> Replay:
+    return replays["8"]
+
+
+@pytest.fixture
+def at_max(replays: dict[str, Replay]) -> Replay:
+    return replays["max"]
+
+
+def test_the_welcome_comes_first_and_names_what_answers(at_max: Replay) -> None:
+    """Session, model and grid are known before the first prediction."""
+    welcome = at_max.messages[0]
+    assert (welcome["type"], welcome["protocol"], welcome["source"]) == ("welcome", PROTOCOL, "replay")
+    assert welcome["model"]["trained_on"] == "simulated"
+    assert welcome["session"] == predictions(at_max.messages)[0]["session"]
+
+
+def test_probabilities_sum_to_one(at_8: Replay) -> None:
+    """For every valid event, over the labels that the welcome names; the label is the most probable one."""
+    valid = [event for event in predictions(at_8.messages) if event["valid"]]
+    assert len(valid) >= 10
+    for event in valid:
+        assert list(event["probs"]) == at_8.messages[0]["model"]["labels"]
+        assert sum(event["probs"].values()) == pytest.approx(1.0, abs=1e-6)
+        assert event["label"] == max(event["probs"], key=event["probs"].__getitem__)
+
+
+def test_events_lie_on_the_grid_without_a_hole(at_8: Replay) -> None:
+    """``t_end`` is a multiple of the hop, one hop after the other, and ``seq`` counts them."""
+    events, grid = predictions(at_8.messages), at_8.messages[0]["grid"]
+    first = events[0]
+    for k, event in enumerate(events):
+        assert event["t_end"] % grid["hop_s"] == 0
+        assert event["t_end"] == first["t_end"] + k * grid["hop_s"]
+        assert event["t_start"] == event["t_end"] - grid["window_s"]
+        assert event["seq"] == first["seq"] + k
+
+
+def test_what_is_not_valid_has_no_numbers_but_reasons(at_max: Replay) -> None:
+    """The first windows of a recording are such: its filter has not settled."""
+    invalid = [event for event in predictions(at_max.messages) if not event["valid"]]
+    assert invalid
+    for event in invalid:
+        assert event["reasons"]
+        assert event["probs"] is event["label"] is event["confidence"] is None
+
+
+def test_the_greatest_speed_loses_nothing(at_max: Replay) -> None:
+    """The replay begins at its first client and is held back by it: every event from the first one, and no gap."""
+    assert [event["seq"] for event in predictions(at_max.messages)] == list(range(len(predictions(at_max.messages))))
+    assert "gap" not in {message["type"] for message in at_max.messages}
+
+
+def test_the_speed_changes_no_event(at_8: Replay, at_max: Replay) -> None:
+    """Two runs of one recording are equal but for the fields named in ``VOLATILE_FIELDS``."""
+    whole = {event["seq"]: lasting(event) for event in predictions(at_max.messages)}
+    slower = [lasting(event) for event in predictions(at_8.messages)]
+    assert len(slower) > 100
+    assert slower == [whole[event["seq"]] for event in slower]
+
+
+def test_streams_are_told_as_they_become_live(at_max: Replay) -> None:
+    """With the measured rate once it is known."""
+    statuses = [message for message in at_max.messages if message["type"] == "stream.status"]
+    last = {status["source"]: status for status in statuses}
+    assert {source: status["state"] for source, status in last.items()} == {"eeg": "live", "face": "live"}
+    assert last["eeg"]["rate_hz"] == pytest.approx(last["eeg"]["nominal_rate_hz"], rel=0.01)
+
+
+@pytest.mark.parametrize("speed", ["8", "max"])
+def test_goodbye_is_the_last_word(speed: str, replays: dict[str, Replay]) -> None:
+    """A signal ends the service without an error, in time."""
+    replay = replays[speed]
+    assert replay.after_signal[-1] == {"type": "bye", "reason": "shutdown", "retry_after_s": None}
+    assert replay.exit_code == 0
+    assert replay.shutdown_s < SHUTDOWN_S
+
+
+def test_predict_writes_what_the_service_sends(at_max: Replay, tmp_path: Path) -> None:
+    """``clmer predict`` runs the same session: the file's lines equal the events of /ws."""
+    out = tmp_path / "p.jsonl"
+    code = "import sys; from clmer_server.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", RECORDING, "--out", out],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    events = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [lasting(event) for event in events] == [lasting(event) for event in predictions(at_max.messages)]
+    assert done.stderr.startswith(f"{len(events)} windows, {sum(event['valid'] for event in events)} valid")
+
+
+def deaf_client(address: str) -> socket.socket:
+    """Return a WebSocket connection that never reads again behind its handshake."""
+    host, port = address.split(":")
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect((host, int(port)))
+    deaf.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    assert deaf.recv(12) == b"HTTP/1.1 101"
+    return deaf
+
+
+def test_a_client_that_stops_reading_harms_nobody(tmp_path: Path) -> None:
+    """It loses messages; another client loses none; and the shutdown does not wait for it."""
+    with (
+        serving(tmp_path, "--replay", RECORDING, "--speed", "max", "--loop") as service,
+        deaf_client(service.address),
+        service.connect() as client,
+    ):
+        received = messages_until(client, "prediction")
+        while service.get("/healthz").json()["dropped"] == 0:
+            received += [json.loads(client.recv(timeout=30)) for _ in range(50)]
+        service.process.send_signal(signal.SIGTERM)
+        received += messages_until(client, "bye")
+        exit_code, shutdown_s = service.end()
+    seqs = [event["seq"] for event in predictions(received)]
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+    assert exit_code == 0
+    assert shutdown_s < SHUTDOWN_S
+
+
+def test_without_a_headset_the_service_waits(tmp_path: Path) -> None:
+    """It says so at /readyz and in the welcome, and an interrupt ends it with the shell's code for that."""
+    with serving(tmp_path, "--eeg", "no such headset") as service:
+        ready = service.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["reasons"] == ["eeg connecting: no EEG stream found yet"]
+        with service.connect() as client:
+            (stream,) = json.loads(client.recv(timeout=30))["streams"]
+        assert (stream["source"], stream["state"], stream["rate_hz"]) == ("eeg", "connecting", None)
+        assert service.get("/healthz").status_code == 200
+        exit_code, shutdown_s = service.end(signal.SIGINT)
+    assert exit_code == 130
+    assert shutdown_s < SHUTDOWN_S
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of things that cannot be served."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "empty.xdf").touch()
+    (folder / "text.xdf").write_text("This is no recording.\n")
+    (folder / "no_samples.xdf").write_bytes(b"XDF:")
+    shutil.copy(shipped_folder() / "clmer-va4.ts", folder / "stranger.ts")
+    (folder / "stranger.ts").write_bytes((folder / "stranger.ts").read_bytes() + b"\0")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--replay", "missing.xdf"], "missing.xdf"),
+        (["--replay", "empty.xdf"], "empty.xdf"),
+        (["--replay", "text.xdf"], "text.xdf"),
+        (["--replay", "no_samples.xdf"], "no_samples.xdf"),
+        (["--replay", RECORDING, "--model", "stranger.ts"], "stranger.ts"),
+        (["--replay", RECORDING, "--model-sha256", "0" * 64], ""),
+        (["--replay", RECORDING, "--device", "cuda:99"], "CUDA devices"),
+        (["--replay", RECORDING, "--port", "{port}"], "in use"),
+    ],
+    ids=["missing", "empty", "text", "no-samples", "unknown-model", "wrong-hash", "no-cuda", "port"],
+)
+def test_what_cannot_be_served_is_told_in_three_lines(options: list[str | Path], found: str, broken: Path) -> None:
+    """Before the service starts: what was expected, what was found, what to do; no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            command(*(str(option).format(port=port) for option in ["--port", "0", *options])),
+            cwd=broken,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert [line.partition(":")[0] for line in lines] == ["expected", "found", "to do"]
+    assert found in lines[1]
+    assert done.stdout == ""
