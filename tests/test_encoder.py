@@ -15,9 +15,9 @@ from model_windows import SMALL, SPECS, random_input
 EEG, LANDMARKS, AUS = SPECS
 
 
-@pytest.mark.parametrize(("spec", "n_tokens"), [(EEG, 32), (LANDMARKS, 8), (AUS, 8)])
+@pytest.mark.parametrize(("spec", "n_tokens"), [(EEG, 16), (LANDMARKS, 8), (AUS, 8)])
 def test_encoders_turn_every_modality_into_tokens(spec: ModalitySpec, n_tokens: int) -> None:
-    """One design serves all: EEG gives a token for 8 samples, a face series one for each slot."""
+    """One design serves all: EEG gives a token for 16 samples, a face series one for each slot."""
     encoder = ModalityEncoder(spec, SMALL).eval()
     x, mask = random_input(2)
     tokens, valid = encoder(x[encoder.name], mask[encoder.name])

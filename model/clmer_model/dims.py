@@ -19,7 +19,8 @@ class ClmerDims:
     self_layers: int = 1  # self-attention layers of each target
     feedforward: int = 2  # width of the feed-forward layers, in multiples of the layer's width
     conv_widths: tuple[int, int, int] = (32, 64, 128)  # of the encoder's three blocks
-    signal_kernel: int = 8  # samples; of the convolutions over a signal, whose blocks halve the time axis
+    signal_kernel: int = 8  # samples; of the convolutions over a signal
+    signal_pools: tuple[int, int, int] = (2, 2, 4)  # by which the three blocks shorten a signal's time axis
     slot_kernel: int = 3  # slots; of the convolutions over a face series, which keep the time axis
     head_width: int = 128  # hidden width of the classifier's residual layer
     conv_dropout: float = 0.35  # after the encoder's first block
@@ -35,7 +36,7 @@ class ClmerDims:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sizes as plain JSON values."""
-        return {**dataclasses.asdict(self), "conv_widths": list(self.conv_widths)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ClmerDims:
@@ -51,5 +52,5 @@ class ClmerDims:
                 found=f"{sorted(plain)}",
                 mend="export the model again with this version of clmer",
             )
-        first, second, third = plain["conv_widths"]
-        return cls(**{**plain, "conv_widths": (first, second, third)})
+        sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        return cls(**sizes)

@@ -5,6 +5,8 @@ and the same contrastive training serve both. Widths and kernels follow the publ
 blocks of convolution, batch normalisation, ReLU and pooling.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -32,23 +34,23 @@ class ConvBlock(nn.Module):
 class ModalityEncoder(nn.Module):
     """Turns one modality of a window into tokens over time, (B, L, out_width).
 
-    A signal's blocks halve the time axis thrice; a face series keeps its slots, one token each.
+    A signal's blocks shorten its time axis; a face series keeps its slots, one token each.
     """
 
     def __init__(self, spec: ModalitySpec, dims: ClmerDims) -> None:
         super().__init__()
         signal = spec.kind == "signal"
-        kernel, pool = (dims.signal_kernel, 2) if signal else (dims.slot_kernel, 1)
+        kernel, pools = (dims.signal_kernel, dims.signal_pools) if signal else (dims.slot_kernel, (1, 1, 1))
         first, second, third = dims.conv_widths
         self.name = spec.name
         self.is_signal = signal
         self.out_width = third
-        self.n_tokens = spec.shape[1] // 8 if signal else spec.shape[0]
+        self.n_tokens = spec.shape[1] // math.prod(pools) if signal else spec.shape[0]
         self.door = make_door(spec)
         self.blocks = nn.Sequential(
-            ConvBlock(self.door.out_channels, first, kernel, pool, dims.conv_dropout),
-            ConvBlock(first, second, kernel, pool, 0.0),
-            ConvBlock(second, third, kernel, pool, 0.0),
+            ConvBlock(self.door.out_channels, first, kernel, pools[0], dims.conv_dropout),
+            ConvBlock(first, second, kernel, pools[1], 0.0),
+            ConvBlock(second, third, kernel, pools[2], 0.0),
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,30 +47,51 @@ def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, 
     rng = torch.Generator().manual_seed(config.seed)
     x, mask = train.tensors()
     truth = torch.from_numpy(train.label)
-    optimiser = _optimiser(model, config)
-    steps = config.epochs * math.ceil(len(train) / config.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / steps, config.warm_up))
-    best, best_state = math.inf, {name: value.clone() for name, value in model.state_dict().items()}
+    stepper = _Stepper(model, config, steps=config.epochs * math.ceil(len(train) / config.batch))
+    best, best_state = math.inf, _copy_state(model)
     for epoch in range(config.epochs):
         model.train()
         total = 0.0
         for rows in batches(len(train), config.batch, rng):
             seen, known = _views(x, mask, rows, config, rng)
             loss = F.cross_entropy(model(seen, known), truth[rows], label_smoothing=config.label_smoothing)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient)
-            optimiser.step()
-            schedule.step()
+            stepper.step(loss)
             total += loss.item() * len(rows)
         losses = validation_losses(model, validation)
         mean = sum(losses.values()) / len(losses)
         report({"stage": "fit", "epoch": epoch, "loss": total / len(train), "validation": mean, **losses})
         if mean < best:
-            best, best_state = mean, {name: value.clone() for name, value in model.state_dict().items()}
+            best, best_state = mean, _copy_state(model)
     model.load_state_dict(best_state)
     model.eval()
     return best
+
+
+class _Stepper:
+    """Optimiser, learning rate schedule and gradient clipping: what follows from a loss."""
+
+    def __init__(self, model: Clmer, config: FitConfig, steps: int) -> None:
+        encoders = list(model.encoders.parameters())
+        own = {id(parameter) for parameter in encoders}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        groups = [
+            {"params": rest, "lr": config.learning_rate},
+            {"params": encoders, "lr": config.encoder_learning_rate},
+        ]
+        self._parameters = [*rest, *encoders]
+        self._max_gradient = config.max_gradient
+        self._optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: _rate(step / steps, config.warm_up)
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """Move the parameters against the gradient of the loss."""
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        torch.nn.utils.clip_grad_norm_(self._parameters, self._max_gradient)
+        self._optimiser.step()
+        self._schedule.step()
 
 
 def validation_losses(model: Clmer, examples: Examples) -> dict[str, float]:
@@ -89,15 +110,8 @@ def _views(
     return seen, drop_modalities(known, config.modality_dropout, rng)
 
 
-def _optimiser(model: Clmer, config: FitConfig) -> torch.optim.Optimizer:
-    encoders = list(model.encoders.parameters())
-    own = {id(parameter) for parameter in encoders}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    groups = [
-        {"params": rest, "lr": config.learning_rate},
-        {"params": encoders, "lr": config.encoder_learning_rate},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+def _copy_state(model: Clmer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def _rate(progress: float, warm_up: float) -> float:

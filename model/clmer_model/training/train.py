@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from clmer_model.training.fit import FitConfig, fit
 from clmer_model.training.normalise import fit_doors
 from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
-from clmer_model.training.splits import split_people
+from clmer_model.training.splits import PeopleSplit, split_people
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
@@ -72,6 +71,24 @@ Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
 """Wraps an iterable of known length, to show how far it is."""
 
 
+@dataclass(frozen=True)
+class Sides:
+    """The examples of the three sides of a split by people."""
+
+    split: PeopleSplit
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    def n_windows(self) -> dict[str, int]:
+        """Return the number of windows of each side."""
+        return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+
+    def n_people(self) -> dict[str, int]:
+        """Return the number of people of each side."""
+        return {name: len(people) for name, people in dataclasses.asdict(self.split).items()}
+
+
 def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: Progress) -> Checkpoint:
     """Train a model on simulated people and write its checkpoint.
 
@@ -85,7 +102,6 @@ def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: P
     Raises:
         SettingsError: A setting is out of range.
     """
-    started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with (out / METRICS_NAME).open("w", encoding="utf-8") as log:
 
@@ -94,43 +110,62 @@ def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: P
             log.flush()
             show(line)
 
-        split = split_people(config.people, config.seed)
-        recipes = config.recipes()
-        people = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
-        training, validation, test = (people.of_people(side) for side in (split.train, split.validation, split.test))
-        report({"stage": "examples", "train": len(training), "validation": len(validation), "test": len(test)})
-
-        torch.manual_seed(config.seed)
-        model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
-        x, mask = training.tensors()
-        fit_doors(model, x, mask)
-        for encoder in model.modality_encoders():
-            pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config.pretrain, report)
-        fit(model, training, validation, config.fit, report)
-        report({"stage": "calibrate", "temperature": fit_temperature(model, validation)})
-
-        majority = int(np.bincount(training.label, minlength=len(config.labels)).argmax())
-        scores = {SPLIT_NAME: evaluate(model, test, majority)}
+        sides = make_sides(config, cache, progress)
+        report({"stage": "examples", **sides.n_windows()})
+        model = train_model(config, sides, report)
+        majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
+        scores = {SPLIT_NAME: evaluate(model, sides.test, majority)}
         report({"stage": "test", **scores[SPLIT_NAME]})
-    sides = {name: len(side) for name, side in dataclasses.asdict(split).items()}
     checkpoint = Checkpoint(
         model=model,
         labels=config.labels,
         preprocess=config.preprocess,
         dims=config.dims,
         trained_on="simulated",
-        training={
-            "people": sides,
-            "test_people": list(split.test),
-            "windows": {"train": len(training), "validation": len(validation), "test": len(test)},
-            "trials_per_person": config.n_trials,
-            "simulator_preset": config.sim_preset,
-            "seed": config.seed,
-            "pretrain": dataclasses.asdict(config.pretrain),
-            "fit": dataclasses.asdict(config.fit),
-        },
+        training=_recipe(config, sides),
         scores=scores,
     )
     checkpoint.save(out)
-    show({"stage": "done", "minutes": round((time.monotonic() - started) / 60, 1)})
     return checkpoint
+
+
+def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
+    """Return everybody's examples, split by people."""
+    split = split_people(config.people, config.seed)
+    recipes = config.recipes()
+    everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    return Sides(
+        split=split,
+        train=everybody.of_people(split.train),
+        validation=everybody.of_people(split.validation),
+        test=everybody.of_people(split.test),
+    )
+
+
+def train_model(config: TrainConfig, sides: Sides, report: Report) -> Clmer:
+    """Return a model whose extractors were trained by contrast, then all of it with labels, then calibrated."""
+    torch.manual_seed(config.seed)
+    model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
+    x, mask = sides.train.tensors()
+    fit_doors(model, x, mask)
+    for encoder in model.modality_encoders():
+        pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config.pretrain, report)
+    fit(model, sides.train, sides.validation, config.fit, report)
+    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation)})
+    return model
+
+
+def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
+    """Return what decided the model, as plain JSON values."""
+    return {
+        "people": sides.n_people(),
+        "first_person": config.first_person,
+        "test_people": list(sides.split.test),
+        "windows": sides.n_windows(),
+        "trials_per_person": config.n_trials,
+        "every": config.every,
+        "simulator_preset": config.sim_preset,
+        "seed": config.seed,
+        "pretrain": dataclasses.asdict(config.pretrain),
+        "fit": dataclasses.asdict(config.fit),
+    }
