@@ -78,6 +78,22 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
     assert main(["predict", "a.xdf", "--out", "-"]) == 130
 
 
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    """``clmer predict ... --out - | head`` ends quietly."""
+    code = (
+        "import sys\n"
+        "from clmer_server.cli import main\n"
+        "from clmer_server.commands import predict\n"
+        "predict.run = lambda args: print('x' * 1_000_000) or 0\n"
+        "sys.exit(main(['predict', 'a.xdf', '--out', '-']))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (141, "")
+
+
 def test_an_error_has_three_lines_whatever_it_holds() -> None:
     """Line breaks within a part become spaces."""
     assert error_text(SettingsError("a\nb", "c", "d")) == "expected: a b\nfound:    c\nto do:    d"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,6 +23,10 @@ COMMANDS = {
 
 INTERRUPTED = 130
 """Exit code of a program that the user interrupted, as shells have it."""
+
+
+PIPE_CLOSED = 141
+"""Exit code of a program whose output nobody reads any more, as shells have it."""
 
 
 class Command(Protocol):
@@ -96,6 +101,9 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
         return run()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # who read our output has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush does not fail
+        return PIPE_CLOSED
     except ClmerError as error:
         if debug:
             traceback.print_exc()
