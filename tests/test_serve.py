@@ -253,6 +253,7 @@ def test_a_client_that_stops_reading_harms_nobody(tmp_path: Path) -> None:
         received = messages_until(client, "prediction")
         while service.get("/healthz").json()["dropped"] == 0:
             received += [json.loads(client.recv(timeout=30)) for _ in range(50)]
+            assert len(received) < 20_000  # many times what the system and the mailbox hold back
         service.process.send_signal(signal.SIGTERM)
         received += messages_until(client, "bye")
         exit_code, shutdown_s = service.end()
