@@ -19,7 +19,7 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 from clmer_streaming.types import BoolArray, FloatArray, Reason, Window
 from clmer_streaming.windows import EegCut
 
-_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": 0.0, "interpolated_frac": np.nan}
+_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": np.nan, "interpolated_frac": np.nan}
 
 
 @dataclass
