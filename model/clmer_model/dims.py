@@ -24,7 +24,7 @@ class ClmerDims:
     slot_kernel: int = 3  # slots; of the convolutions over a face series, which keep the time axis
     head_width: int = 128  # hidden width of the classifier's residual layer
     conv_dropout: float = 0.35  # after the encoder's first block
-    dropout: float = 0.1  # in attention blocks and classifier
+    dropout: float = 0.2  # in attention blocks and classifier
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:

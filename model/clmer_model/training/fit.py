@@ -20,11 +20,11 @@ from clmer_model.training.views import VIEWS, ViewConfig, drop_modalities
 class FitConfig:
     """Settings of the supervised stage."""
 
-    epochs: int = 12
-    batch: int = 64  # paper
-    learning_rate: float = 1e-3  # paper; of fusion and classifier
+    epochs: int = 7  # the validation loss has stopped falling by then
+    batch: int = 128
+    learning_rate: float = 7e-4  # of fusion and classifier
     encoder_learning_rate: float = 3e-4  # of the pre-trained encoders
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     warm_up: float = 0.1  # share of all steps in which the learning rate rises
     label_smoothing: float = 0.1  # keeps probabilities modest
     max_gradient: float = 1.0  # norm

@@ -21,7 +21,7 @@ Report = Callable[[dict[str, Any]], None]
 class PretrainConfig:
     """Settings of the contrastive stage."""
 
-    epochs: int = 4
+    epochs: int = 2
     batch: int = 128  # samples; each has its two views, and the others' views as negatives
     learning_rate: float = 1e-3
     weight_decay: float = 3e-4  # paper

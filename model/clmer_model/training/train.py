@@ -36,11 +36,11 @@ SPLIT_NAME = "unseen simulated people"
 class TrainConfig:
     """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
 
-    n_people: int = 96  # simulated participants of all three sides of the split
+    n_people: int = 160  # simulated participants of all three sides of the split
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
-    every: int = 2  # keep every second window of a trial, one a second
+    every: int = 4  # keep every fourth window of a trial, which then do not overlap
     seed: int = 1
     dims: ClmerDims = field(default_factory=ClmerDims)
     preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
