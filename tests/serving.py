@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import httpx
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from clmer_server.messages import PROTOCOL
+
 END_TIMEOUT_S = 30.0
 """How long a process may take to end before the test fails."""
 
@@ -29,6 +35,15 @@ class Service:
     def url(self) -> str:
         """Where its dashboard is."""
         return f"http://{self.address}/"
+
+    def connect(self) -> ClientConnection:
+        """Open its WebSocket."""
+        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(PROTOCOL)], proxy=None)
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask for a page."""
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            return client.get(f"http://{self.address}{path}")
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Signal the process; return its exit code and the seconds it took."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
@@ -116,7 +115,7 @@ def test_arrival_stamps_end_now() -> None:
 def test_live_predictions_come_as_soon_as_the_window_is_full(tmp_path: Path) -> None:
     """The first valid event ends at the first grid point behind first sample + settling + window."""
     config = PreprocessConfig()
-    with headset(), serving(tmp_path, "--eeg", "auto") as service, connect(f"ws://{service.address}/ws") as client:
+    with serving(tmp_path, "--eeg", "auto") as service, service.connect() as client, headset():
         first_sample = math.nan
         while True:
             message = json.loads(client.recv(WAIT_S))

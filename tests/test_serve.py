@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import httpx
 import pytest
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
 from clmer_model.artefact import shipped_folder
 from clmer_server.messages import PROTOCOL, VOLATILE_FIELDS
+from serving import clean_environment, serving
 
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
 SHUTDOWN_S = 5.0  # in every case
@@ -32,61 +26,8 @@ SHUTDOWN_S = 5.0  # in every case
 Json = dict[str, Any]
 
 
-@dataclass
-class Service:
-    """A running ``clmer-serve``."""
-
-    process: subprocess.Popen[str]
-    address: str
-
-    def connect(self) -> ClientConnection:
-        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(PROTOCOL)], proxy=None)
-
-    def get(self, path: str) -> httpx.Response:
-        with httpx.Client(trust_env=False, timeout=10) as client:
-            return client.get(f"http://{self.address}{path}")
-
-    def end(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Signal the process; return its exit code and the seconds it took."""
-        start = time.monotonic()
-        self.process.send_signal(by)
-        return self.process.wait(timeout=30), time.monotonic() - start
-
-
 def command(*options: str | Path, program: str = "clmer_server") -> list[str]:
     return [sys.executable, "-m", program, *map(str, options)]
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("CLMER_")}
-
-
-@contextmanager
-def serving(folder: Path, *options: str | Path) -> Iterator[Service]:
-    """Run ``clmer-serve`` on a free port, in a folder without settings."""
-    with (folder / "stderr.txt").open("w") as stderr:
-        process = subprocess.Popen(
-            command("--port", "0", *options),
-            cwd=folder,
-            env=clean_environment(),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            yield Service(process, _address(process.stdout, folder / "stderr.txt"))
-        finally:
-            process.kill()
-            process.communicate(timeout=30)
-
-
-def _address(stdout: IO[str], stderr: Path) -> str:
-    """Read the start-up text up to the address of the WebSocket."""
-    for line in stdout:
-        if found := re.match(r"websocket +ws://(.+)/ws$", line):
-            return found.group(1)
-    raise AssertionError(f"the service did not start: {stderr.read_text()}")
 
 
 def messages_until(client: ClientConnection, kind: str, code: str | None = None) -> list[Json]:

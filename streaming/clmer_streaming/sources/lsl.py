@@ -12,6 +12,7 @@ from clmer_streaming.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
+from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import parse_stream_header
 
@@ -123,7 +124,7 @@ class LslEegSource:
             xml = inlet.info(_CONNECT_S).as_xml()
         except (pylsl.util.LostError, pylsl.util.TimeoutError):
             return None
-        info = stream_info(xml)
+        info = announcement(parse_stream_header(0, xml.encode()), "eeg")
         try:
             info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
             resolve_channels(info, self._signal)
@@ -155,22 +156,6 @@ def _open(inlet: Any) -> None:
     inlet.open_stream(_CONNECT_S)
     inlet.time_correction(_CONNECT_S)
     inlet.flush()
-
-
-def stream_info(xml: str) -> StreamInfo:
-    """Return what an LSL stream's own XML says of it; the layout is that of an XDF stream header."""
-    header = parse_stream_header(0, xml.encode())
-    return StreamInfo(
-        source=SOURCE,
-        kind="eeg",
-        name=header.name,
-        ch_names=header.ch_names,
-        sfreq=header.sfreq,
-        unit=header.unit,
-        source_id=header.source_id,
-        hostname=header.hostname,
-        manufacturer=header.manufacturer,
-    )
 
 
 def arrival_stamps(now: float, n: int, sfreq: float) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from clmer_streaming.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError, StreamError
 from clmer_streaming.face.layout import is_clmer_face
-from clmer_streaming.types import StreamInfo, StreamKind
+from clmer_streaming.sources.announcement import announcement
+from clmer_streaming.types import StreamInfo
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
 
 _FACE_LABEL = re.compile(r"(LM|AU)_?\d", re.IGNORECASE)  # LM00_X, AU12_r, AU_12; not AUX
@@ -57,7 +57,7 @@ def choose_streams(file: XdfFile, eeg_map: str | None, signal: SignalConfig, ext
     if eeg is None and face is None:
         raise _nothing_usable(file)
     markers = tuple(
-        UsedStream(_info(stream, "markers"), stream)
+        UsedStream(announcement(stream, "markers"), stream)
         for stream in filled
         if stream.channel_format == "string" and "marker" in stream.type.lower()
     )
@@ -73,7 +73,7 @@ def _choose_eeg(
     refusals: list[StreamError] = []
     for stream in candidates:
         try:
-            info = _info(stream, "eeg")
+            info = announcement(stream, "eeg")
             info = info if eeg_map is None else apply_eeg_map(info, eeg_map)
             resolve_channels(info, signal)
             usable.append(UsedStream(info, stream))
@@ -96,7 +96,7 @@ def _choose_face(
     faces = [stream for stream in streams if stream.channel_format != "string" and _is_face(stream)]
     for stream in faces:
         if is_clmer_face(stream.ch_names) and stream.desc_text("extractor") == extractor:
-            return UsedStream(_info(stream, "face", extractor), stream), None
+            return UsedStream(announcement(stream, "face", extractor), stream), None
     if not faces:
         return None, None
     said = faces[0].desc_text("extractor")
@@ -104,7 +104,7 @@ def _choose_face(
         f"The face stream {faces[0].name!r} is not used: it comes from another extractor "
         f"({said or 'which it does not name'}), and the model wants {extractor!r}."
     )
-    return None, _info(faces[0], "face", said if said != extractor else "")
+    return None, announcement(faces[0], "face", said if said != extractor else "")
 
 
 def _is_face(stream: XdfStream) -> bool:
@@ -113,30 +113,6 @@ def _is_face(stream: XdfStream) -> bool:
         return False
     named = kind in _FACE_TYPES and "face" in stream.name.lower()
     return named or any(_FACE_LABEL.match(label) for label in stream.ch_names)
-
-
-def _info(stream: XdfStream, kind: StreamKind, extractor: str = "") -> StreamInfo:
-    return StreamInfo(
-        source=kind,
-        kind=kind,
-        name=stream.name,
-        ch_names=stream.ch_names,
-        sfreq=stream.sfreq,
-        unit=stream.unit,
-        source_id=stream.source_id,
-        hostname=stream.hostname,
-        manufacturer=stream.manufacturer,
-        extractor=extractor,
-        delay_s=_delay(stream.desc_text("synchronization/offset_mean")),
-    )
-
-
-def _delay(text: str) -> float:
-    try:
-        delay = float(text)
-    except ValueError:
-        return 0.0
-    return delay if math.isfinite(delay) else 0.0
 
 
 def _nothing_usable(file: XdfFile) -> RecordingError:
