@@ -19,8 +19,9 @@ class ClmerDims:
     self_layers: int = 1  # self-attention layers of each target
     feedforward: int = 2  # width of the feed-forward layers, in multiples of the layer's width
     conv_widths: tuple[int, int, int] = (32, 64, 128)  # of the encoder's three blocks
-    signal_kernel: int = 8  # samples; of the convolutions over a signal
-    signal_pools: tuple[int, int, int] = (2, 2, 4)  # by which the three blocks shorten a signal's time axis
+    signal_kernels: tuple[int, int, int] = (8, 3, 3)  # of the convolutions over a signal, in steps of its time axis
+    signal_pools: tuple[int, int, int] = (16, 1, 1)  # by which the three blocks shorten a signal's time axis
+    signal_power: bool = True  # a signal's first block gives log power; False: the same block as the others
     slot_kernel: int = 3  # slots; of the convolutions over a face series, which keep the time axis
     head_width: int = 128  # hidden width of the classifier's residual layer
     conv_dropout: float = 0.35  # after the encoder's first block

@@ -1,8 +1,8 @@
 """The extractor: one design of convolutional encoder for every modality (paper, section III-C).
 
 A series of the face has the same form as a physiological signal, channels over time, and so the same extractor
-and the same contrastive training serve both. Widths and kernels follow the public form of the method: three
-blocks of convolution, batch normalisation, ReLU and pooling.
+and the same contrastive training serve both: three blocks of convolution, batch normalisation, ReLU and pooling.
+The first block of a signal may give log power instead, which is what emotion changes in EEG.
 """
 
 import math
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from clmer_model.dims import ClmerDims
 from clmer_model.door import make_door
 from clmer_model.modalities import ModalitySpec
+
+MIN_POWER = 0.01  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
 
 
 class ConvBlock(nn.Module):
@@ -31,6 +33,29 @@ class ConvBlock(nn.Module):
         return y
 
 
+class PowerBlock(nn.Module):
+    """Convolution, batch normalisation, then the logarithm of the mean power over ``pool`` steps, dropout.
+
+    The filters find rhythms, and the logarithm makes their power a value that linear maps can compare, as in the
+    shallow network of Schirrmeister et al. (2017).
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.pool = nn.AvgPool1d(pool)
+        self.floor = MIN_POWER
+        self.norm_power = nn.BatchNorm1d(n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, time / pool) from (B, n_in, time)."""
+        power = self.pool(self.norm(self.conv(x)).square())
+        y: Tensor = self.dropout(self.norm_power(torch.log(power + self.floor)))
+        return y
+
+
 class ModalityEncoder(nn.Module):
     """Turns one modality of a window into tokens over time, (B, L, out_width).
 
@@ -40,7 +65,9 @@ class ModalityEncoder(nn.Module):
     def __init__(self, spec: ModalitySpec, dims: ClmerDims) -> None:
         super().__init__()
         signal = spec.kind == "signal"
-        kernel, pools = (dims.signal_kernel, dims.signal_pools) if signal else (dims.slot_kernel, (1, 1, 1))
+        kernels = dims.signal_kernels if signal else (dims.slot_kernel,) * 3
+        pools = dims.signal_pools if signal else (1, 1, 1)
+        first_block = PowerBlock if signal and dims.signal_power else ConvBlock
         first, second, third = dims.conv_widths
         self.name = spec.name
         self.is_signal = signal
@@ -48,9 +75,9 @@ class ModalityEncoder(nn.Module):
         self.n_tokens = spec.shape[1] // math.prod(pools) if signal else spec.shape[0]
         self.door = make_door(spec)
         self.blocks = nn.Sequential(
-            ConvBlock(self.door.out_channels, first, kernel, pools[0], dims.conv_dropout),
-            ConvBlock(first, second, kernel, pools[1], 0.0),
-            ConvBlock(second, third, kernel, pools[2], 0.0),
+            first_block(self.door.out_channels, first, kernels[0], pools[0], dims.conv_dropout),
+            ConvBlock(first, second, kernels[1], pools[1], 0.0),
+            ConvBlock(second, third, kernels[2], pools[2], 0.0),
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
