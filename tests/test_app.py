@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from clmer_server.app import Served, create_app
 from clmer_server.events import EventContext, status_message
-from clmer_server.guard import SECURITY_HEADERS
+from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
@@ -249,7 +249,7 @@ def test_the_dashboard_and_its_charts_are_served_from_here() -> None:
             page = await site.get("/")
             assert page.status_code == 200
             assert page.headers["content-type"].startswith("text/html")
-            assert {name: page.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+            assert {name: page.headers[name] for name in RESPONSE_HEADERS} == RESPONSE_HEADERS
             bokeh = await site.get("/bokeh/bokeh.min.js")
             assert bokeh.headers["content-type"].startswith("text/javascript")
             for path in ("/bokeh/compiler.js", "/bokeh/..%2Fbokeh.min.js", "/static/..%2Fapp.py", "/docs"):

@@ -16,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clmer_server.settings import is_loopback
 
-SECURITY_HEADERS = {
+RESPONSE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self' ws: wss:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",  # BokehJS puts styles into the page
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-cache",  # a browser asks first, so that an upgrade never mixes old and new scripts
 }
 """Sent with every HTTP response."""
 
@@ -101,7 +102,7 @@ def _refuse(code: str, message: str) -> JSONResponse:
 def _with_security_headers(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            MutableHeaders(scope=message).update(RESPONSE_HEADERS)
         await send(message)
 
     return send_with_headers
