@@ -205,3 +205,14 @@ def test_the_shipped_scores_are_honest_in_form() -> None:
         low, high = values["interval"]
         assert 0 <= low <= values["accuracy"] <= high <= 1
         assert 0 < values["majority"] < 1
+
+
+def test_the_model_card_gives_the_scores_of_the_file() -> None:
+    """Accuracy, interval and baseline of the card are those inside the shipped file."""
+    artefact = find_artefact()
+    card = (artefact.path.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for values in artefact.meta.scores["unseen simulated people"].values():
+        low, high = values["interval"]
+        numbers = [f"{values[name]:.3f}" for name in ("balanced_accuracy", "macro_f1", "majority")]
+        row = [f"{values['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", *numbers]
+        assert f"| {' | '.join(row)} |" in card
