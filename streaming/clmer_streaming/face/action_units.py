@@ -50,7 +50,7 @@ class Change:
 
     def corners_not_up(self, most: float) -> float:
         """Return 1 where the mouth's corners have not risen, falling to 0 where they have by ``most``."""
-        return _clip(1.0 - _pos(self.by.corner_up) / most)
+        return _clip(1.0 - _pos(max(self.by.corner_up, self.by.corner_over_lips)) / most)
 
     def corners_not_out(self, most: float) -> float:
         """Return 1 where the mouth has not widened, falling to 0 where each corner moved out by ``most``."""
@@ -120,10 +120,13 @@ def upper_lip_raiser(c: Change) -> float:
 
 
 def lip_corner_puller(c: Change) -> float:
-    """AU12, zygomaticus major: the mouth's corners go up, out and back. Full scale .120. Very good."""
-    if c.by.corner_up <= -0.01:
-        return 0.0
-    return _pos(0.75 * c.by.corner_up + 0.65 * c.by.corner_out - 0.35 * c.by.corner_forward)
+    """AU12, zygomaticus major: the mouth's corners go up and out. Full scale .150. Very good.
+
+    "Up" is over the line of the lips: over the eyes, the whole mouth rises with a bowed head and with weeping. A
+    dropping jaw takes the line of the lips down, so the corners must not sink by as much as .04 themselves.
+    """
+    up = min(c.by.corner_over_lips, c.by.corner_up + 0.04)
+    return _pos(0.75 * up + 0.65 * c.by.corner_out)
 
 
 def dimpler(c: Change) -> float:
@@ -185,7 +188,7 @@ ACTION_UNITS: tuple[ActionUnit, ...] = (
     ActionUnit("AU07", lid_tightener, 0.025, "weak"),
     ActionUnit("AU09", nose_wrinkler, 0.045, "weak"),
     ActionUnit("AU10", upper_lip_raiser, 0.055, "fair"),
-    ActionUnit("AU12", lip_corner_puller, 0.120, "very good"),
+    ActionUnit("AU12", lip_corner_puller, 0.150, "very good"),
     ActionUnit("AU14", dimpler, 0.06, "not observable"),
     ActionUnit("AU15", lip_corner_depressor, 0.070, "fair"),
     ActionUnit("AU17", chin_raiser, 0.070, "weak"),

@@ -40,12 +40,12 @@ class FaceReader:
 
     Args:
         config: How to read.
-        neutral_face: Of the person who will sit there, if it was measured.
+        neutral: The face of the person who will sit there, if it was measured.
     """
 
-    def __init__(self, config: FaceReaderConfig | None = None, neutral_face: NeutralFace | None = None) -> None:
+    def __init__(self, config: FaceReaderConfig | None = None, neutral: NeutralFace | None = None) -> None:
         self._config = config or FaceReaderConfig()
-        self._calibration = Calibration(self._config.neutral, neutral_face)
+        self._calibration = Calibration(self._config.neutral, neutral)
         self._person = PersonWatch()
         self._mean = CausalMean()
         self._presence = Presence()
