@@ -116,6 +116,17 @@ class Capture:
         self._video.release()
 
 
+def probe(spec: CaptureSpec) -> float:
+    """Return the frame rate in Hz that a video file names, 0 where it names none, without reading it.
+
+    Raises:
+        RecordingError: It cannot be read.
+    """
+    capture = Capture(spec)
+    capture.close()
+    return capture.rate_hz
+
+
 def _cv2() -> Any:
     """Import OpenCV, told to be silent: what fails is said in our own words."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from clmer_streaming.clock import local_clock
-from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
-from clmer_streaming.face.process_capture import CaptureSpec
+from clmer_streaming.face.process_capture import CaptureSpec, probe
 from clmer_streaming.face.process_messages import Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
 from clmer_streaming.types import Item, StreamInfo, Tick
 
@@ -58,6 +57,7 @@ class CameraSource:
 
     Raises:
         SettingsError: The camera is named as nothing that could be opened.
+        RecordingError: It is a video file that cannot be read.
     """
 
     def __init__(
@@ -69,16 +69,12 @@ class CameraSource:
         self._starts: deque[float] = deque(maxlen=_MAX_STARTS)  # s, of face processes
         self._announced = False
         self._last_put = local_clock()
-        self.info = self._info(0.0)
+        self.info = self._info(probe(capture) if capture.kind == "file" else 0.0)
         self.report = CameraReport(f"{capture.name} has not been opened yet")
         self.calibrated: NeutralFace | None = None
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
-        """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends.
-
-        Raises:
-            RecordingError: The video file cannot be read.
-        """
+        """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends."""
         while self._may_start(put, stop):
             with FaceProcess(self._config) as process:
                 try:
@@ -115,9 +111,8 @@ class CameraSource:
                 case Calibrated(neutral=neutral):
                     self.calibrated = neutral
                 case Ended(error=error):
-                    if error is not None:
-                        raise RecordingError(*error)
-                    self._say(f"{self._config.capture.name} has been played to its end")
+                    played = f"{self._config.capture.name} has been played to its end"
+                    self._say(played if error is None else f"{error[1]}; {error[2]}")
                     return True
             self._tick(put)
         return True
