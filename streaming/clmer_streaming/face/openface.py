@@ -9,7 +9,6 @@ extractor: a model that was trained on ours does not use them.
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -71,7 +70,8 @@ def _rotation(angles: FloatArray) -> FloatArray:
     if not np.isfinite(angles).all():
         return np.full((3, 3), np.nan)
     ours: FloatArray = Rotation.from_euler("ZYX", angles[::-1]).as_matrix()
-    return _FLIP[:, np.newaxis] * ours * _FLIP
+    theirs: FloatArray = _FLIP[:, np.newaxis] * ours * _FLIP
+    return theirs
 
 
 class OpenFaceTrack:
@@ -88,15 +88,15 @@ class OpenFaceTrack:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._columns, self._rows = _read(self._path)
+        self._columns, self._rows = _read(Path(path))
+        self._where = {name: i for i, name in enumerate(self._columns)}
         self.info = StreamInfo(
             source="face",
             kind="face",
-            name=self._path.name,
+            name=Path(path).name,
             ch_names=FACE_CH_NAMES,
             sfreq=0.0,
-            source_id=f"video {self._path.name}",
+            source_id=f"video {Path(path).name}",
             extractor=OPENFACE_EXTRACTOR_ID,
         )
 
@@ -126,8 +126,7 @@ class OpenFaceTrack:
 
     def _of(self, row: FloatArray, names: Sequence[str]) -> FloatArray:
         """Return the cells of the named columns; NaN where the file lacks them."""
-        where = {name: i for i, name in enumerate(self._columns)}
-        return np.array([row[where[name]] if name in where else np.nan for name in names])
+        return np.array([row[self._where[name]] if name in self._where else np.nan for name in names])
 
 
 def _openface_rotation(angles: FloatArray) -> FloatArray:
