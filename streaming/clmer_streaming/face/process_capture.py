@@ -66,6 +66,7 @@ class Capture:
 
     Attributes:
         rate_hz: Frame rate that it announces; 0 where it announces none that can be true.
+        n_frames: Frames that a file claims to have; 0 where it does not say.
 
     Raises:
         RecordingError: It cannot be opened; ``found`` says it in one line.
@@ -76,6 +77,7 @@ class Capture:
         self._video = _open(spec)
         rate_hz = float(self._video.get(_cv2().CAP_PROP_FPS))
         self.rate_hz = rate_hz if _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] else 0.0
+        self.n_frames = max(0, int(self._video.get(_cv2().CAP_PROP_FRAME_COUNT)))
         self._n_grabbed = 0
         self._position_s = -math.inf  # of the frame that was grabbed last
 
