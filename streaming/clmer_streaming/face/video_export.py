@@ -48,9 +48,7 @@ class _Frame:
         return [face] if self.hog is None else [face, self.hog]
 
 
-def export_video(
-    video: Path, out: Path, *, hog: bool = False, progress: Callable[[int], None] | None = None
-) -> Exported:
+def export_video(video: Path, out: Path, *, hog: bool, progress: Callable[[int], None]) -> Exported:
     """Write ``<stem>.csv`` and ``<stem>.xdf`` of a video into a folder.
 
     A file that is not complete ends in ``.part``, so that what bears the plain name can be relied on.
