@@ -58,7 +58,7 @@ class Change:
 
 
 def _pos(x: float) -> float:
-    return max(x, 0.0)
+    return x if x > 0.0 else 0.0  # never -0.0, whose bits differ
 
 
 def _clip(x: float) -> float:
