@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from clmer_streaming.face.alignment import EYE_DISTANCE_CM, IMAGE_TO_HEAD, fit_similarity
@@ -31,15 +31,17 @@ def astronaut_mesh() -> FloatArray:
     """Return FaceMesh's vertices of the astronaut, (468, 3) pixels, y up, z to the camera."""
     import cv2
     from mediapipe.python.solutions.face_mesh import FaceMesh
-    from skimage.data import astronaut
+    from skimage import data
 
-    crop = astronaut()[ROWS, COLUMNS]
+    library: Any = data  # scikit-image's functions have no types
+    crop = library.astronaut()[ROWS, COLUMNS]
     image = cv2.resize(crop, None, fx=ENLARGEMENT, fy=ENLARGEMENT, interpolation=cv2.INTER_CUBIC)
     height, width = image.shape[:2]
     with FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
         found = mesh.process(image).multi_face_landmarks[0].landmark
     points = np.array([(p.x * width, p.y * height, p.z * width) for p in found[:N_FACE]])
-    return points * IMAGE_TO_HEAD
+    turned: FloatArray = points * IMAGE_TO_HEAD
+    return turned
 
 
 def mirror_partners(mesh: FloatArray) -> IndexArray:
@@ -78,8 +80,8 @@ def upright(mesh: FloatArray) -> FloatArray:
     up = mesh[BRIDGE] - mesh[NOSE_BASE]
     up = up - (up @ x) * x
     y = up / np.linalg.norm(up)
-    axes: npt.NDArray[np.float64] = np.stack([x, y, np.cross(x, y)], axis=1)
-    return (mesh - mesh[BRIDGE]) @ axes * (EYE_DISTANCE_CM / eye_distance)
+    stood: FloatArray = (mesh - mesh[BRIDGE]) @ np.stack([x, y, np.cross(x, y)], axis=1)
+    return stood * (EYE_DISTANCE_CM / eye_distance)
 
 
 def make_reference_mesh() -> FloatArray:
