@@ -12,7 +12,7 @@ PATIENCE_FRAMES = 60
 _HOME_WEIGHT = 1 / 90  # of the newest frame in the participant's usual place: it follows within about 3 s
 _NEAR = 1.0  # box widths between two centres that may be one face
 _SAME_SIZE = 2.0  # ratio of widths that may be one face, at one place
-_ALIKE_SIZE = 1.6  # ratio of widths that may be one face which moved fast
+_ALIKE_SIZE = 1.5  # ratio of widths that may be one face which moved fast
 _RIVAL_SIZE = 0.4  # share of the participant's width from which another face counts as a second person
 
 
@@ -26,7 +26,7 @@ class Box:
 
     def is_near(self, other: Box) -> bool:
         """Tell whether both may be one face between two looks."""
-        near = math.hypot(self.x - other.x, self.y - other.y) <= _NEAR * max(self.width, other.width)
+        near = math.hypot(self.x - other.x, self.y - other.y) <= _NEAR * min(self.width, other.width)
         return near and self.ratio(other) <= _SAME_SIZE
 
     def ratio(self, other: Box) -> float:

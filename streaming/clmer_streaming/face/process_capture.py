@@ -136,6 +136,7 @@ def _cv2() -> Any:
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # s; 10 by default
     import cv2
 
+    cv2.setLogLevel(0)  # where somebody has imported it before
     return cv2
 
 
