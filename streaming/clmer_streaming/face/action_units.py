@@ -81,9 +81,9 @@ def outer_brow_raiser(c: Change) -> float:
 
 
 def brow_lowerer(c: Change) -> float:
-    """AU04, corrugator and depressor supercilii: the brows sink and draw together. Full scale .060. Weak.
+    """AU04, corrugator and depressor supercilii: the brows sink and draw together. Full scale .060. Not observable.
 
-    With AU01 the inner brow rises all the same, and a mesh hardly shows the squeeze.
+    With AU01 the inner brow rises all the same, and a mesh hardly shows the squeeze. Its texture is not looked at.
     """
     return _pos(-0.6 * c.by.brow_inner - 0.3 * c.by.brow_mid) + _pos(-0.5 * c.by.brow_gap)
 
@@ -107,9 +107,9 @@ def lid_tightener(c: Change) -> float:
 
 
 def nose_wrinkler(c: Change) -> float:
-    """AU09, levator labii superioris alaeque nasi: the nostrils' wings rise, the brows sink. Full scale .045. Weak.
+    """AU09, levator labii superioris alaeque nasi: nostrils up, brows down. Full scale .045. Not observable.
 
-    A nodding head does the same to the mesh.
+    A nodding head and weeping do the same to the mesh; wrinkles are not looked at.
     """
     return _pos(c.by.nostril) + 0.25 * _pos(-c.by.brow_inner)
 
@@ -182,11 +182,11 @@ class ActionUnit:
 ACTION_UNITS: tuple[ActionUnit, ...] = (
     ActionUnit("AU01", inner_brow_raiser, 0.085, "good"),
     ActionUnit("AU02", outer_brow_raiser, 0.085, "good"),
-    ActionUnit("AU04", brow_lowerer, 0.060, "weak"),
+    ActionUnit("AU04", brow_lowerer, 0.060, "not observable"),
     ActionUnit("AU05", upper_lid_raiser, 0.035, "fair"),
     ActionUnit("AU06", cheek_raiser, 0.050, "fair"),
     ActionUnit("AU07", lid_tightener, 0.025, "weak"),
-    ActionUnit("AU09", nose_wrinkler, 0.045, "weak"),
+    ActionUnit("AU09", nose_wrinkler, 0.045, "not observable"),
     ActionUnit("AU10", upper_lip_raiser, 0.055, "fair"),
     ActionUnit("AU12", lip_corner_puller, 0.150, "very good"),
     ActionUnit("AU14", dimpler, 0.06, "not observable"),
