@@ -204,6 +204,14 @@ def test_somebody_who_walks_by_is_not_taken_for_the_participant(reader: FaceMesh
     assert counts == {1, 2}
 
 
+def test_somebody_who_walks_in_front_does_not_take_the_track_along(reader: FaceMeshReader) -> None:
+    """The face that covered the participant's is left again soon after it has passed."""
+    pictures = [scene((320, 240, 1.0), (-100 + 12 * i, 240, 1.2)) for i in range(60)] + [scene((320, 240, 1.0))] * 30
+    frames = [reader.process(picture) for picture in pictures]
+    assert middle(frames[5]) == pytest.approx((319, 258), abs=12)
+    assert [middle(frame) for frame in frames[-20:]] == [pytest.approx((319, 258), abs=12)] * 20
+
+
 def test_somebody_else_does_not_stand_in_for_the_participant(reader: FaceMeshReader) -> None:
     """While the participant's face is hidden there is none, though another, smaller one is in view."""
     both, other = scene((200, 240, 1.2), (520, 200, 0.6)), scene((520, 200, 0.6))

@@ -19,6 +19,7 @@ CaptureKind: TypeAlias = Literal["index", "device", "url", "file"]
 
 _OPEN_TIMEOUT_MS, _READ_TIMEOUT_MS = 10_000, 2_000  # of network cameras
 _RATES_HZ = (1.0, 1000.0)  # frame rates that are believed
+_POSITIONS_S = (-1.0, 1e7)  # places in a file that are believed; of a missing stamp OpenCV makes -3.7e17 s
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Capture:
             RecordingError: The file says neither when its frames were taken nor how many a second.
         """
         stamp_s = float(self._video.get(_cv2().CAP_PROP_POS_MSEC)) / 1000
-        if math.isfinite(stamp_s) and stamp_s > self._position_s:
+        if _POSITIONS_S[0] <= stamp_s <= _POSITIONS_S[1] and stamp_s > self._position_s:
             self._position_s = stamp_s
         elif self.rate_hz:
             self._position_s = self._position_s + 1 / self.rate_hz if self._n_grabbed > 1 else 0.0
