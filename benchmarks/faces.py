@@ -1,14 +1,18 @@
-"""How long a frame's face takes, step by step, on one core: FaceMesh, and everything that is made of its mesh.
+"""How long a frame's face takes, how fast videos are serialized, and how many frames a busy service drops.
 
 Run with ``python benchmarks/faces.py``. The pictures are scikit-image's astronaut, drifting over a grey wall, so that
-the face is tracked as a live one is. Prints one table for each size of picture; nothing is asserted.
+the face is tracked as a live one is. All but the last figure are of one core (Linux). Nothing is asserted.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +20,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from clmer_model.artefact import find_artefact
+from clmer_model.predictor import Predictor, limit_threads
 from clmer_streaming.face.action_units import intensities
 from clmer_streaming.face.alignment import align
 from clmer_streaming.face.face_mesh import FaceMeshReader
@@ -26,9 +32,15 @@ from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
 from clmer_streaming.face.neutral import PRIOR_MEAN
 from clmer_streaming.face.pose import head_pose, straightened, viewing_ray
+from clmer_streaming.face.process import FaceProcess
+from clmer_streaming.face.process_capture import CaptureSpec
+from clmer_streaming.face.process_messages import Ended, FaceProcessConfig, FaceRow
 from clmer_streaming.face.quality import face_quality
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.face.running_neutral import RunningNeutral
+from clmer_streaming.face.video_export import export_video
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.sources.simulator import SimulationConfig, simulate
 
 SIZES = ((640, 480), (1280, 720))  # pixels
 FRAMES = 600
@@ -54,8 +66,67 @@ class Stopwatch:
 
 def main() -> None:
     """Measure and print."""
+    limit_threads()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
     for width, height in SIZES:
         Console(width=100).print(table(measure(width, height), f"{width} x {height}, {FRAMES} frames"))
+    with tempfile.TemporaryDirectory() as folder:
+        video = make_video(Path(folder))
+        print(f"clmer serialize: {serialized_fps(video):.0f} frames a second on one core, 640 x 480")
+        os.sched_setaffinity(0, cores)
+        frames, dropped = dropped_frames(video)
+        print(f"a camera of 30 fps beside a busy service: {dropped} of {frames} frames dropped")
+
+
+def make_video(folder: Path) -> Path:
+    """Return a video of the drifting face, 640 x 480 at 30 frames a second."""
+    import cv2
+
+    path = folder / "face.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, SIZES[0])
+    for index in range(FRAMES):
+        writer.write(drifting_picture(*SIZES[0], index))
+    writer.release()
+    return path
+
+
+def serialized_fps(video: Path) -> float:
+    """Return how many frames a second become rows of CSV and XDF, without HOG."""
+    start = time.perf_counter()
+    done = export_video(video, video.parent, hog=False, progress=lambda _: None)
+    return done.n_frames / (time.perf_counter() - start)
+
+
+def dropped_frames(video: Path) -> tuple[int, int]:
+    """Return how many frames the face process read, and dropped, while this process predicts without a pause.
+
+    The file is played at its own pace, as a camera gives its frames.
+    """
+    stop = threading.Event()
+    busy = threading.Thread(target=predict_without_pause, args=(stop,))
+    n_read = n_dropped = 0
+    with FaceProcess(FaceProcessConfig(CaptureSpec.parse(str(video)))) as process:
+        busy.start()
+        while not isinstance(message := process.receive(1.0), Ended):
+            if isinstance(message, FaceRow):
+                n_read, n_dropped = n_read + 1, message.n_dropped
+        stop.set()
+        busy.join()
+    return n_read + n_dropped, n_dropped
+
+
+def predict_without_pause(stop: threading.Event) -> None:
+    """Do what the service does with EEG and faces, as fast as it goes."""
+    predictor = Predictor(find_artefact(), "cpu")
+    items = list(simulate(SimulationConfig(seconds=30.0, seed=1)).items())
+    while not stop.is_set():
+        preprocessor = Preprocessor(predictor.meta.preprocess)
+        for item in items:
+            for window in preprocessor.push(item):
+                predictor.predict([window])
+            if stop.is_set():
+                return
 
 
 def measure(width: int, height: int) -> Stopwatch:
