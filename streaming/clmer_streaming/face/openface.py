@@ -32,7 +32,7 @@ _PRESENCE = tuple(f"{au}_c" for au in AU_NAMES)
 COLUMNS: tuple[str, ...] = (*_BASE, *_GAZE, *_POSE, *_IMAGE, *_SPACE, *_INTENSITY, *_PRESENCE)
 """The columns that are written, in OpenFace's order."""
 
-_NEEDED = ("timestamp", "success", *_INTENSITY)
+_NEEDED = ("timestamp", "success", *_INTENSITY, "AU28_c")  # the last one is not in our own files
 _FLIP = np.array([1.0, -1.0, -1.0])  # between our axes (y up, z to the camera) and OpenFace's
 _MM_PER_CM = 10.0
 
