@@ -219,9 +219,12 @@ def test_a_video_without_faces_leaves_the_eeg(tmp_path: Path) -> None:
     assert all("face_missing" in event["reasons"] for event in settled)  # type: ignore[operator]
 
 
-def test_real_pixels_beside_eeg_give_events_of_both_modalities(tmp_path: Path, sample_data: Path) -> None:
-    """A woman who talks, cries and smiles, beside simulated EEG."""
-    write_session(simulate(SimulationConfig(seconds=19, seed=1)), tmp_path / "eeg.xdf")
+def test_real_pixels_beside_real_eeg_give_events_of_both_modalities(tmp_path: Path, sample_data: Path) -> None:
+    """A woman who talks, cries and smiles, beside an EPOC's EEG of somebody else: 14 channels, 128 Hz."""
+    table = np.loadtxt(sample_data / "eeg/eeg-eye-state.csv", delimiter=",", skiprows=1, max_rows=19 * 128)
+    with XdfWriter(tmp_path / "eeg.xdf") as xdf:
+        spec = XdfStreamSpec("EPOC", "EEG", EEG_NAMES, 128.0, units=("microvolts",) * 14)
+        xdf.write_samples(xdf.add_stream(spec), T0 + np.arange(len(table)) / 128, table[:, :14].T)
     film = sample_data / "faces/talking_crying_smiling_woman.mp4"
     events = predict(tmp_path, tmp_path / "eeg.xdf", "--video", film)
     assert sum(used(event) == (True, True) for event in events) > 25
