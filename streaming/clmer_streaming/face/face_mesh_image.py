@@ -17,7 +17,7 @@ MIN_SIDE_PX = 16
 """Least height and width that a graph is given: an empty picture kills it for good."""
 
 _THUMBNAIL_PX = (32, 18)  # width, height
-_CUT_LUMA = 15.0  # mean change of the thumbnail, 0-255; heads that move stay below 10, cuts lie above 25
+_CUT_LUMA = 17.0  # mean change of the thumbnail, 0-255; heads that move stay below 12, cuts lie above 23
 _SHARPNESS_PX = 128  # side to which a face box is scaled, so that its sharpness does not depend on the distance
 
 
@@ -75,8 +75,9 @@ class CutDetector:
         """Take the next picture; return whether it shows another scene than the one before."""
         import cv2
 
-        small = cv2.resize(rgb, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
-        thumbnail = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64)
+        step = max(1, min(rgb.shape[0] // _THUMBNAIL_PX[1], rgb.shape[1] // _THUMBNAIL_PX[0]) // 4)
+        green = np.ascontiguousarray(rgb[::step, ::step, 1])  # most of the luma, at a tenth of the time
+        thumbnail = cv2.resize(green, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA).astype(np.float64)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is not None and float(np.mean(np.abs(thumbnail - before))) > _CUT_LUMA
 
@@ -95,4 +96,5 @@ def luma_and_sharpness(rgb: Image, points: FloatArray) -> tuple[float, float]:
     shrinks = grey.shape[0] > _SHARPNESS_PX
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     scaled = cv2.resize(grey, (_SHARPNESS_PX, _SHARPNESS_PX), interpolation=way)
-    return float(np.mean(scaled)), float(cv2.Laplacian(scaled, cv2.CV_32F).var())
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(scaled, cv2.CV_16S))
+    return float(np.mean(scaled)), float(deviation.item() ** 2)

@@ -18,8 +18,8 @@ from clmer_streaming.face.process_messages import CaptureState
 REOPEN_S = 0.5
 """Seconds between two attempts to open a camera."""
 
-WAITING_FRAMES = 4
-"""Frames that may wait: 0.13 s at 30 fps. In the usual case none does, so this costs no latency."""
+WAITING_FRAMES = 8
+"""Frames that may wait: 0.27 s at 30 fps. In the usual case none does, so this costs no latency."""
 
 _OPEN_S = 15.0  # s that a camera has to open
 _FIRST_FRAME_S = 10.0  # s that it has to give its first frame
