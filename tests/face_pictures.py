@@ -20,9 +20,9 @@ FACE_AT = (224.0, 122.0)
 @functools.cache
 def astronaut() -> Picture:
     """Return Eileen Collins, 512 x 512; her face is about 85 pixels wide."""
-    from skimage.data import astronaut as picture
+    from skimage import data
 
-    bgr: Picture = np.ascontiguousarray(picture()[:, :, ::-1])
+    bgr: Picture = np.ascontiguousarray(data.astronaut()[:, :, ::-1])
     bgr.setflags(write=False)
     return bgr
 
