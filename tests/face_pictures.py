@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ def astronaut() -> Picture:
     """Return Eileen Collins, 512 x 512; her face is about 85 pixels wide."""
     from skimage import data
 
-    bgr: Picture = np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    library: Any = data  # scikit-image's functions have no types
+    bgr: Picture = np.ascontiguousarray(library.astronaut()[:, :, ::-1])
     bgr.setflags(write=False)
     return bgr
 
