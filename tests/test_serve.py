@@ -206,7 +206,7 @@ def test_a_client_that_stops_reading_harms_nobody(tmp_path: Path) -> None:
 
 def test_without_a_headset_the_service_waits(tmp_path: Path) -> None:
     """It says so at /readyz and in the welcome, and an interrupt ends it with the shell's code for that."""
-    with serving(tmp_path, "--eeg", "no such headset") as service:
+    with serving(tmp_path, "--eeg", "no such headset", "--camera", "none") as service:
         ready = service.get("/readyz")
         assert ready.status_code == 503
         assert ready.json()["reasons"] == ["eeg connecting: no EEG stream found yet"]

@@ -39,6 +39,12 @@ def test_the_defaults_wait_for_a_live_stream_on_this_machine_alone() -> None:
     assert settings.on_loopback
 
 
+def test_no_camera_goes_with_everything() -> None:
+    """``none`` is no camera: it stands beside a replay and beside a face stream."""
+    for other in ({"replay": "a.xdf", "video": "a.mp4"}, {"face_stream": "F"}):
+        assert load_settings({"camera": "none", **other}).camera == "none"
+
+
 def test_the_greatest_speed_is_infinite() -> None:
     """``max`` is a word for people."""
     assert load_settings({"speed": "max"}).speed == math.inf
@@ -55,6 +61,12 @@ def test_the_greatest_speed_is_infinite() -> None:
         ({"model_sha256": "abc"}, "model_sha256", "'abc'"),
         ({"colour": "red"}, "colour", "'red'"),
         ({"eeg": "Headset", "replay": "a.xdf"}, "either", "both"),
+        ({"camera": "0", "replay": "a.xdf"}, "either a live face", "both"),
+        ({"face_stream": "F", "replay": "a.xdf"}, "either a live face", "both"),
+        ({"face_stream": "F", "camera": "0"}, "either a camera or a face stream", "both"),
+        ({"video": "a.mp4"}, "a recording (replay) beside the video", "both"),
+        ({"face_delay": "-1"}, "face_delay", "'-1'"),
+        ({"participant": "../P01"}, "participant", "'../P01'"),
     ],
 )
 def test_a_mistake_names_the_setting_and_the_value(given: dict[str, Any], expected: str, found: str) -> None:

@@ -21,7 +21,7 @@ from clmer_streaming.errors import ArtefactError
 
 SCRIPT_TOLERANCE = 1e-6  # largest difference of a logit between the module as written and as scripted
 REFERENCE_SEED = 20240
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; equal weights shall make an equal file
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; when a file was made is not part of the model
 
 
 def export(checkpoint: Checkpoint, path: Path) -> str:

@@ -16,6 +16,9 @@ from clmer_streaming.errors import ClmerError, SettingsError
 COMMANDS = {
     "simulate": "make a recording of a simulated participant",
     "predict": "write the predictions for a recording, one JSON object per line",
+    "serialize": "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF",
+    "face-stream": "publish the face before a camera as a CLMER-Face stream",
+    "calibrate": "measure a participant's neutral face",
     "train": "train a model",
     "export": "export a trained model for the service",
 }
@@ -88,7 +91,7 @@ def _run_serve(arguments: list[str]) -> int:
 
 
 def _load(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"clmer_server.commands.{name}"))
+    return cast(Command, importlib.import_module(f"clmer_server.commands.{name.replace('-', '_')}"))
 
 
 def _add_debug(parser: argparse.ArgumentParser) -> None:

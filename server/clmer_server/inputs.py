@@ -1,13 +1,19 @@
-"""Where a session's data comes from: live streams, or a recording."""
+"""Where a session's data comes from: live streams and a camera, or a recording, with a video or without."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from clmer_server.messages import SourceMode
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.types import Source, StreamStatus
+
+if TYPE_CHECKING:
+    from clmer_streaming.sources.video import FaceTrack
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,12 @@ class SessionConfig:
     eeg_map: str | None = None  # names for channels without labels
     speed: float = 1.0  # of a replay, in recorded seconds per second; inf: as fast as possible
     loop: bool = False  # start a replay again at its end
+    camera: str | None = None  # of a live session: index, device, URL or video file; None: none
+    face_stream: str | None = None  # of a live session: name of a CLMER-Face stream
+    face_delay_s: float = 0.0  # from what the camera sees to its frame
+    video: Path | None = None  # beside a recording: of the face, or OpenFace's CSV of it
+    video_offset_s: float = 0.0  # from the first EEG sample to the video's first frame
+    neutral: NeutralFace | None = None  # of the participant
 
     @property
     def mode(self) -> SourceMode:
@@ -35,13 +47,29 @@ class Inputs:
     sources: tuple[Source, ...]
     expected: tuple[StreamStatus, ...] = ()  # streams to wait for, said before they are found
     warnings: tuple[str, ...] = ()  # sentences for people
+    reasons: Mapping[str, Callable[[], str]] = field(default_factory=dict)  # by source: why it is silent, now
+
+    def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
+        """Return the streams that are there and those still waited for, with what their sources say of them.
+
+        Args:
+            announced: As the preprocessor knows them.
+            expected: Those of ``expected``, with the time since when they are waited for.
+        """
+        found = {status.source for status in announced}
+        known = (*announced, *(status for status in expected if status.source not in found))
+        return tuple(self._explained(status) for status in known)
+
+    def _explained(self, status: StreamStatus) -> StreamStatus:
+        reason = self.reasons[status.source]() if status.source in self.reasons else ""
+        return replace(status, reason=reason) if reason and status.state != "live" else status
 
 
 def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[Inputs, float]:
     """Return the inputs of a replay, checked against what the model needs, and its duration in seconds.
 
     Raises:
-        RecordingError: The file is missing, empty, not XDF, or without usable samples.
+        RecordingError: The file or the video is missing, empty, unreadable, or without usable samples.
         StreamError: Its EEG cannot feed the model, or the channel map does not fit it.
     """
     from clmer_streaming.sources.replay import ReplaySource
@@ -54,26 +82,63 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         loop=config.loop,
         extractor=preprocess.extractor,
         signal=preprocess.signal,
+        video=_face_track(config),
+        video_offset_s=config.video_offset_s,
     )
     return Inputs(mode="replay", sources=(recording,), warnings=tuple(recording.warnings)), recording.duration_s
 
 
+def _face_track(config: SessionConfig) -> FaceTrack | None:
+    if config.video is None:
+        return None
+    if config.video.suffix.lower() == ".csv":
+        from clmer_streaming.face.openface import OpenFaceTrack
+
+        return OpenFaceTrack(config.video)
+    from clmer_streaming.sources.video import VideoFaces
+
+    return VideoFaces(config.video, neutral=config.neutral)
+
+
 def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
-    """Return the inputs of a live session; a stream that is not there yet is waited for.
+    """Return the inputs of a live session; a stream or camera that is not there yet is waited for.
 
     Raises:
         StreamError: This machine cannot receive live streams.
+        SettingsError: The camera is named as nothing that could be opened.
+        RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
     load_pylsl()
-    expected = StreamStatus(
-        source="eeg",
-        kind="eeg",
-        name=config.eeg,
-        state="connecting",
-        since=float("nan"),
-        reason="no EEG stream found yet",
+    eeg = Inputs(
+        mode="live",
+        sources=(LslEegSource(config.eeg, preprocess.signal, config.eeg_map),),
+        expected=(_expected("eeg", config.eeg, "no EEG stream found yet"),),
     )
-    source = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
-    return Inputs(mode="live", sources=(source,), expected=(expected,))
+    return _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
+
+
+def _with_face_stream(eeg: Inputs, name: str) -> Inputs:
+    from clmer_streaming.sources.lsl_face import LslFaceSource
+
+    waited_for = _expected("face", name, f"no face stream {name!r} found yet")
+    return replace(eeg, sources=(*eeg.sources, LslFaceSource(name)), expected=(*eeg.expected, waited_for))
+
+
+def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
+    if config.camera is None:
+        return eeg
+    from clmer_streaming.sources.camera import CameraSource
+
+    camera = CameraSource(config.camera, neutral=config.neutral, delay_s=config.face_delay_s)
+    return replace(
+        eeg,
+        sources=(*eeg.sources, camera),
+        expected=(*eeg.expected, _expected("face", camera.info.name, camera.report.reason)),
+        reasons={"face": lambda: camera.report.reason},
+    )
+
+
+def _expected(kind: Literal["eeg", "face"], name: str, reason: str) -> StreamStatus:
+    return StreamStatus(source=kind, kind=kind, name=name, state="connecting", since=float("nan"), reason=reason)

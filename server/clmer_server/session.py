@@ -29,7 +29,7 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, Window
+from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, StreamStatus, Window
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class Session:
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()
+        self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
         self._seq = 0  # of the next event
         self._t = float("-inf")  # stream time, seconds
         self._stop = threading.Event()
@@ -121,8 +122,9 @@ class Session:
         for warning in self._inputs.warnings:
             self._publish(Notice(code="recording_warning", message=warning))
         now = local_clock()
-        for status in self._inputs.expected:
-            self._publish(status_message(replace(status, since=now), self._context.session))
+        self._expected = tuple(replace(status, since=now) for status in self._inputs.expected)
+        for status in self._feed.update(self._expected, self._t):
+            self._publish(status_message(status, self._context.session))
         for thread in self._threads:
             thread.start()
 
@@ -168,7 +170,8 @@ class Session:
     def _take(self, item: Item) -> None:
         windows = self._preprocessor.push(item)
         self._t = _stream_time(item, self._t)
-        for status in self._feed.update(self._preprocessor.statuses(), self._t):
+        streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
+        for status in self._feed.update(streams, self._t):
             self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)

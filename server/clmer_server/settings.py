@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM
 from clmer_streaming.errors import SettingsError
 
 SETTINGS_FILE = "clmer.toml"
@@ -44,6 +45,13 @@ class ServeSettings(BaseSettings):
     replay: Path | None = None
     eeg: str = "auto"  # name of the live EEG stream; "auto": the only one there is
     eeg_map: str | None = None
+    camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
+    face_stream: str | None = None  # name of a CLMER-Face stream, instead of a camera
+    face_delay: float = Field(default=0.0, ge=0, le=10)  # s from what the camera sees to its frame
+    video: Path | None = None  # of the face, beside a recording
+    video_offset: float = 0.0  # s from the first EEG sample to the video's first frame
+    participant: str | None = Field(default=None, pattern=PSEUDONYM)  # whose neutral face is used
+    participants: Path = PARTICIPANTS_FOLDER
     speed: Speed = 1.0
     loop: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
@@ -52,6 +60,16 @@ class ServeSettings(BaseSettings):
     def _one_input(self) -> ServeSettings:
         if self.replay is not None and self.eeg != "auto":
             raise ValueError("either a live EEG stream (eeg) or a recording (replay), not both")
+        if self.replay is not None and (self.face_stream is not None or self.camera not in (None, "none")):
+            raise ValueError("either a live face (camera, face-stream) or a recording (replay), not both")
+        if self.face_stream is not None and self.camera not in (None, "none"):
+            raise ValueError("either a camera or a face stream (face-stream), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _video_beside_a_recording(self) -> ServeSettings:
+        if self.video is not None and self.replay is None:
+            raise ValueError("a recording (replay) beside the video; a video alone is played by camera FILE")
         return self
 
     @property

@@ -20,6 +20,7 @@ from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, replay_inputs
 from clmer_server.messages import EmotionEvent, Message, Notice, encode
 from clmer_server.model_loading import check_device, load_predictor, model_info
+from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_server.session import Delivery, Session
 from clmer_server.settings import Speed
 from clmer_streaming.config import PreprocessConfig
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--eeg-map", help="names of EEG channels without labels, e.g. AF3=1,F7=2")
+    parser.add_argument("--video", type=Path, help="video of the face beside the recording, or OpenFace's CSV of it")
+    parser.add_argument(
+        "--video-offset", type=float, default=0.0, help="s from the first EEG sample to its first frame"
+    )
+    parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
+    parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
     parser.add_argument("--speed", default="max", help="recorded seconds per second, or max (default)")
 
 
@@ -84,7 +91,15 @@ def run(args: argparse.Namespace) -> int:
     speed = _speed(args.speed)
     set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
-    config = SessionConfig(session=secrets.token_hex(4), replay=args.file, eeg_map=args.eeg_map, speed=speed)
+    config = SessionConfig(
+        session=secrets.token_hex(4),
+        replay=args.file,
+        eeg_map=args.eeg_map,
+        speed=speed,
+        video=args.video,
+        video_offset_s=args.video_offset,
+        neutral=load_neutral(args.participants, args.participant),
+    )
     artefact = find_artefact(args.model, args.model_sha256)
     inputs, duration_s = replay_inputs(config, artefact.meta.preprocess)
     predictor = load_predictor(artefact, args.device)

@@ -17,6 +17,7 @@ from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
+from clmer_server.participants import load_neutral
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
 
@@ -29,7 +30,14 @@ _OPTIONS = {
     "--model": "a shipped model's name or the path of a .ts file (default: the shipped model)",
     "--model-sha256": "hash that the model file must have; needed for files that no manifest knows",
     "--eeg": "name of the live EEG stream; auto takes the only one there is (default auto)",
+    "--camera": "camera of the face: index, device, URL or video file; none goes without (default 0; a replay: none)",
+    "--face-stream": "name of a CLMER-Face stream, from clmer face-stream, instead of a camera",
+    "--face-delay": "seconds from what the camera sees to its frame (default 0)",
+    "--participant": "pseudonym of the participant, whose neutral face was measured by clmer calibrate",
+    "--participants": "folder of the neutral faces (default participants)",
     "--replay": "replay this XDF recording instead of live streams",
+    "--video": "beside a replay: video of the face, or OpenFace's CSV of it",
+    "--video-offset": "seconds from the first EEG sample to the video's first frame (default 0)",
     "--eeg-map": "names of EEG channels without labels, e.g. AF3=1,F7=2",
     "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
     "--log-level": "debug, info, warning or error (default warning)",
@@ -67,6 +75,8 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _session_config(settings: ServeSettings) -> SessionConfig:
+    usual = "0" if settings.replay is None and settings.face_stream is None else "none"
+    camera = usual if settings.camera is None else settings.camera
     return SessionConfig(
         session=secrets.token_hex(4),
         replay=settings.replay,
@@ -74,6 +84,12 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
         eeg_map=settings.eeg_map,
         speed=settings.speed,
         loop=settings.loop,
+        camera=None if camera == "none" else camera,
+        face_stream=settings.face_stream,
+        face_delay_s=settings.face_delay,
+        video=settings.video,
+        video_offset_s=settings.video_offset,
+        neutral=load_neutral(settings.participants, settings.participant),
     )
 
 
@@ -100,16 +116,22 @@ def _plan(settings: ServeSettings, config: SessionConfig, artefact: ArtefactFile
 def _start_up_text(settings: ServeSettings, config: SessionConfig, plan: ServicePlan, listener: socket.socket) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address, model = f"{host}:{listener.getsockname()[1]}", plan.context.model
-    source = f"live EEG stream {config.eeg!r}" if config.replay is None else f"replay of {config.replay}"
     lines = [
         f"dashboard  http://{address}/",
         f"websocket  ws://{address}/ws",
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
-        f"source     {source}",
+        f"source     {_source_text(config)}",
         *(f"warning    {text}" for text in plan.inputs.warnings),
         "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
     ]
     return "\n".join(lines)
+
+
+def _source_text(config: SessionConfig) -> str:
+    if config.replay is not None:
+        return f"replay of {config.replay}" + (f" with the face of {config.video}" if config.video else "")
+    face = f"face stream {config.face_stream!r}" if config.face_stream else f"camera {config.camera or 'none'}"
+    return f"live EEG stream {config.eeg!r}, {face}"
 
 
 def _provenance(trained_on: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
 import itertools
 import math
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +28,8 @@ from clmer_streaming.sources.replay_lanes import (
     running_maximum,
 )
 from clmer_streaming.sources.replay_streams import UsedStream, UsedStreams, choose_streams
+from clmer_streaming.sources.replay_video import VideoLane, video_clock
+from clmer_streaming.sources.video import FaceTrack
 from clmer_streaming.types import FloatArray, Gap, Item
 from clmer_streaming.xdf.reader import read_xdf
 
@@ -41,6 +46,9 @@ class ReplaySource:
         loop: Go on from the beginning at the end, for ever, with later stamps.
         extractor: The face extractor that the model was trained with; another one's numbers are not used.
         signal: What the model needs of the EEG.
+        video: Faces of a video beside the recording; they take the place of a face stream within it.
+        video_offset_s: Where the video begins, in seconds behind the first EEG sample; a stream of frame numbers
+            in the recording says it better and goes before.
 
     Attributes:
         infos: Announcements of the streams that are delivered.
@@ -62,18 +70,22 @@ class ReplaySource:
         loop: bool = False,
         extractor: str = EXTRACTOR_ID,
         signal: SignalConfig | None = None,
+        video: FaceTrack | None = None,
+        video_offset_s: float = 0.0,
     ) -> None:
         if not speed > 0:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         file = read_xdf(path)
         used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor)
+        self._video = None if video is None else VideoLane(video, video_clock(file, used, video_offset_s))
+        used = used if video is None else dataclasses.replace(used, face=None, foreign_face=None)
         self._speed = speed
         self._loop = loop
         self._spans = _spans(used)
         self._merge = Merge(_lanes(used))
         begin, end = min(first for first, _ in self._spans.values()), max(last for _, last in self._spans.values())
         self._lap_s = end - begin + _period(used)
-        self.infos = used.infos
+        self.infos = used.infos if video is None else (*used.infos, video.info)
         self.warnings = (*file.warnings, *used.warnings, *_steps_back(used))
         self.duration_s = end - begin
 
@@ -92,12 +104,20 @@ class ReplaySource:
     def _scheduled(self) -> Iterator[tuple[float, Item]]:
         begin = min(first for first, _ in self._spans.values())
         yield from ((begin, info) for info in self.infos)
-        yield from self._merge.items(0.0, 0)
+        yield from self._lap(0.0, 0)
         for lap in itertools.count(1) if self._loop else ():
             shift_s = lap * self._lap_s
             for source, (first, last) in self._spans.items():
                 yield begin + shift_s, Gap(last + shift_s - self._lap_s, first + shift_s, source, "replay_loop")
-            yield from self._merge.items(shift_s, lap)
+            yield from self._lap(shift_s, lap)
+
+    def _lap(self, shift_s: float, lap: int) -> Iterator[tuple[float, Item]]:
+        """Yield when each item of one round is due, and the item; at equal times the recording's go first."""
+        recorded = self._merge.items(shift_s, lap)
+        if self._video is None:
+            return recorded
+        end = shift_s + max(last for _, last in self._spans.values()) if self._loop else math.inf
+        return heapq.merge(recorded, self._video.items(shift_s, end), key=operator.itemgetter(0))
 
 
 class _Pace:

@@ -1,0 +1,195 @@
+"""How long a frame's face takes, how fast videos are serialized, and how many frames a busy service drops.
+
+Run with ``python benchmarks/faces.py``. The pictures are scikit-image's astronaut, drifting over a grey wall, so that
+the face is tracked as a live one is. All but the last figure are of one core (Linux). Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from clmer_model.artefact import find_artefact
+from clmer_model.predictor import Predictor, limit_threads
+from clmer_streaming.face.action_units import intensities
+from clmer_streaming.face.alignment import align
+from clmer_streaming.face.face_mesh import FaceMeshReader
+from clmer_streaming.face.features import face_features
+from clmer_streaming.face.gaze import gaze_angles
+from clmer_streaming.face.landmarks import landmarks_68
+from clmer_streaming.face.layout import face_to_row
+from clmer_streaming.face.mesh_frame import MeshFrame
+from clmer_streaming.face.neutral import PRIOR_MEAN
+from clmer_streaming.face.pose import head_pose, straightened, viewing_ray
+from clmer_streaming.face.process import FaceProcess
+from clmer_streaming.face.process_capture import CaptureSpec
+from clmer_streaming.face.process_messages import Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.quality import face_quality
+from clmer_streaming.face.reader import FaceReader
+from clmer_streaming.face.running_neutral import RunningNeutral
+from clmer_streaming.face.video_export import export_video
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.sources.simulator import SimulationConfig, simulate
+
+SIZES = ((640, 480), (1280, 720))  # pixels
+FRAMES = 600
+WARM_UP = 30  # frames that are not counted
+FPS = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds that each step took, by name."""
+
+    spent: dict[str, list[float]] = field(default_factory=dict)
+
+    def time(self, name: str, call: Callable[[], T]) -> T:
+        """Return what the call returns, and keep how long it took."""
+        start = time.perf_counter()
+        result = call()
+        self.spent.setdefault(name, []).append(time.perf_counter() - start)
+        return result
+
+
+def main() -> None:
+    """Measure and print."""
+    limit_threads()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    for width, height in SIZES:
+        Console(width=100).print(table(measure(width, height), f"{width} x {height}, {FRAMES} frames"))
+    with tempfile.TemporaryDirectory() as folder:
+        video = make_video(Path(folder))
+        print(f"clmer serialize: {serialized_fps(video):.0f} frames a second on one core, 640 x 480")
+        os.sched_setaffinity(0, cores)
+        frames, dropped = dropped_frames(video)
+        print(f"a camera of 30 fps beside a busy service: {dropped} of {frames} frames dropped")
+
+
+def make_video(folder: Path) -> Path:
+    """Return a video of the drifting face, 640 x 480 at 30 frames a second."""
+    import cv2
+
+    path = folder / "face.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, SIZES[0])
+    for index in range(FRAMES):
+        writer.write(drifting_picture(*SIZES[0], index))
+    writer.release()
+    return path
+
+
+def serialized_fps(video: Path) -> float:
+    """Return how many frames a second become rows of CSV and XDF, without HOG."""
+    start = time.perf_counter()
+    done = export_video(video, video.parent, hog=False, progress=lambda _: None)
+    return done.n_frames / (time.perf_counter() - start)
+
+
+def dropped_frames(video: Path) -> tuple[int, int]:
+    """Return how many frames the face process read, and dropped, while this process predicts without a pause.
+
+    The file is played at its own pace, as a camera gives its frames.
+    """
+    stop = threading.Event()
+    busy = threading.Thread(target=predict_without_pause, args=(stop,))
+    n_read = n_dropped = 0
+    with FaceProcess(FaceProcessConfig(CaptureSpec.parse(str(video)))) as process:
+        busy.start()
+        while not isinstance(message := process.receive(1.0), Ended):
+            if isinstance(message, FaceRow):
+                n_read, n_dropped = n_read + 1, message.n_dropped
+        stop.set()
+        busy.join()
+    return n_read + n_dropped, n_dropped
+
+
+def predict_without_pause(stop: threading.Event) -> None:
+    """Do what the service does with EEG and faces, as fast as it goes."""
+    predictor = Predictor(find_artefact(), "cpu")
+    items = list(simulate(SimulationConfig(seconds=30.0, seed=1)).items())
+    while not stop.is_set():
+        preprocessor = Preprocessor(predictor.meta.preprocess)
+        for item in items:
+            for window in preprocessor.push(item):
+                predictor.predict([window])
+            if stop.is_set():
+                return
+
+
+def measure(width: int, height: int) -> Stopwatch:
+    """Return how long the steps of many frames took."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    watch, mesh, reader, neutral = Stopwatch(), FaceMeshReader(), FaceReader(), RunningNeutral()
+    for index in range(FRAMES + WARM_UP):
+        picture = drifting_picture(width, height, index)
+        if index == WARM_UP:
+            watch.spent.clear()
+        frame = watch.time("FaceMesh, with sharpness and luma", lambda picture=picture: mesh.process(picture))  # type: ignore[misc]
+        if frame is None:
+            raise RuntimeError(f"no face in picture {index}")
+        sample = watch.time("all beyond FaceMesh (FaceReader.read)", lambda i=index, f=frame: reader.read(i / FPS, f))  # type: ignore[misc]
+        watch.time("  sample to a row of the stream", lambda sample=sample: face_to_row(sample))  # type: ignore[misc]
+        time_steps(watch, frame, neutral)
+    return watch
+
+
+def time_steps(watch: Stopwatch, frame: MeshFrame, neutral: RunningNeutral) -> None:
+    """Take a frame apart as the reader does, step by step."""
+    face = watch.time("  alignment", lambda: align(frame))
+    if face is None:
+        raise RuntimeError("no face")
+    watch.time("  68 landmarks", lambda: landmarks_68(face.points))
+    rotation = watch.time("  pose: viewing ray", lambda: straightened(face.head.rotation, viewing_ray(frame)))
+    watch.time("  pose: place and angles", lambda: head_pose(face, frame, rotation))
+    watch.time("  gaze", lambda: gaze_angles(face.points, rotation))
+    features = watch.time("  features", lambda: face_features(face.points))
+    watch.time("  17 action units", lambda: intensities(features, PRIOR_MEAN))
+    watch.time("  running neutral", lambda: neutral.push(PRIOR_MEAN, 0.0, 0.0))
+    watch.time("  quality", lambda: face_quality(frame, face, 0.0, False))
+
+
+def drifting_picture(width: int, height: int, index: int) -> npt.NDArray[np.uint8]:
+    """Return the picture of one moment, BGR: the face sways by 20 pixels within four seconds."""
+    face = astronaut(height)
+    x = (width - face.shape[1]) // 2 + round(20 * np.sin(2 * np.pi * index / (4 * FPS)))
+    picture = np.full((height, width, 3), 90, dtype=np.uint8)
+    picture[: face.shape[0], x : x + face.shape[1]] = face
+    return picture
+
+
+def astronaut(height: int) -> npt.NDArray[np.uint8]:
+    """Return head and shoulders, BGR, as high as the picture."""
+    import cv2
+    from skimage import data
+
+    library: Any = data  # scikit-image's functions have no types
+    crop = library.astronaut()[:260, 120:330, ::-1]
+    return np.asarray(cv2.resize(crop, (height * 210 // 260, height)), dtype=np.uint8)
+
+
+def table(watch: Stopwatch, title: str) -> Table:
+    """Return p50, p99 and maximum of every step in milliseconds."""
+    result = Table("step", "p50 ms", "p99 ms", "max ms", title=title)
+    for name, seconds in watch.spent.items():
+        p50, p99, most = np.percentile(seconds, [50, 99, 100]) * 1e3
+        result.add_row(name, f"{p50:.3f}", f"{p99:.3f}", f"{most:.3f}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""``clmer face-stream``: the face before this computer's camera as a CLMER-Face stream on the network."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from clmer_server.cli import set_up_logging
+from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
+from clmer_streaming.types import FaceSample, Item, StreamInfo
+
+HELP = "publish the face before a camera as a CLMER-Face stream"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--camera", default="0", help="index, device, URL or video file (default 0)")
+    parser.add_argument("--name", default="CLMER-Face", help="name of the stream (default %(default)s)")
+    parser.add_argument("--delay", type=float, default=0.0, help="s from what the camera sees to its frame (default 0)")
+    parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
+    parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish until the user ends it, or a video file has been played."""
+    from clmer_streaming.outlets import FaceOutlet
+    from clmer_streaming.sources.camera import CameraSource
+
+    set_up_logging("warning")
+    neutral = load_neutral(args.participants, args.participant)
+    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay)
+    outlet = FaceOutlet(camera.info, args.name)
+    stop = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    def publish(item: Item) -> None:
+        if isinstance(item, FaceSample):
+            outlet.push(item)
+        elif isinstance(item, StreamInfo):
+            print(f"{item.name} is open, {item.sfreq:g} Hz", flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    print(f"stream {args.name!r} of {camera.info.name}; only numbers leave this computer. Ctrl-C ends it.", flush=True)
+    camera.run(publish, stop)
+    report = camera.report
+    print(f"{report.n_samples} frames published, {report.n_dropped} dropped")
+    return 0

@@ -1,0 +1,69 @@
+"""What is kept of participants from session to session: a neutral face each, under a pseudonym."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.neutral import NeutralFace
+
+PARTICIPANTS_FOLDER = Path("participants")
+"""Where it is kept by default: in the working directory, as the settings file."""
+
+PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""What a participant may be called: no name that leads out of the folder, nothing that hides."""
+
+
+def neutral_file(folder: Path, pseudonym: str) -> Path:
+    """Return the file of a participant's neutral face.
+
+    Raises:
+        SettingsError: The pseudonym cannot name a file.
+    """
+    if not re.fullmatch(PSEUDONYM, pseudonym):
+        raise SettingsError(
+            expected="a pseudonym of letters, digits, - and _",
+            found=repr(pseudonym),
+            mend="for example --participant P01",
+        )
+    return folder / f"{pseudonym}.json"
+
+
+def load_neutral(folder: Path, pseudonym: str | None) -> NeutralFace | None:
+    """Return the neutral face of a participant; None where nobody is named.
+
+    Raises:
+        SettingsError: There is none for this pseudonym, or it cannot be used.
+    """
+    if pseudonym is None:
+        return None
+    path = neutral_file(folder, pseudonym)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            expected=f"the neutral face of participant {pseudonym}, at {path}",
+            found=error.strerror or repr(error),
+            mend=f"measure it: clmer calibrate --participant {pseudonym}",
+        ) from error
+    return NeutralFace.from_json(text)
+
+
+def save_neutral(folder: Path, pseudonym: str, neutral: NeutralFace) -> Path:
+    """Keep the neutral face of a participant, in place of an earlier one; return its file.
+
+    Raises:
+        SettingsError: The folder cannot be written to.
+    """
+    path = neutral_file(folder, pseudonym)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(neutral.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            expected=f"a folder that can be written to: {folder}",
+            found=error.strerror or repr(error),
+            mend="name another one with --participants",
+        ) from error
+    return path

@@ -1,0 +1,216 @@
+"""The 17 action units: which change of the face raises each, by how much, and how far to trust it.
+
+Numbers, names and muscles are those of the Facial Action Coding System (FACS): Ekman, Friesen and Hager (2002),
+"Facial Action Coding System: The Manual". The lengths and their sizes are this project's: no full scale is fitted to
+coded data. An intensity is ``5 * change / full_scale`` between 0 and 5; all lengths are in units of the distance
+between the outer eye corners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from clmer_streaming.face.features import FaceFeatures
+from clmer_streaming.types import FloatArray
+
+MAX_INTENSITY = 5.0
+"""FACS' five degrees of intensity, A to E, on a scale that begins at 0."""
+
+Observability: TypeAlias = Literal["very good", "good", "fair", "weak", "not observable"]
+"""How well the geometry of a mesh shows an action unit. The last two are flagged as low."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a face differs from its neutral, and what gates the action units share."""
+
+    now: FaceFeatures
+    neutral: FaceFeatures
+    by: FaceFeatures  # now - neutral
+    closing: float  # share by which the eyes are less open than usual
+    no_blink: float  # 1 with open eyes, 0 with eyes at least 60 % closed
+    lips_closed: float  # 1 with closed lips, 0 once they have parted by 3 %
+
+    @classmethod
+    def of(cls, now: FaceFeatures, neutral: FaceFeatures) -> Change:
+        """Return the change from a neutral face."""
+        closing = 1.0 - now.eye_open / neutral.eye_open
+        return cls(
+            now=now,
+            neutral=neutral,
+            by=FaceFeatures(*(a - b for a, b in zip(now, neutral, strict=True))),
+            closing=closing,
+            no_blink=1.0 - _clip((closing - 0.35) / 0.25),
+            lips_closed=_clip(1.0 - _lips_parted(now, neutral) / 0.03),
+        )
+
+    def corners_not_up(self, most: float) -> float:
+        """Return 1 where the mouth's corners have not risen, falling to 0 where they have by ``most``."""
+        return _clip(1.0 - _pos(max(self.by.corner_up, self.by.corner_over_lips)) / most)
+
+    def corners_not_out(self, most: float) -> float:
+        """Return 1 where the mouth has not widened, falling to 0 where each corner moved out by ``most``."""
+        return _clip(1.0 - _pos(self.by.corner_out) / most)
+
+
+def _pos(x: float) -> float:
+    return x if x > 0.0 else 0.0  # never -0.0, whose bits differ
+
+
+def _clip(x: float) -> float:
+    return min(max(x, 0.0), 1.0)
+
+
+def _lips_parted(now: FaceFeatures, neutral: FaceFeatures) -> float:
+    """Return the gap between the lips beyond the neutral one; a neutral mouth that hangs open counts as .06."""
+    return _pos(now.lip_gap - min(neutral.lip_gap, 0.06) - 0.012)
+
+
+def inner_brow_raiser(c: Change) -> float:
+    """AU01, frontalis (medial): the inner brows rise. Full scale .085. Good with calibration."""
+    return _pos(c.by.brow_inner)
+
+
+def outer_brow_raiser(c: Change) -> float:
+    """AU02, frontalis (lateral): the outer brows rise. Full scale .085. Good with calibration, but leans on pose."""
+    return _pos(c.by.brow_outer)
+
+
+def brow_lowerer(c: Change) -> float:
+    """AU04, corrugator and depressor supercilii: the brows sink and draw together. Full scale .060. Not observable.
+
+    With AU01 the inner brow rises all the same, and a mesh hardly shows the squeeze. Its texture is not looked at.
+    """
+    return _pos(-0.6 * c.by.brow_inner - 0.3 * c.by.brow_mid) + _pos(-0.5 * c.by.brow_gap)
+
+
+def upper_lid_raiser(c: Change) -> float:
+    """AU05, levator palpebrae superioris: the upper lids rise. Full scale .035. Fair."""
+    return _pos(c.by.lid_upper)
+
+
+def cheek_raiser(c: Change) -> float:
+    """AU06, orbicularis oculi (orbital): cheeks and lower lids rise. Full scale .050. Fair.
+
+    The mesh's cheek follows the mouth's corners, so this is not independent of AU12.
+    """
+    return 0.5 * _pos(c.by.cheek) + 0.5 * _pos(c.by.lid_lower) * c.no_blink
+
+
+def lid_tightener(c: Change) -> float:
+    """AU07, orbicularis oculi (palpebral): the lower lids rise. Full scale .025. Weak: looks like AU06."""
+    return _pos(c.by.lid_lower) * c.no_blink
+
+
+def nose_wrinkler(c: Change) -> float:
+    """AU09, levator labii superioris alaeque nasi: nostrils up, brows down. Full scale .045. Not observable.
+
+    A nodding head and weeping do the same to the mesh; wrinkles are not looked at.
+    """
+    return _pos(c.by.nostril) + 0.25 * _pos(-c.by.brow_inner)
+
+
+def upper_lip_raiser(c: Change) -> float:
+    """AU10, levator labii superioris: the upper lip nears the nose. Full scale .055. Fair: AU12 does it a little."""
+    return _pos(c.by.upper_lip)
+
+
+def lip_corner_puller(c: Change) -> float:
+    """AU12, zygomaticus major: the mouth's corners go up and out. Full scale .150. Very good.
+
+    "Up" is over the line of the lips: over the eyes, the whole mouth rises with a bowed head and with weeping. A
+    dropping jaw takes the line of the lips down, so the corners must not sink by as much as .04 themselves.
+    """
+    up = min(c.by.corner_over_lips, c.by.corner_up + 0.04)
+    return _pos(0.75 * up + 0.65 * c.by.corner_out)
+
+
+def dimpler(c: Change) -> float:
+    """AU14, buccinator: the corners go back without rising. Full scale .06. Not observable."""
+    return (_pos(-c.by.corner_forward) + 0.3 * _pos(c.by.corner_out)) * c.corners_not_up(0.05)
+
+
+def lip_corner_depressor(c: Change) -> float:
+    """AU15, depressor anguli oris: the corners sink below the line of the lips. Full scale .070. Fair."""
+    return _pos(-c.by.corner_over_lips)
+
+
+def chin_raiser(c: Change) -> float:
+    """AU17, mentalis: the lower lip is pushed up, away from the chin. Full scale .070. Weak."""
+    return 0.6 * _pos(c.by.lower_lip) + 0.4 * _pos(c.by.lip_to_chin) * c.lips_closed
+
+
+def lip_stretcher(c: Change) -> float:
+    """AU20, risorius: the corners go out without rising. Full scale .10. Weak."""
+    return _pos(c.by.corner_out) * c.corners_not_up(0.03)
+
+
+def lip_tightener(c: Change) -> float:
+    """AU23, orbicularis oris: the closed lips become thin. Full scale .05. Not observable."""
+    return _pos(-c.by.lip_thickness) * c.lips_closed * c.corners_not_out(0.03)
+
+
+def lips_part(c: Change) -> float:
+    """AU25, depressor labii inferioris: the lips part. Full scale .22. Very good."""
+    return _lips_parted(c.now, c.neutral)
+
+
+def jaw_drop(c: Change) -> float:
+    """AU26, masseter relaxed: the chin sinks. Full scale .22. Good."""
+    return _pos(-c.by.chin)
+
+
+def blink(c: Change) -> float:
+    """AU45, levator palpebrae relaxed: the eyes close. Full scale .65. Very good; poor with glasses or laughter."""
+    return _pos(c.closing - 0.15)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionUnit:
+    """One row of the table of action units."""
+
+    name: str
+    change: Callable[[Change], float]  # how far the face has changed, at least 0
+    full_scale: float  # the change that counts as intensity 5
+    observability: Observability
+
+
+ACTION_UNITS: tuple[ActionUnit, ...] = (
+    ActionUnit("AU01", inner_brow_raiser, 0.085, "good"),
+    ActionUnit("AU02", outer_brow_raiser, 0.085, "good"),
+    ActionUnit("AU04", brow_lowerer, 0.060, "not observable"),
+    ActionUnit("AU05", upper_lid_raiser, 0.035, "fair"),
+    ActionUnit("AU06", cheek_raiser, 0.050, "fair"),
+    ActionUnit("AU07", lid_tightener, 0.025, "weak"),
+    ActionUnit("AU09", nose_wrinkler, 0.045, "not observable"),
+    ActionUnit("AU10", upper_lip_raiser, 0.055, "fair"),
+    ActionUnit("AU12", lip_corner_puller, 0.150, "very good"),
+    ActionUnit("AU14", dimpler, 0.06, "not observable"),
+    ActionUnit("AU15", lip_corner_depressor, 0.070, "fair"),
+    ActionUnit("AU17", chin_raiser, 0.070, "weak"),
+    ActionUnit("AU20", lip_stretcher, 0.10, "weak"),
+    ActionUnit("AU23", lip_tightener, 0.05, "not observable"),
+    ActionUnit("AU25", lips_part, 0.22, "very good"),
+    ActionUnit("AU26", jaw_drop, 0.22, "good"),
+    ActionUnit("AU45", blink, 0.65, "very good"),
+)
+"""The action units, in the order of AU_NAMES."""
+
+OBSERVABILITY: dict[str, Observability] = {unit.name: unit.observability for unit in ACTION_UNITS}
+"""Action unit -> how well it can be seen; agrees with OpenFace where it is good, not where it is weak."""
+
+LOW_OBSERVABILITY: tuple[str, ...] = tuple(
+    unit.name for unit in ACTION_UNITS if unit.observability in ("weak", "not observable")
+)
+"""Action units that are published, but must not carry a conclusion by themselves."""
+
+
+def intensities(now: FaceFeatures, neutral: FaceFeatures) -> FloatArray:
+    """Return the intensities (17,), 0-5, of a face against its neutral, in the order of AU_NAMES."""
+    change = Change.of(now, neutral)
+    raw = np.array([unit.change(change) / unit.full_scale for unit in ACTION_UNITS])
+    return np.minimum(MAX_INTENSITY * raw, MAX_INTENSITY)

@@ -1,0 +1,210 @@
+"""MediaPipe's face models behind two small classes. Everything that knows MediaPipe is here.
+
+Facts that cost others days, all measured with the wheel 0.10.21, the last that holds the models:
+
+- One instance belongs to one thread at a time: two threads at once end the whole process.
+- A child forked after MediaPipe was used hangs: processes are spawned, never forked.
+- An empty picture kills a detector for good (RuntimeError, from ``close`` too: such an instance is thrown away)
+  and in the landmark graph the whole process: pictures below 16 pixels are kept from them.
+- Pictures are RGB. BGR is taken without a word and gives points that are slightly off.
+- FaceMesh hides its presence score; the expanded graph has it as a stream. The score says little (1.000 with
+  half of the face covered), so it decides only whether there is a face at all.
+- z is in units of x: both are multiplied by the width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clmer_streaming.face.face_mesh_image import Image
+from clmer_streaming.face.face_mesh_participant import Box
+from clmer_streaming.types import FloatArray
+
+_PRESENCE = "facelandmarkcpu__face_presence_score"  # MediaPipe's name of the stream within FaceLandmarkCpu
+
+_LANDMARK_GRAPH = """
+input_stream: "image"
+input_stream: "roi"
+input_side_packet: "with_attention"
+output_stream: "landmarks"
+output_stream: "next_roi"
+node {
+  calculator: "FaceLandmarkCpu"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:roi"
+  input_side_packet: "WITH_ATTENTION:with_attention"
+  output_stream: "LANDMARKS:landmarks"
+}
+node { calculator: "ImagePropertiesCalculator" input_stream: "IMAGE:image" output_stream: "SIZE:size" }
+node {
+  calculator: "FaceLandmarkLandmarksToRoi"
+  input_stream: "LANDMARKS:landmarks"
+  input_stream: "IMAGE_SIZE:size"
+  output_stream: "ROI:next_roi"
+}
+"""
+"""The second half of FaceMesh: which region is looked at is decided by us, frame by frame. For the same regions
+its points are FaceMesh's to the last bit."""
+
+_ROI_SCALE = 1.5  # side of the region over the longer side of a detected face, as in FaceMesh
+_SHORT_RANGE_SCORE = 0.5  # FaceMesh's own threshold
+_FULL_RANGE_SCORE = 0.6  # beside the second opinion below; alone it takes letters for faces at up to 0.69
+_SECOND_OPINION_SCORE = 0.65  # of the short-range model on the enlarged face: letters reach 0.55, faces 0.68-0.92
+_DETECTED_OVER_MESH = 1.13  # width of a detector's box over that of the mesh in it; 1.06 to 1.2
+_CROP_SCALE = 2.2  # side of the enlarged piece over the face's
+_CROP_PX = 256  # side to which it is scaled
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A face that a detector saw, and the region in which to look for its points."""
+
+    box: Box
+    roi: Any  # mediapipe NormalizedRect
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """The points of a face in one image."""
+
+    points: FloatArray  # (478, 3) pixels; z in pixels too, negative toward the camera
+    presence: float  # 0-1
+    next_roi: Any  # mediapipe NormalizedRect: where to look in the next frame
+
+    @property
+    def box(self) -> Box:
+        """The box around the points."""
+        low, high = self.points[:, :2].min(axis=0), self.points[:, :2].max(axis=0)
+        x, y = ((low + high) / 2).tolist()
+        return Box(x, y, float(high[0] - low[0]))
+
+
+class LandmarkGraph:
+    """The 478 points of the face in a region of an image; nothing is remembered from one call to the next."""
+
+    def __init__(self) -> None:
+        with _quiet():
+            from mediapipe.python.solution_base import PacketDataType, SolutionBase
+
+            self._graph = SolutionBase(
+                graph_config=_LANDMARK_GRAPH,
+                side_inputs={"with_attention": True},
+                outputs=["landmarks", "next_roi", _PRESENCE],
+                stream_type_hints={_PRESENCE: PacketDataType.FLOAT},
+            )
+            self.find(np.zeros((_CROP_PX, _CROP_PX, 3), np.uint8), _roi(0.5, 0.5, 1.0, 1.0, 0.0))  # opens everything
+
+    def find(self, rgb: Image, roi: Any) -> Mesh | None:
+        """Return the face in the region; None where its presence score is below 0.5.
+
+        Raises:
+            RuntimeError: The graph is dead; make another one.
+        """
+        found = self._graph.process({"image": rgb, "roi": roi})
+        if found.landmarks is None:
+            return None
+        height, width = rgb.shape[:2]
+        relative = np.array([(p.x, p.y, p.z) for p in found.landmarks.landmark], dtype=np.float64)
+        points = relative * np.array([width, height, width], dtype=np.float64)
+        return Mesh(points, float(getattr(found, _PRESENCE)), found.next_roi)
+
+
+class Detectors:
+    """The two face detectors of the wheel: up to about 2 m, and beyond."""
+
+    def __init__(self) -> None:
+        with _quiet():
+            from mediapipe.python.solutions.face_detection import FaceDetection
+
+            self._short_range = FaceDetection(_SHORT_RANGE_SCORE, model_selection=0)
+            self._full_range = FaceDetection(_FULL_RANGE_SCORE, model_selection=1)
+            self.near(np.zeros((_CROP_PX, _CROP_PX, 3), np.uint8))
+            self.far(np.zeros((_CROP_PX, _CROP_PX, 3), np.uint8))
+
+    def near(self, rgb: Image) -> list[Detection]:
+        """Return the faces wider than about an eighth of the image.
+
+        Raises:
+            RuntimeError: The graph is dead; make other ones.
+        """
+        height, width = rgb.shape[:2]
+        return [_detection(found, width, height) for found in self._short_range.process(rgb).detections or ()]
+
+    def far(self, rgb: Image) -> list[Detection]:
+        """Return small faces: those of the full-range model that the other one sees too, when enlarged.
+
+        Raises:
+            RuntimeError: The graph is dead; make other ones.
+        """
+        height, width = rgb.shape[:2]
+        found = [_detection(one, width, height) for one in self._full_range.process(rgb).detections or ()]
+        return [closer for one in found if (closer := self._look_closer(rgb, one.box)) is not None]
+
+    def _look_closer(self, rgb: Image, box: Box) -> Detection | None:
+        import cv2
+
+        side = max(int(_CROP_SCALE * box.width), 1)
+        x0, y0 = max(int(box.x - side / 2), 0), max(int(box.y - side / 2), 0)
+        crop = rgb[y0 : y0 + side, x0 : x0 + side]
+        if not crop.size:
+            return None
+        scale = _CROP_PX / max(crop.shape[:2])
+        enlarged = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
+        if min(enlarged.shape[:2]) < _CROP_PX // 4:
+            return None
+        sure = [d for d in self._short_range.process(enlarged).detections or () if d.score[0] >= _SECOND_OPINION_SCORE]
+        if not sure:
+            return None
+        near = _detection(max(sure, key=lambda d: d.score[0]), enlarged.shape[1], enlarged.shape[0])
+        return _moved(near, enlarged, rgb, (x0, y0), scale)
+
+
+def _detection(found: Any, width: int, height: int) -> Detection:
+    """Return a detector's finding, with the region that FaceMesh derives from it: turned with the eyes, square."""
+    box = found.location_data.relative_bounding_box
+    right_eye, left_eye = found.location_data.relative_keypoints[:2]
+    turn = math.atan2((left_eye.y - right_eye.y) * height, (left_eye.x - right_eye.x) * width)
+    side = _ROI_SCALE * max(box.width * width, box.height * height)
+    x, y = box.xmin + box.width / 2, box.ymin + box.height / 2
+    face = Box(x * width, y * height, box.width * width / _DETECTED_OVER_MESH)
+    return Detection(face, _roi(x, y, side / width, side / height, turn))
+
+
+def _moved(found: Detection, crop: Image, image: Image, corner: tuple[int, int], scale: float) -> Detection:
+    """Return what was found in an enlarged crop in terms of the whole image."""
+    (height, width), roi = image.shape[:2], found.roi
+    x = (roi.x_center * crop.shape[1] / scale + corner[0]) / width
+    y = (roi.y_center * crop.shape[0] / scale + corner[1]) / height
+    side = roi.width * crop.shape[1] / scale
+    box = Box(found.box.x / scale + corner[0], found.box.y / scale + corner[1], found.box.width / scale)
+    return Detection(box, _roi(x, y, side / width, side / height, roi.rotation))
+
+
+def _roi(x: float, y: float, width: float, height: float, turn: float) -> Any:
+    from mediapipe.framework.formats.rect_pb2 import NormalizedRect
+
+    return NormalizedRect(x_center=x, y_center=y, width=width, height=height, rotation=turn)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what MediaPipe's libraries write to stderr while they load; what fails is raised as usual."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,100 @@
+"""Pictures as the face mesh wants them, and what is measured on their pixels."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_streaming.errors import StreamError
+from clmer_streaming.types import FloatArray
+
+Image: TypeAlias = npt.NDArray[np.uint8]
+"""A picture (H, W, 3); its order of colours stands where it is used."""
+
+MIN_SIDE_PX = 16
+"""Least height and width that a graph is given: an empty picture kills it for good."""
+
+_THUMBNAIL_PX = (32, 18)  # width, height
+_CUT_LUMA = 17.0  # mean change of the thumbnail, 0-255; heads that move stay below 12, cuts lie above 23
+_SHARPNESS_PX = 128  # side to which a face box is scaled, so that its sharpness does not depend on the distance
+
+
+def to_rgb(picture: npt.NDArray[np.generic]) -> Image | None:
+    """Return a camera's picture as RGB (H, W, 3) uint8; None where it is too small to hold a face.
+
+    Args:
+        picture: BGR (H, W, 3), BGRA (H, W, 4) or grey (H, W) or (H, W, 1); uint8, or floats from 0 to 1.
+
+    Raises:
+        StreamError: It is no picture.
+    """
+    import cv2
+
+    if not isinstance(picture, np.ndarray) or picture.ndim not in (2, 3):
+        raise _no_picture(f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture))
+    if min(picture.shape[:2]) < MIN_SIDE_PX:
+        return None
+    image = np.ascontiguousarray(_to_uint8(picture))
+    n_colours = 1 if image.ndim == 2 else image.shape[2]
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    if n_colours not in codes:
+        raise _no_picture(f"a picture of {n_colours} colours")
+    rgb: Image = np.asarray(cv2.cvtColor(image, codes[n_colours]), dtype=np.uint8)
+    return rgb
+
+
+def _to_uint8(picture: npt.NDArray[np.generic]) -> Image:
+    if picture.dtype == np.uint8:
+        return picture.astype(np.uint8, copy=False)
+    if not np.issubdtype(picture.dtype, np.floating):
+        raise _no_picture(f"a picture of {picture.dtype}")
+    values = picture.astype(np.float64)
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        raise _no_picture(f"a picture of {picture.dtype} from {values.min():g} to {values.max():g}")
+    scaled: Image = np.round(values * 255).astype(np.uint8)
+    return scaled
+
+
+def _no_picture(found: str) -> StreamError:
+    return StreamError(
+        expected="a picture: grey, BGR or BGRA, in bytes or in floats from 0 to 1",
+        found=found,
+        mend="convert it before it is given to the face mesh",
+    )
+
+
+class CutDetector:
+    """Tells where a video is cut, or the view of a camera changes at once: nobody in it is known any more."""
+
+    def __init__(self) -> None:
+        self._thumbnail: FloatArray | None = None
+
+    def push(self, rgb: Image) -> bool:
+        """Take the next picture; return whether it shows another scene than the one before."""
+        import cv2
+
+        step = max(1, min(rgb.shape[0] // _THUMBNAIL_PX[1], rgb.shape[1] // _THUMBNAIL_PX[0]) // 4)
+        green = np.ascontiguousarray(rgb[::step, ::step, 1])  # most of the luma, at a tenth of the time
+        thumbnail = cv2.resize(green, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA).astype(np.float64)
+        before, self._thumbnail = self._thumbnail, thumbnail
+        return before is not None and float(np.mean(np.abs(thumbnail - before))) > _CUT_LUMA
+
+
+def luma_and_sharpness(rgb: Image, points: FloatArray) -> tuple[float, float]:
+    """Return the mean luma (0-255) of the box around points (n, 2+) in pixels, and its variance of the Laplacian.
+
+    The latter is taken after scaling the box to 128 x 128: the number does not fall as a face comes near.
+    """
+    import cv2
+
+    height, width = rgb.shape[:2]
+    x0, y0 = np.clip(np.floor(points[:, :2].min(axis=0)), 0, [width - 1, height - 1]).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(points[:, :2].max(axis=0)), [x0 + 1, y0 + 1], [width, height]).astype(int).tolist()
+    grey = cv2.cvtColor(rgb[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY)
+    shrinks = grey.shape[0] > _SHARPNESS_PX
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    scaled = cv2.resize(grey, (_SHARPNESS_PX, _SHARPNESS_PX), interpolation=way)
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(scaled, cv2.CV_16S))
+    return float(np.mean(scaled)), float(deviation.item() ** 2)

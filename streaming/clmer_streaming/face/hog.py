@@ -1,0 +1,74 @@
+"""HOG, histograms of oriented gradients (Dalal and Triggs 2005), of the aligned face: the paper names them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.types import FloatArray
+
+ALIGNED_PX = 112
+"""Side of the aligned face, as OpenFace has it."""
+
+_ORIENTATIONS, _CELL_PX, _BLOCK_CELLS = 9, 16, 2
+_BLOCKS = ALIGNED_PX // _CELL_PX - _BLOCK_CELLS + 1
+HOG_CH_NAMES = tuple(f"HOG{i:04d}" for i in range(_BLOCKS**2 * _BLOCK_CELLS**2 * _ORIENTATIONS))
+"""Labels of the numbers: rows of blocks, blocks, rows of cells, cells, orientations."""
+
+_FIXED = (36, 39, 42, 45, 33)  # iBUG: corners of both eyes, the nose's base
+_PLACES_PX = np.array([[26.0, 40.0], [46.0, 40.0], [66.0, 40.0], [86.0, 40.0], [56.0, 70.0]])  # in the aligned face
+
+
+class Hog:
+    """Describes the face of one picture after another.
+
+    Raises:
+        SettingsError: scikit-image is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from skimage.feature import hog
+        except ImportError as error:
+            raise SettingsError(
+                expected="scikit-image, for --hog", found="none", mend="pip install scikit-image"
+            ) from error
+        self._hog = hog
+
+    def __call__(self, picture: npt.NDArray[np.generic] | None, points: FloatArray) -> FloatArray:
+        """Return the numbers (1296,) of the face; NaN where there is none.
+
+        Args:
+            picture: (H, W, 3) BGR.
+            points: (68, 2) the landmarks in pixels.
+        """
+        if picture is None or not np.isfinite(points).all():
+            return np.full(len(HOG_CH_NAMES), np.nan)
+        numbers: FloatArray = self._hog(
+            aligned_face(picture, points),
+            orientations=_ORIENTATIONS,
+            pixels_per_cell=(_CELL_PX, _CELL_PX),
+            cells_per_block=(_BLOCK_CELLS, _BLOCK_CELLS),
+        )
+        return numbers
+
+
+def aligned_face(picture: npt.NDArray[np.generic], points: FloatArray) -> npt.NDArray[np.uint8]:
+    """Return the grey face (112, 112), turned upright and scaled so that eyes and nose are in their places."""
+    import cv2
+
+    grey = cv2.cvtColor(picture.astype(np.uint8, copy=False), cv2.COLOR_BGR2GRAY)
+    face = cv2.warpAffine(grey, _similarity(points[list(_FIXED)]), (ALIGNED_PX, ALIGNED_PX))
+    return np.asarray(face, dtype=np.uint8)
+
+
+def _similarity(points: FloatArray) -> FloatArray:
+    """Return the (2, 3) scaling, turn and shift that brings points (5, 2) nearest to their places (least squares)."""
+    centre, place = points.mean(axis=0), _PLACES_PX.mean(axis=0)
+    p, q = points - centre, _PLACES_PX - place
+    size = float(np.sum(p**2))
+    a = float(np.sum(p * q)) / size
+    b = float(np.sum(p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0])) / size
+    turn = np.array([[a, -b], [b, a]])
+    return np.column_stack([turn, place - turn @ centre])

@@ -1,0 +1,24 @@
+"""What a face mesh says about one image: the boundary between pixels and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clmer_streaming.types import FloatArray
+
+N_VERTICES = 478
+"""Vertices of a refined FaceMesh: 468 of the face, then five of each iris."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeshFrame:
+    """One image's face mesh, and what its trustworthiness is judged by."""
+
+    points: FloatArray  # (478, 3) x, y in pixels of the full image (not clamped), z in pixels, negative toward camera
+    width: int  # of the image, pixels
+    height: int  # of the image, pixels
+    presence: float  # presence score of the mesh, 0-1
+    reset: bool  # the detector ran: tracking was lost or acquired
+    n_faces: int  # faces that the detector saw when it ran last
+    luma: float  # mean luma of the face box, 0-255
+    sharpness: float  # variance of the Laplacian inside the face box

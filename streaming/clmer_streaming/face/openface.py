@@ -1,0 +1,184 @@
+"""OpenFace 2.2's CSV files, read as a face source, and its column names for our own numbers.
+
+Columns as in OpenFace's wiki, "Output format": head pose and 3D landmarks in mm in the camera's frame (x right,
+y down, z away), angles in rad with ``R = Rx Ry Rz``. What we have no numbers for is left out: gaze vectors of
+each eye, eye landmarks, the shape model's parameters, AU28. OpenFace's own numbers are those of another
+extractor: a model that was trained on ours does not use them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from clmer_streaming.errors import RecordingError
+from clmer_streaming.face.layout import AU_NAMES, FACE_CH_NAMES, N_LANDMARKS
+from clmer_streaming.types import FaceFlag, FaceSample, FloatArray, StreamInfo
+
+OPENFACE_EXTRACTOR_ID = "openface-2.2"
+"""The extractor that OpenFace's numbers come from."""
+
+_BASE = ("frame", "face_id", "timestamp", "confidence", "success")
+_GAZE = ("gaze_angle_x", "gaze_angle_y")
+_POSE = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
+_IMAGE = tuple(f"{axis}_{i}" for axis in "xy" for i in range(N_LANDMARKS))
+_SPACE = tuple(f"{axis}_{i}" for axis in "XYZ" for i in range(N_LANDMARKS))
+_INTENSITY = tuple(f"{au}_r" for au in AU_NAMES)
+_PRESENCE = tuple(f"{au}_c" for au in AU_NAMES)
+COLUMNS: tuple[str, ...] = (*_BASE, *_GAZE, *_POSE, *_IMAGE, *_SPACE, *_INTENSITY, *_PRESENCE)
+"""The columns that are written, in OpenFace's order."""
+
+_NEEDED = ("timestamp", "success", *_INTENSITY, "AU28_c")  # the last one is not in our own files
+_FLIP = np.array([1.0, -1.0, -1.0])  # between our axes (y up, z to the camera) and OpenFace's
+_MM_PER_CM = 10.0
+
+
+def csv_row(number: int, position_s: float, sample: FaceSample, image_points: FloatArray) -> list[str]:
+    """Return one line's cells; what was not measured is ``nan``, never 0.
+
+    Args:
+        number: Of the frame, from 1.
+        position_s: Time of the frame in the video, seconds.
+        sample: The frame's face.
+        image_points: (68, 2) the landmarks in pixels.
+    """
+    found = FaceFlag.MISSING not in sample.flags
+    turn = _rotation(sample.pose[3:])
+    angles = Rotation.from_matrix(turn).as_euler("XYZ") if found else np.full(3, np.nan)
+    space = (sample.landmarks * _FLIP @ turn.T + sample.pose[:3]) * _MM_PER_CM
+    values = np.concatenate(
+        [
+            [sample.gaze[0], -sample.gaze[1]],
+            sample.pose[:3] * _MM_PER_CM,
+            angles,
+            image_points.T.ravel(),
+            space.T.ravel(),
+            sample.aus[:, 0],
+            sample.aus[:, 1],
+        ]
+    )
+    base = [str(number), "0", f"{position_s:.4f}", f"{sample.quality:.3f}", str(int(found))]
+    return base + [f"{value:.5g}" for value in values.tolist()]
+
+
+def _rotation(angles: FloatArray) -> FloatArray:
+    """Return the head's rotation in OpenFace's axes from pitch, yaw and roll in ours; NaN for NaN."""
+    if not np.isfinite(angles).all():
+        return np.full((3, 3), np.nan)
+    ours: FloatArray = Rotation.from_euler("ZYX", angles[::-1]).as_matrix()
+    theirs: FloatArray = _FLIP[:, np.newaxis] * ours * _FLIP
+    return theirs
+
+
+class OpenFaceTrack:
+    """The faces of a video as OpenFace has written them to a CSV file.
+
+    Args:
+        path: The file; of several faces the one that was seen most is taken.
+
+    Attributes:
+        info: How the stream is announced.
+
+    Raises:
+        RecordingError: The file is missing, or not OpenFace's.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._columns, self._rows = _read(Path(path))
+        self._where = {name: i for i, name in enumerate(self._columns)}
+        self.info = StreamInfo(
+            source="face",
+            kind="face",
+            name=Path(path).name,
+            ch_names=FACE_CH_NAMES,
+            sfreq=0.0,
+            source_id=f"video {Path(path).name}",
+            extractor=OPENFACE_EXTRACTOR_ID,
+        )
+
+    def samples(self) -> Iterator[FaceSample]:
+        """Yield one sample for each line, in order; ``t`` is its timestamp in seconds."""
+        return (self._sample(row) for row in self._rows)
+
+    def _sample(self, row: FloatArray) -> FaceSample:
+        success = self._of(row, ("success",))[0] == 1
+        if not success:
+            row = np.where(np.isin(self._columns, _BASE), row, np.nan)
+        pose = self._of(row, _POSE)
+        turn = _openface_rotation(pose[3:])
+        space = self._of(row, _SPACE).reshape(3, N_LANDMARKS).T
+        gaze_x, gaze_y = self._of(row, _GAZE)
+        confidence = self._of(row, ("confidence",))[0] if "confidence" in self._columns else 1.0
+        return FaceSample(
+            t=float(self._of(row, ("timestamp",))[0]),
+            landmarks=_rounded((space - pose[:3]) @ turn / _MM_PER_CM * _FLIP),
+            aus=_rounded(np.stack([self._of(row, _INTENSITY), self._of(row, _PRESENCE)], axis=1)),
+            gaze=_rounded(np.array([gaze_x, -gaze_y])),
+            pose=_rounded(np.concatenate([pose[:3] / _MM_PER_CM, _our_angles(turn)])),
+            quality=float(np.float32(confidence)) if success else 0.0,
+            flags=FaceFlag.NONE if success else FaceFlag.MISSING,
+            calibration="running",  # OpenFace subtracts a person's median
+        )
+
+    def _of(self, row: FloatArray, names: Sequence[str]) -> FloatArray:
+        """Return the cells of the named columns; NaN where the file lacks them."""
+        return np.array([row[self._where[name]] if name in self._where else np.nan for name in names])
+
+
+def _openface_rotation(angles: FloatArray) -> FloatArray:
+    if not np.isfinite(angles).all():
+        return np.full((3, 3), np.nan)
+    turn: FloatArray = Rotation.from_euler("XYZ", angles).as_matrix()
+    return turn
+
+
+def _our_angles(turn: FloatArray) -> FloatArray:
+    """Return pitch, yaw and roll in our axes of a rotation in OpenFace's."""
+    if not np.isfinite(turn).all():
+        return np.full(3, np.nan)
+    angles: FloatArray = Rotation.from_matrix(_FLIP[:, np.newaxis] * turn * _FLIP).as_euler("ZYX")[::-1]
+    return angles
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], FloatArray]:
+    """Return the column names and the lines (n, columns) of the face that was seen most."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file, skipinitialspace=True)
+            columns = tuple(name.strip() for name in next(lines, []))
+            missing = [name for name in _NEEDED if name not in columns]
+            if missing:
+                raise _not_openface(path, f"no column {', '.join(missing[:4])}")
+            rows = np.array([[float(cell) for cell in line] for line in lines if line], dtype=np.float64)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise _not_openface(path, str(error)) from error
+    if rows.ndim != 2 or rows.shape[1] != len(columns):
+        raise _not_openface(path, "no lines" if not rows.size else "lines of other lengths than the header")
+    return columns, _of_main_face(columns, rows)
+
+
+def _of_main_face(columns: tuple[str, ...], rows: FloatArray) -> FloatArray:
+    """Return the lines of one face in the order of their stamps."""
+    success = rows[:, columns.index("success")] == 1
+    if "face_id" in columns and success.any():
+        faces = rows[:, columns.index("face_id")]
+        ids, counts = np.unique(faces[success], return_counts=True)
+        rows = rows[faces == ids[np.argmax(counts)]]
+    return rows[np.argsort(rows[:, columns.index("timestamp")], kind="stable")]
+
+
+def _not_openface(path: Path, found: str) -> RecordingError:
+    return RecordingError(
+        expected=f"a CSV file of OpenFace 2.2 with timestamp, success and 17 AU intensities: {path}",
+        found=found,
+        mend="make it with OpenFace's FeatureExtraction -2Dfp -3Dfp -pose -aus -gaze",
+    )
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    """Return the values rounded to float32, as every face sample's are."""
+    return values.astype(np.float32).astype(np.float64)

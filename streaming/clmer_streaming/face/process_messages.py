@@ -1,0 +1,56 @@
+"""What the face process and its parent say to each other: numbers and states, never pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.face.process_capture import CaptureSpec
+
+
+@dataclass(frozen=True)
+class FaceProcessConfig:
+    """What one face process is to do."""
+
+    capture: CaptureSpec
+    lossless: bool = False  # every frame of a file in order, stamped by the container's time; else live
+    neutral: NeutralFace | None = None  # the participant's, as measured on purpose
+    calibrate_s: float = 0.0  # measure the neutral face from the first frame on for so long; 0: do not
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """The face of one frame."""
+
+    t: float  # s, LSL clock; in a lossless run the container's time
+    values: bytes  # 249 float32, as ``face.layout.face_to_row`` gives them
+    n_dropped: int  # frames that were grabbed but never looked at, so far
+
+
+@dataclass(frozen=True)
+class CaptureState:
+    """Whether pictures come; said at every change, and again and again where nothing else is said."""
+
+    is_open: bool
+    reason: str = ""  # a sentence for people; "" when nothing is wrong
+    rate_hz: float = 0.0  # that the device announces
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The neutral face has been measured."""
+
+    neutral: NeutralFace
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The file has been read to its end, or cannot be read."""
+
+    n_frames: int
+    error: tuple[str, str, str] | None = None  # expected, found, to do
+
+
+FaceMessage: TypeAlias = FaceRow | CaptureState | Calibrated | Ended
+"""What comes out of a face process."""

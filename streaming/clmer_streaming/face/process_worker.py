@@ -1,0 +1,114 @@
+"""What runs inside the face process: pictures in, numbers out. It ends with its parent, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing.connection import Connection
+
+from clmer_streaming.clock import local_clock
+from clmer_streaming.errors import ClmerError
+from clmer_streaming.face.face_mesh import FaceMeshReader
+from clmer_streaming.face.layout import face_to_row
+from clmer_streaming.face.mesh_frame import MeshFrame
+from clmer_streaming.face.process_capture import Capture
+from clmer_streaming.face.process_grabber import Grabber
+from clmer_streaming.face.process_messages import Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.reader import FaceReader
+from clmer_streaming.types import FaceSample
+
+EXIT_HUNG = 75
+"""Exit code of a process that ended itself because its camera hung; the parent starts another one."""
+
+_BEAT_S = 0.5  # s of silence after which the state is said again; a parent that is gone shows then
+_LEARNING_QUALITY = 0.5  # 0-1, of the frame with which a measurement of the neutral face begins
+
+
+def run_face_process(pipe: Connection, config: FaceProcessConfig, parent: int) -> None:
+    """Do what ``config`` says and send it through ``pipe``; the target of the spawned process.
+
+    Args:
+        pipe: The process's end of the pipe.
+        config: What to do.
+        parent: Process id of the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    worker = _Worker(pipe, config, parent)
+    try:
+        if config.lossless:
+            worker.run_file()
+        else:
+            worker.run_live()
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        pass  # the parent has ended
+    except ClmerError as error:
+        pipe.send(Ended(worker.n_frames, (error.expected, error.found, error.mend)))
+    os._exit(0)  # not held up by a thread that waits for a camera
+
+
+class _Worker:
+    def __init__(self, pipe: Connection, config: FaceProcessConfig, parent: int) -> None:
+        self.n_frames = 0
+        self._pipe = pipe
+        self._config = config
+        self._parent = parent
+        self._reader = FaceReader(None, config.neutral)
+        self._to_calibrate = config.calibrate_s > 0
+
+    def run_file(self) -> None:
+        """Read every frame of a file; a parent that is slow holds it back."""
+        capture, mesh = Capture(self._config.capture), FaceMeshReader()
+        while capture.grab() is not None:
+            position_s, picture = capture.position(), capture.picture()
+            if picture is not None:
+                self._send_face(position_s, mesh.process(picture), 0)
+        self._pipe.send(Ended(self.n_frames))
+
+    def run_live(self) -> None:
+        """Look at the newest frame again and again, and say when there is none."""
+        mesh = FaceMeshReader() if self._config.capture.kind == "file" else None  # a file shall not begin without it
+        grabber = Grabber(self._config.capture)
+        mesh = mesh or FaceMeshReader()  # loads while the camera is opened
+        said: CaptureState | None = None
+        while True:
+            grabbed = grabber.take(_BEAT_S)
+            if grabber.state != said or grabbed is None:
+                said = grabber.state
+                self._say(said)
+            if grabbed is not None:
+                self._send_face(grabbed.t, mesh.process(grabbed.picture), grabber.n_dropped)
+            elif grabber.ended:
+                failure = grabber.failure
+                error = None if failure is None else (failure.expected, failure.found, failure.mend)
+                self._pipe.send(Ended(self.n_frames, error))
+                return
+            self._end_if_hung(grabber)
+
+    def _say(self, state: CaptureState) -> None:
+        if os.getppid() != self._parent:
+            raise EOFError
+        self._pipe.send(state)
+
+    def _end_if_hung(self, grabber: Grabber) -> None:
+        if local_clock() > grabber.deadline:
+            self._pipe.send(CaptureState(False, f"{self._config.capture.name} does not answer"))
+            os._exit(EXIT_HUNG)
+
+    def _send_face(self, t: float, frame: MeshFrame | None, n_dropped: int) -> None:
+        """Send what a frame shows."""
+        sample = self._reader.read(t, frame)
+        self.n_frames += 1
+        self._pipe.send(FaceRow(t, face_to_row(sample).tobytes(), n_dropped))
+        if self._to_calibrate:
+            self._calibrate(sample)
+
+    def _calibrate(self, sample: FaceSample) -> None:
+        """Measure the neutral face from the first good frame on; begin again where too few frames were good."""
+        measured = self._reader.neutral_face
+        if self._reader.calibrating:
+            return
+        if measured is not None and measured is not self._config.neutral:
+            self._to_calibrate = False
+            self._pipe.send(Calibrated(measured))
+        elif sample.quality >= _LEARNING_QUALITY:
+            self._reader.begin_calibration(sample.t, self._config.calibrate_s)

@@ -1,0 +1,158 @@
+"""A camera as a source: its face process, kept alive, and the samples that come out of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from clmer_streaming.clock import local_clock
+from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, row_to_face
+from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.face.process import FaceProcess
+from clmer_streaming.face.process_capture import CaptureSpec, probe
+from clmer_streaming.face.process_messages import Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.types import Item, StreamInfo, Tick
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "face"
+"""The source key of this stream's items."""
+
+_LISTEN_S = 0.1  # s between two looks at ``stop``
+_TICK_S = 0.5  # s of silence after which a tick is put, and then at which pace
+_MAX_STARTS, _PER_S = 5, 60.0  # of face processes; a camera whose process dies at once is not tried for ever
+
+
+@dataclass(frozen=True)
+class CameraReport:
+    """What is known of a camera beside its samples."""
+
+    reason: str = ""  # why no pictures come; "" while they come
+    n_samples: int = 0
+    n_dropped: int = 0  # frames that came while an older one was looked at, and gave way to a newer one
+    n_starts: int = 0  # of the face process
+
+
+class CameraSource:
+    """Source: the face before a camera (index, device, URL) or in a video file played in real time.
+
+    A camera that is absent, or goes, is waited for; a process that dies is started again. A video file ends.
+
+    Args:
+        spec: The camera, as on the command line: ``"0"``, ``"/dev/video2"``, ``"rtsp://..."``, ``"face.mp4"``.
+        neutral: The participant's neutral face, where it was measured.
+        delay_s: Seconds from what the camera sees to the grabbing of the frame, taken off every stamp.
+        calibrate_s: Measure the neutral face in the first so many seconds; 0: do not.
+
+    Attributes:
+        info: How the stream is announced; the rate is that of the last camera opened.
+        report: What is known of the camera now.
+        calibrated: The neutral face that was measured; None before.
+
+    Raises:
+        SettingsError: The camera is named as nothing that could be opened.
+        RecordingError: It is a video file that cannot be read.
+    """
+
+    def __init__(
+        self, spec: str, *, neutral: NeutralFace | None = None, delay_s: float = 0.0, calibrate_s: float = 0.0
+    ) -> None:
+        capture = CaptureSpec.parse(spec)
+        self._config = FaceProcessConfig(capture, neutral=neutral, calibrate_s=calibrate_s)
+        self._delay_s = delay_s
+        self._starts: deque[float] = deque(maxlen=_MAX_STARTS)  # s, of face processes
+        self._announced = False
+        self._last_put = local_clock()
+        self.info = self._info(probe(capture) if capture.kind == "file" else 0.0)
+        self.report = CameraReport(f"{capture.name} has not been opened yet")
+        self.calibrated: NeutralFace | None = None
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends."""
+        while self._may_start(put, stop):
+            with FaceProcess(self._config) as process:
+                try:
+                    if self._listen(process, put, stop):
+                        return
+                except EOFError:
+                    self._say(f"{self._config.capture.name}: its process has ended and is started again")
+                    self._announced = False
+
+    def _may_start(self, put: Callable[[Item], None], stop: threading.Event) -> bool:
+        """Wait until another process may be started; False when stopped."""
+        n, now = len(self._starts), local_clock()
+        earliest = self._starts[-1] + 0.2 * 2**n if n > 1 else now
+        earliest = max(earliest, self._starts[0] + _PER_S) if n == _MAX_STARTS else earliest
+        while (now := local_clock()) < earliest:
+            self._tick(put)
+            if stop.wait(min(_LISTEN_S, earliest - now)):
+                return False
+        while self._starts and self._starts[0] < now - _PER_S:
+            self._starts.popleft()
+        self._starts.append(now)
+        self.report = dataclasses.replace(self.report, n_starts=self.report.n_starts + 1)
+        return not stop.is_set()
+
+    def _listen(self, process: FaceProcess, put: Callable[[Item], None], stop: threading.Event) -> bool:
+        """Hand on what the process says; True when there is nothing more to come."""
+        n_dropped_before = self.report.n_dropped
+        while not stop.is_set():
+            match process.receive(_LISTEN_S):
+                case FaceRow() as row:
+                    self._deliver(row, n_dropped_before, put)
+                case CaptureState(is_open=is_open, reason=reason, rate_hz=rate_hz):
+                    self._take_state(is_open, reason, rate_hz, put)
+                case Calibrated(neutral=neutral):
+                    self.calibrated = neutral
+                case Ended(error=error):
+                    played = f"{self._config.capture.name} has been played to its end"
+                    self._say(played if error is None else f"{error[1]}; {error[2]}")
+                    return True
+            self._tick(put)
+        return True
+
+    def _deliver(self, row: FaceRow, n_dropped_before: int, put: Callable[[Item], None]) -> None:
+        put(row_to_face(row.t, np.frombuffer(row.values, np.float32), SOURCE))
+        self._last_put = local_clock()
+        self.report = dataclasses.replace(
+            self.report, n_samples=self.report.n_samples + 1, n_dropped=n_dropped_before + row.n_dropped
+        )
+
+    def _take_state(self, is_open: bool, reason: str, rate_hz: float, put: Callable[[Item], None]) -> None:
+        self._say(reason)
+        if is_open and not self._announced:
+            self.info = self._info(rate_hz)
+            put(self.info)
+        self._announced = is_open
+
+    def _info(self, rate_hz: float) -> StreamInfo:
+        return StreamInfo(
+            source=SOURCE,
+            kind="face",
+            name=self._config.capture.name,
+            ch_names=FACE_CH_NAMES,
+            sfreq=rate_hz,
+            source_id=f"camera {self._config.capture.text}",
+            extractor=EXTRACTOR_ID,
+            delay_s=self._delay_s,
+        )
+
+    def _tick(self, put: Callable[[Item], None]) -> None:
+        """Say that there is silence, where there has been for long enough."""
+        now = local_clock()
+        if now - self._last_put >= _TICK_S:
+            put(Tick(now, SOURCE))
+            self._last_put = now
+
+    def _say(self, reason: str) -> None:
+        """Keep why no pictures come, and tell it once."""
+        if reason != self.report.reason:
+            if reason:
+                logger.warning("%s", reason)
+            self.report = dataclasses.replace(self.report, reason=reason)

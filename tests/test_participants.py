@@ -1,0 +1,63 @@
+"""Claims about what is kept of participants, and how it is measured and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clmer_server.cli import main
+from clmer_server.participants import load_neutral, neutral_file
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.sources.video import VideoFaces
+from face_pictures import scene, swaying, write_video
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of the astronaut."""
+    return write_video(tmp_path_factory.mktemp("film") / "face.avi", swaying(90))
+
+
+def test_a_neutral_face_is_measured_kept_and_used(film: Path, tmp_path: Path) -> None:
+    """Kept under the pseudonym; with it every sample is calibrated, and her smile has become neutral."""
+    folder = tmp_path / "participants"
+    words = ["calibrate", "--participant", "P01", "--camera", str(film), "--seconds", "1"]
+    assert main([*words, "--participants", str(folder)]) == 0
+    assert [path.name for path in folder.iterdir()] == ["P01.json"]
+    neutral = load_neutral(folder, "P01")
+    before, after = (list(VideoFaces(film, neutral=known).samples()) for known in (None, neutral))
+    assert {sample.calibration for sample in after} == {"explicit"}
+    smile_before, smile_after = (np.median([sample.aus[8, 0] for sample in run]) for run in (before, after))
+    assert smile_after < 0.5 < smile_before
+
+
+def test_a_measurement_without_a_face_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is kept."""
+    film = write_video(tmp_path / "nobody.avi", [scene()] * 20)
+    words = ["calibrate", "--participant", "P01", "--camera", str(film), "--participants", str(tmp_path / "kept")]
+    assert main(words) == 2
+    assert "a face that holds still for 3 s" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("pseudonym", ["../P01", "", ".hidden", "a/b", "Ada Lovelace", "x" * 65, "-x"])
+def test_a_pseudonym_leads_nowhere_else(pseudonym: str, tmp_path: Path) -> None:
+    """Letters, digits, - and _ alone."""
+    with pytest.raises(SettingsError, match="a pseudonym"):
+        neutral_file(tmp_path, pseudonym)
+
+
+def test_an_unknown_participant_is_told_how_to_become_known(tmp_path: Path) -> None:
+    """The error says which command measures the face; without a participant nothing is looked for."""
+    with pytest.raises(SettingsError, match="clmer calibrate --participant P99"):
+        load_neutral(tmp_path, "P99")
+    assert load_neutral(tmp_path, None) is None
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    """It is measured again, not guessed."""
+    (tmp_path / "P01.json").write_text("{}")
+    with pytest.raises(SettingsError, match="measure it again"):
+        load_neutral(tmp_path, "P01")

@@ -1,0 +1,142 @@
+"""Claims about the service with a face: cameras that are there, that are not, and what is told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from clmer_streaming.clock import local_clock
+from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
+from clmer_streaming.outlets import FaceOutlet
+from clmer_streaming.sources.video import VideoFaces
+from clmer_streaming.types import StreamInfo
+from face_pictures import swaying, write_video
+from lsl_outlet import headset
+from network_camera import network_camera
+from serving import Service, clean_environment, serving
+
+RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
+WAIT_S = 60.0
+
+Json = dict[str, Any]
+
+
+def messages(service: Service) -> Iterator[Json]:
+    """Yield what a client of the service receives."""
+    with connect(f"ws://{service.address}/ws", proxy=None) as client:
+        while True:
+            yield json.loads(client.recv(WAIT_S))
+
+
+def first(received: Iterator[Json], wanted: Callable[[Json], bool]) -> Json:
+    """Return the next message that is wanted."""
+    return next(message for message in received if wanted(message))
+
+
+def face_status(message: Json, state: str) -> bool:
+    """Tell whether a message says that the face stream is in this state."""
+    return (message["type"], message.get("source"), message.get("state")) == ("stream.status", "face", state)
+
+
+def uses(message: Json, eeg: bool, face: bool) -> bool:
+    """Tell whether a message is a valid prediction from these modalities."""
+    if message["type"] != "prediction" or not message["valid"]:
+        return False
+    modalities = message["modalities"]
+    return (modalities["eeg"]["used"], modalities["face"]["used"]) == (eeg, face)
+
+
+def test_a_camera_beside_a_headset_gives_events_of_both(tmp_path: Path) -> None:
+    """Unplugged, the EEG goes on alone and the status says why; plugged in again, both are used again."""
+    with headset(), network_camera(swaying(31)) as camera, serving(tmp_path, "--camera", camera.url) as service:
+        received = messages(service)
+        both = first(received, lambda message: uses(message, eeg=True, face=True))
+        assert both["calibration"]["face"] in ("prior", "running")
+        camera.plugged.clear()
+        lost = first(received, lambda message: face_status(message, "stalled") and message["reason"] is not None)
+        assert "gives no pictures" in lost["reason"]
+        first(received, lambda message: uses(message, eeg=True, face=False))
+        camera.plugged.set()
+        first(received, lambda message: uses(message, eeg=True, face=True))
+
+
+def test_a_camera_that_is_not_there_is_a_status_and_eeg_goes_on(tmp_path: Path) -> None:
+    """``connecting``, with what to do, while events are valid by EEG."""
+    with headset(), serving(tmp_path, "--camera", "63") as service:
+        received = messages(service)
+        status = first(
+            received, lambda message: face_status(message, "connecting") and "plug it in" in message["reason"]
+        )
+        assert status["name"] == "camera 63"
+        event = first(received, lambda message: uses(message, eeg=True, face=False))
+        assert "face_missing" in event["reasons"]
+
+
+def test_a_face_alone_gives_events_until_its_video_ends(tmp_path: Path) -> None:
+    """Without a headset the face is enough; the end of the file is told as the reason of the silence."""
+    film = write_video(tmp_path / "face.avi", swaying(150))
+    with serving(tmp_path, "--eeg", "nobody", "--camera", film) as service:
+        received = messages(service)
+        first(received, lambda message: uses(message, eeg=False, face=True))
+        status = first(received, lambda message: face_status(message, "stalled"))
+    assert status["reason"] == "face.avi has been played to its end"
+
+
+def test_a_face_stream_of_another_computer_is_used_by_its_name(tmp_path: Path) -> None:
+    """Faces that arrive over LSL, at 30 Hz, give events of the face."""
+    faces = list(VideoFaces(write_video(tmp_path / "face.avi", swaying(31))).samples())[1:]
+    info = StreamInfo("face", "face", "camera 0", FACE_CH_NAMES, 30.0, source_id="test", extractor=EXTRACTOR_ID)
+    outlet, stop = FaceOutlet(info, "faces-c"), threading.Event()
+
+    def publish() -> None:
+        for sample in itertools.cycle(faces):
+            if stop.wait(1 / 30):
+                return
+            outlet.push(dataclasses.replace(sample, t=local_clock()))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        with serving(tmp_path, "--eeg", "nobody", "--face-stream", "faces-c") as service:
+            received = messages(service)
+            *_, event = (first(received, lambda message: uses(message, eeg=False, face=True)) for _ in range(6))
+    finally:
+        stop.set()
+        thread.join()
+    assert event["modalities"]["face"]["fps"] == pytest.approx(30, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--camera", "webcam"], "'webcam'"),
+        (["--camera", "broken.mp4"], "cannot be opened"),
+        (["--replay", RECORDING, "--video", "missing.mp4"], "missing.mp4"),
+        (["--replay", RECORDING, "--video", "broken.mp4"], "cannot be opened"),
+        (["--replay", RECORDING, "--video", "broken.csv"], "no column"),
+        (["--camera", "none", "--participant", "P99"], "No such file"),
+    ],
+    ids=["no-camera", "broken-camera", "no-video", "broken-video", "broken-csv", "unknown-participant"],
+)
+def test_what_cannot_be_a_face_is_told_in_three_lines(tmp_path: Path, options: list[str | Path], found: str) -> None:
+    """Before the service starts."""
+    for name in ("broken.mp4", "broken.csv"):
+        (tmp_path / name).write_bytes(b"no video\n" * 99)
+    command = [sys.executable, "-m", "clmer_server", "--port", "0", *map(str, options)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["expected", "found", "to do"]
+    assert found in " ".join(lines[:2])
