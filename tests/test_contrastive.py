@@ -82,17 +82,32 @@ def test_eeg_shift_moves_all_channels_alike() -> None:
 
 
 def test_action_units_keep_their_sign_and_scale() -> None:
-    """Intensities stay within 0-5, a unit that is absent stays so, and presences are not touched."""
+    """Intensities stay within 0-5, presences are not touched, and absence stays where no neutral is off."""
     intensity = torch.tensor([0.0, 0.1, 2.5, 5.0]).repeat(5)[:17].expand(64, 8, 17)
     x = torch.stack([intensity, (intensity > 1).float()], dim=3)
-    seen, _ = VIEWS["aus"](x, torch.ones(64, 8, dtype=torch.bool), ViewConfig(), generator())
+    known = torch.ones(64, 8, dtype=torch.bool)
+    seen, _ = VIEWS["aus"](x, known, ViewConfig(), generator())
     assert bool(((seen[..., 0] >= 0) & (seen[..., 0] <= 5)).all())
-    assert bool((seen[..., 0][intensity == 0] == 0).all())
     assert torch.equal(seen[..., 1], x[..., 1])
+    level, _ = VIEWS["aus"](x, known, ViewConfig(au_offset=0.0), generator())
+    assert bool((level[..., 0][intensity == 0] == 0).all())
+
+
+def test_another_neutral_is_the_same_in_all_slots() -> None:
+    """The shift of a landmark and the offset of a unit differ between samples and landmarks, not over time."""
+    config = ViewConfig(landmark_scale=(1.0, 1.0), landmark_jitter=0.0, au_scale=(1.0, 1.0), au_jitter=0.0)
+    known = torch.ones(32, 8, dtype=torch.bool)
+    for name, x in (
+        ("landmarks", torch.randn(32, 1, 68, 3, generator=generator(1)).expand(-1, 8, -1, -1)),
+        ("aus", torch.full((32, 8, 17, 2), 2.5)),
+    ):
+        shift = VIEWS[name](x, known, config, generator())[0][..., 0] - x[..., 0]
+        assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-6)
+        assert float(shift[:, 0].std()) > 0.04
 
 
 def test_landmark_views_keep_the_face_recognisable() -> None:
-    """No landmark moves by more than a tenth of the face's radius."""
+    """Landmarks move by less than a tenth of the face's radius on average."""
     x = 5.0 * torch.randn(32, 8, 68, 3, generator=generator(1))
     radius = x.pow(2).sum(3).mean().sqrt()
     seen, _ = VIEWS["landmarks"](x, torch.ones(32, 8, dtype=torch.bool), ViewConfig(), generator())

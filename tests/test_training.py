@@ -75,8 +75,10 @@ def test_trials_are_read_from_markers() -> None:
     assert labelled_trials(markers) == [LabelledTrial(1, "HVLA", 1.0, 5.0)]
 
 
-def test_cached_examples_are_the_ones_that_were_made(examples: Examples, tmp_path: Path) -> None:
-    """Made, written and read again, the examples are equal; another recipe has another key."""
+def test_cached_examples_are_the_ones_that_were_made(
+    examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, written and read again, the examples are equal; another recipe or simulator has another key."""
     recipe = PersonRecipe(TWO_TRIALS, CONFIG, LABELS_VA4, every=1)
     made, cached = examples_of_person(recipe, tmp_path), examples_of_person(recipe, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"{recipe.key}.npz"]
@@ -86,6 +88,9 @@ def test_cached_examples_are_the_ones_that_were_made(examples: Examples, tmp_pat
         assert np.array_equal(cached.mask[name], examples.mask[name])
     assert np.array_equal(cached.label, examples.label)
     assert dataclasses.replace(recipe, every=2).key != recipe.key
+    key = recipe.key
+    monkeypatch.setattr("clmer_model.training.simulated.SIMULATOR_ID", "another")
+    assert recipe.key != key
 
 
 def test_nobody_is_on_two_sides() -> None:

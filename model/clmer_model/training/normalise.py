@@ -7,18 +7,24 @@ from torch import Tensor
 
 from clmer_model.clmer import Clmer
 from clmer_model.door import LandmarkDoor, SignalDoor, signal_scale, unit_shape
+from clmer_model.training.views import ViewConfig, landmark_view
 
 MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
 
 
-def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor]) -> None:
-    """Set the normalisation constants of every door from windows of the training people."""
+def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views: ViewConfig, seed: int) -> None:
+    """Set the normalisation constants of every door from windows of the training people.
+
+    Landmarks are taken as the views show them: a face of a shape that no simulated person has then stays within
+    the range that the door lets through.
+    """
+    rng = torch.Generator().manual_seed(seed)
     for encoder in model.modality_encoders():
         door, name = encoder.door, encoder.name
         if isinstance(door, SignalDoor):
             _fit_signal(door, x[name], mask[name])
         elif isinstance(door, LandmarkDoor):
-            _fit_landmarks(door, x[name], mask[name])
+            _fit_landmarks(door, landmark_view(x[name], mask[name], views, rng)[0], mask[name])
 
 
 def _fit_signal(door: SignalDoor, x: Tensor, mask: Tensor) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from clmer_model.training.examples import Examples, make_examples
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.sources.simulator import SimulationConfig, simulate
+from clmer_streaming.sources.simulator import SIMULATOR_ID, SimulationConfig, simulate
 
 CACHE_LAYOUT = 1  # of the files in the cache
 CHUNK_SAMPLES = 64  # EEG samples per chunk; larger than live, and the windows are the same
@@ -34,8 +34,8 @@ class PersonRecipe:
 
     @property
     def key(self) -> str:
-        """First 20 hex digits of the SHA-256 of the recipe."""
-        plain = {"layout": CACHE_LAYOUT, **dataclasses.asdict(self)}
+        """First 20 hex digits of the SHA-256 of the recipe and of the simulator that follows it."""
+        plain = {"layout": CACHE_LAYOUT, "simulator": SIMULATOR_ID, **dataclasses.asdict(self)}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:20]
 
 

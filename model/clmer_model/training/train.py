@@ -147,7 +147,7 @@ def train_model(config: TrainConfig, sides: Sides, report: Report) -> Clmer:
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
     x, mask = sides.train.tensors()
-    fit_doors(model, x, mask)
+    fit_doors(model, x, mask, config.fit.views, config.seed)
     for encoder in model.modality_encoders():
         pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config.pretrain, report)
     fit(model, sides.train, sides.validation, config.fit, report)

@@ -13,11 +13,18 @@ import torch
 from torch import Tensor
 
 from clmer_model.door import AU_MAX
+from clmer_streaming.face.layout import N_LANDMARKS
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Strengths of the views; those of EEG follow SeqCLR (Mohsenvand et al. 2020)."""
+    """Strengths of the views; those of EEG follow SeqCLR (Mohsenvand et al. 2020).
+
+    ``landmark_identity`` shifts each landmark by the same vector in all slots of a sample, in the face's RMS radius,
+    neighbours on a contour alike: a face at rest can then be of any shape, and only what moves or stands out from
+    shapes counts. Depth gets the most, because one camera guesses it. ``au_offset`` does the same to intensities:
+    a calibration that is somewhat off, which a unit meets only as far as the scale of 0-5 lets it.
+    """
 
     eeg_gain: tuple[float, float] = (0.5, 2.0)  # of each channel, log-uniform
     eeg_jitter: float = 0.2  # most noise added, in the channel's SD
@@ -27,9 +34,13 @@ class ViewConfig:
     slot_dropout: float = 0.1  # probability that a slot of a face series is masked
     landmark_scale: tuple[float, float] = (0.97, 1.03)  # of the whole face
     landmark_jitter: float = 0.01  # SD of noise, in the face's RMS radius
+    landmark_identity: tuple[float, float, float] = (0.05, 0.05, 0.1)  # SD of a change of shape, x, y, z
     au_scale: tuple[float, float] = (0.8, 1.25)  # of all intensities of a window
     au_jitter: float = 0.15  # SD of noise on an intensity that is not zero, points
+    au_offset: float = 0.5  # points, SD of what each unit's neutral is off throughout a window
 
+
+IDENTITY_SPAN = 5  # landmarks that share most of their identity shift; contours are numbered along themselves
 
 View = Callable[[Tensor, Tensor, ViewConfig, torch.Generator], tuple[Tensor, Tensor]]
 """Takes x, mask, strengths and a generator; gives the view's x and mask, new tensors."""
@@ -53,21 +64,34 @@ def eeg_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) 
 
 
 def landmark_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return landmarks (B, F, 68, 3) with a global scale and noise, and dropped slots (B, F)."""
+    """Return landmarks (B, F, 68, 3) of another scale and identity, with noise and dropped slots (B, F)."""
     low, high = config.landmark_scale
     scale = low + (high - low) * torch.rand(x.size(0), 1, 1, 1, generator=rng)
     radius = (x - x.mean(2, keepdim=True)).pow(2).sum(3).mean(2).sqrt().view(x.size(0), -1, 1, 1)
     noise = config.landmark_jitter * radius * torch.randn(x.shape, generator=rng)
-    return x * scale + noise, drop(mask, config.slot_dropout, rng)
+    size = torch.where(mask.view(radius.shape), radius, torch.zeros_like(radius)).amax(1, keepdim=True)
+    identity = _identity(x.size(0), config, rng) * size
+    return x * scale + noise + identity, drop(mask, config.slot_dropout, rng)
+
+
+def _identity(n: int, config: ViewConfig, rng: torch.Generator) -> Tensor:
+    """Return shifts (n, 1, 68, 3) in RMS radii, of unit shape along contours, with the SD that config gives an axis."""
+    white = torch.randn(n, 3, N_LANDMARKS, generator=rng)
+    reach = IDENTITY_SPAN // 2
+    wrapped = torch.cat([white[..., -reach:], white, white[..., :reach]], dim=2)
+    smooth = wrapped.unfold(2, IDENTITY_SPAN, 1).sum(3) / IDENTITY_SPAN**0.5
+    shift: Tensor = smooth.transpose(1, 2) * torch.tensor(config.landmark_identity)
+    return shift.unsqueeze(1)
 
 
 def au_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return action units (B, F, 17, 2) with scaled and jittered intensities in 0-5, and dropped slots (B, F)."""
+    """Return action units (B, F, 17, 2) with scaled, shifted, jittered intensities in 0-5, dropped slots (B, F)."""
     low, high = config.au_scale
     scale = low + (high - low) * torch.rand(x.size(0), 1, 1, generator=rng)
     intensity = x[..., 0]
     noise = config.au_jitter * torch.randn(intensity.shape, generator=rng) * (intensity > 0)
-    moved = (intensity * scale + noise).clamp(0.0, AU_MAX)
+    offset = config.au_offset * torch.randn(x.size(0), 1, x.size(2), generator=rng)
+    moved = (intensity * scale + noise + offset).clamp(0.0, AU_MAX)
     return torch.stack([moved, x[..., 1]], dim=3), drop(mask, config.slot_dropout, rng)
 
 

@@ -1,37 +1,33 @@
-"""What the face shows: action units driven by the emotion of each second, above a threshold of expression."""
+"""What the face shows: expressions driven by the emotion of each second, above a threshold, and speech."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.special import ndtri
 
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.sources.simulation.blinks import Blinks, closure
 from clmer_streaming.sources.simulation.config import Draw, SimulationConfig, session_generator
-from clmer_streaming.sources.simulation.emotion import Emotion, stimulus_offsets, structured_noise
+from clmer_streaming.sources.simulation.emotion import Emotion, ar1, stimulus_offsets, structured_noise
 from clmer_streaming.sources.simulation.expressions import MAX_INTENSITY
 from clmer_streaming.sources.simulation.participant import Participant
+from clmer_streaming.sources.simulation.repertoire import (
+    DRIVES,
+    IDLE_GAINS,
+    SPEECH_CLOSED,
+    SPEECH_OPEN,
+    choose,
+    gain_row,
+)
 from clmer_streaming.types import BoolArray, FloatArray
 
 TRIAL_SD, SECOND_SD = 0.55, 0.83  # of the noise of a drive; together 1
 GAIN = 1.5  # points of intensity per SD of drive above the threshold
 SMOOTHING_S = 0.15  # s, time constant with which muscles follow
+SYLLABLE_HZ = 4.0  # Hz, at which speech opens and closes the mouth
+SPEECH_AR = 0.7  # lag-1 autocorrelation of whether a person speaks, in seconds
 PRESENT_FROM, ABSENT_BELOW = 1.0, 0.7  # points; presence has a hysteresis, and needs two frames to begin
-
-DRIVES = ("smile", "frown", "alert")
-"""What emotion moves: valence up, valence down, arousal up."""
-
-_DRIVEN: dict[str, tuple[str, float]] = {
-    "AU12": ("smile", 1.0), "AU06": ("smile", 0.75), "AU04": ("frown", 0.8), "AU15": ("frown", 0.8),
-    "AU05": ("alert", 0.8), "AU25": ("alert", 0.9), "AU26": ("alert", 0.45),
-}  # fmt: skip
-"""Action units that follow a drive, and with what gain."""
-
-_IDLE_GAIN: dict[str, float] = {
-    "AU01": 0.35, "AU02": 0.35, "AU07": 0.35, "AU09": 0.15, "AU10": 0.25,
-    "AU14": 0.3, "AU17": 0.35, "AU20": 0.2, "AU23": 0.25,
-}  # fmt: skip
-"""Action units that come and go by themselves."""
 
 _OWN_SHARE = 0.4  # share of a driven unit's noise (variance) that is its own
 
@@ -44,17 +40,15 @@ def simulate_action_units(
     shared = structured_noise(rng, (len(DRIVES),), emotion, TRIAL_SD, SECOND_SD)
     own = structured_noise(rng, (len(AU_NAMES),), emotion, TRIAL_SD, SECOND_SD)
     effect = emotional_drives(config, person, emotion)
-    by_second = np.zeros_like(own)
-    for row, au in enumerate(AU_NAMES):
-        if au in _DRIVEN:
-            name, gain = _DRIVEN[au]
-            drive = DRIVES.index(name)
-            noise = np.sqrt(1 - _OWN_SHARE) * shared[drive] + np.sqrt(_OWN_SHARE) * own[row]
-            by_second[row] = gain * (noise + effect[drive] - person.threshold)
-        elif au in _IDLE_GAIN:
-            by_second[row] = _IDLE_GAIN[au] * (own[row] - person.threshold)
-    moved = _follow(np.maximum(by_second, 0.0), emotion.centres, times) * (GAIN * person.expressivity)
-    moved[AU_NAMES.index("AU45")] = MAX_INTENSITY * closure(blinks, times)
+    gains = _gains_by_second(rng, person, emotion)
+    by_second = np.maximum(gain_row(IDLE_GAINS)[:, None] * (own - person.threshold), 0.0)
+    for drive, gain in enumerate(gains):
+        noise = np.sqrt(1 - _OWN_SHARE) * shared[drive] + np.sqrt(_OWN_SHARE) * own
+        by_second = np.maximum(by_second, gain * (noise + effect[drive] - person.threshold))
+    moved = _follow(by_second, emotion.centres, times) * (GAIN * person.expressivity)
+    moved = np.maximum(moved, _speech(rng, person, emotion, times))
+    lids = AU_NAMES.index("AU45")
+    moved[lids] = np.maximum(moved[lids], MAX_INTENSITY * closure(blinks, times))
     return np.clip(moved, 0.0, MAX_INTENSITY)
 
 
@@ -63,6 +57,25 @@ def emotional_drives(config: SimulationConfig, person: Participant, emotion: Emo
     felt = np.stack([emotion.valence, -emotion.valence, emotion.arousal])
     drives: FloatArray = 0.5 * person.au_d * felt + config.effects.stimulus_sd * stimulus_offsets(emotion, len(DRIVES))
     return drives
+
+
+def _gains_by_second(rng: np.random.Generator, person: Participant, emotion: Emotion) -> FloatArray:
+    """Return what each drive moves in each second, (3, 17, S): one expression through a trial and the rest after."""
+    starts = np.asarray([trial.t_start for trial in emotion.trials])
+    block = np.searchsorted(starts, emotion.centres, side="right")
+    return np.stack([choose(rng, person.habits, drive, starts.size + 1)[:, block] for drive in DRIVES])
+
+
+def _speech(rng: np.random.Generator, person: Participant, emotion: Emotion, times: FloatArray) -> FloatArray:
+    """Return the intensities of speech (17, n): a mouth that opens and closes in some seconds, whatever is felt."""
+    speaks = ar1(rng, emotion.centres.shape, SPEECH_AR) < ndtri(person.talkativeness)
+    loudness = np.interp(times, emotion.centres, speaks.astype(np.float64))
+    hurry = 1.0 + 0.3 * ar1(rng, emotion.centres.shape, SPEECH_AR)
+    phase = 2 * np.pi * SYLLABLE_HZ * np.cumsum(np.interp(times, emotion.centres, hurry)) * _step_s(times)
+    opened = 0.5 + 0.5 * np.sin(phase)
+    by_unit = gain_row(SPEECH_OPEN)[:, None] * opened + gain_row(SPEECH_CLOSED)[:, None] * (1 - opened)
+    spoken: FloatArray = by_unit * loudness
+    return spoken
 
 
 def presence(intensities: FloatArray) -> BoolArray:
@@ -82,6 +95,10 @@ def presence(intensities: FloatArray) -> BoolArray:
 def _follow(by_second: FloatArray, centres: FloatArray, times: FloatArray) -> FloatArray:
     """Return values of seconds (k, S) at ``times``: joined by lines, then smoothed as muscles do."""
     joined = np.stack([np.interp(times, centres, row) for row in by_second])
-    keep = np.exp(-np.mean(np.diff(times)) / SMOOTHING_S) if times.size > 1 else 0.0
+    keep = np.exp(-_step_s(times) / SMOOTHING_S) if times.size > 1 else 0.0
     smooth: FloatArray = lfilter([1 - keep], [1, -keep], joined, axis=-1)
     return smooth
+
+
+def _step_s(times: FloatArray) -> float:
+    return float(np.mean(np.diff(times))) if times.size > 1 else 0.0

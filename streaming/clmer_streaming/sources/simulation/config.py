@@ -10,7 +10,7 @@ import numpy as np
 
 from clmer_streaming.errors import SettingsError
 
-SIMULATOR_ID = "clmer-simulator-1"
+SIMULATOR_ID = "clmer-simulator-2"
 """This simulator; changes with any change of the numbers it makes."""
 
 
@@ -27,6 +27,8 @@ class Preset:
     stimulus_sd: float  # SD of what a stimulus does beside its emotion, in within-subject SD
     poker_share: float  # share of people whose face hardly moves
     asymmetry_flip: float  # share of people whose frontal alpha asymmetry answers the other way round
+    most_talk: float  # share of the time in which the most talkative people speak
+    misreading: float  # of the face extractor's errors of calibration and cross-talk, 1 as they usually are
     losses_per_min: float  # short runs of lost EEG samples
     fills_per_min: float  # short runs that the headset filled in (Interpolate = 1)
     pops_per_min: float  # electrode pops
@@ -40,6 +42,8 @@ PRESETS: dict[str, Preset] = {
         stimulus_sd=0.2,
         poker_share=0.25,
         asymmetry_flip=0.25,
+        most_talk=0.2,
+        misreading=1.0,
         losses_per_min=1.0,
         fills_per_min=2.0,
         pops_per_min=0.5,
@@ -51,6 +55,8 @@ PRESETS: dict[str, Preset] = {
         stimulus_sd=0.0,
         poker_share=0.0,
         asymmetry_flip=0.0,
+        most_talk=0.0,
+        misreading=0.0,
         losses_per_min=0.0,
         fills_per_min=0.0,
         pops_per_min=0.0,
@@ -62,6 +68,8 @@ PRESETS: dict[str, Preset] = {
         stimulus_sd=0.0,
         poker_share=0.25,
         asymmetry_flip=0.0,
+        most_talk=0.2,
+        misreading=1.0,
         losses_per_min=1.0,
         fills_per_min=2.0,
         pops_per_min=0.5,

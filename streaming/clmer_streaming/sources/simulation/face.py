@@ -63,7 +63,7 @@ def simulate_face(config: SimulationConfig, person: Participant, intensities: Fl
     rng = session_generator(config, Draw.FACE)
     n_frames = intensities.shape[1]
     pose = person.seat + POSE_SD * _wander(rng, n_frames)
-    measured = _measure(rng, intensities)
+    measured = _measure(rng, person, intensities)
     landmarks = express(person.neutral, intensities)
     landmarks += _pose_leak(landmarks, POSE_LEAK * (pose[:, 3:5] - person.seat[3:5]))
     landmarks += LANDMARK_NOISE_CM * rng.standard_normal(landmarks.shape)
@@ -74,13 +74,14 @@ def simulate_face(config: SimulationConfig, person: Participant, intensities: Fl
     return FaceTrack(t=t, rows=rows.astype(np.float32))
 
 
-def _measure(rng: np.random.Generator, intensities: FloatArray) -> FloatArray:
-    """Return the intensities (17, n) as an extractor reads them, rounded to float32."""
+def _measure(rng: np.random.Generator, person: Participant, intensities: FloatArray) -> FloatArray:
+    """Return the intensities (17, n) as an extractor reads them: with its errors, noisy, rounded to float32."""
+    misread = intensities + person.cross_talk @ intensities + person.neutral_offset[:, None]
     keep = np.exp(-1.0 / (INTENSITY_DRIFT_S * FRAME_RATE))
     white = rng.standard_normal(intensities.shape) * np.sqrt(1 - keep**2)
     drift = INTENSITY_DRIFT * lfilter([1.0], [1.0, -keep], white, axis=-1)
     noise = INTENSITY_NOISE * rng.standard_normal(intensities.shape)
-    measured = np.clip(intensities + drift + noise, 0.0, MAX_INTENSITY)
+    measured = np.clip(misread + drift + noise, 0.0, MAX_INTENSITY)
     rounded: FloatArray = measured.astype(np.float32).astype(np.float64)
     return rounded
 

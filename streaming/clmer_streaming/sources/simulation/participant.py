@@ -8,7 +8,9 @@ import numpy as np
 
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.sources.simulation.config import Draw, Preset, SimulationConfig, fixed_generator
+from clmer_streaming.sources.simulation.extractor import draw_cross_talk, draw_neutral_offset
 from clmer_streaming.sources.simulation.head import SITES
+from clmer_streaming.sources.simulation.repertoire import draw_habits
 from clmer_streaming.sources.simulation.template import individual_neutral
 from clmer_streaming.types import FloatArray
 
@@ -40,6 +42,10 @@ class Participant:
     blink_uv: float  # 80-150, peak at AF3 and AF4
     neutral: FloatArray  # (68, 3) cm
     seat: FloatArray  # (6,) x, y, z in cm, pitch, yaw, roll in rad: where the camera sees this person
+    habits: FloatArray  # (len(REPERTOIRE),) how often each expression is taken, 0-1
+    talkativeness: float  # share of the time in which this person speaks
+    cross_talk: FloatArray  # (17, 17) points by which a point of one unit moves the reading of another
+    neutral_offset: FloatArray  # (17,) points by which the extractor misreads the neutral face
 
 
 def draw_participant(config: SimulationConfig) -> Participant:
@@ -69,6 +75,10 @@ def draw_participant(config: SimulationConfig) -> Participant:
         blink_uv=float(rng.uniform(80.0, 150.0)),
         neutral=individual_neutral(rng),
         seat=rng.normal([0.0, 0.0, 60.0, -0.05, 0.0, 0.0], [3.0, 2.0, 6.0, 0.06, 0.05, 0.02]),
+        habits=draw_habits(rng),
+        talkativeness=float(rng.uniform(0.0, 1.0)) * config.effects.most_talk,
+        cross_talk=config.effects.misreading * draw_cross_talk(rng),
+        neutral_offset=config.effects.misreading * draw_neutral_offset(rng),
     )
 
 
