@@ -157,7 +157,7 @@ def test_the_whole_recipe_in_small(tmp_path: Path) -> None:
         sim_preset="easy",
         dims=SMALL,
         pretrain=PretrainConfig(epochs=1, batch=32),
-        fit=FitConfig(epochs=4, batch=16, learning_rate=3e-3, encoder_learning_rate=3e-3),
+        fit=FitConfig(epochs=10, batch=16, learning_rate=3e-3, encoder_learning_rate=3e-3),
     )
     lines: list[dict[str, object]] = []
     trained = train(config, tmp_path / "out", tmp_path / "cache", lines.append, lambda made, _: made)
