@@ -170,7 +170,7 @@ class Window:
     t_end: float  # seconds
     series: Mapping[str, FloatArray]  # eeg (C, T) uV; landmarks (F, 68, 3) cm; aus (F, 17, 2); gaze (F, 2) rad
     mask: Mapping[str, BoolArray]  # eeg (C,); landmarks, aus, gaze (F,)
-    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by "eeg", "face"; see preprocess.py
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by "eeg", "face"; see assembly.py
     reasons: tuple[Reason, ...] = ()
     calibration: Mapping[str, str] = field(default_factory=dict)  # {"face": ..., "eeg": ...}
     crc: int = 0  # CRC-32 of times, series and masks

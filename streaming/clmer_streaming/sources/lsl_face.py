@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import is_clmer_face, row_to_face
+from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import load_pylsl
 from clmer_streaming.types import Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import parse_stream_header
@@ -85,29 +85,11 @@ def face_stream_info(xml: str) -> StreamInfo:
         StreamError: It has another layout.
     """
     header = parse_stream_header(0, xml.encode())
-    info = StreamInfo(
-        source=SOURCE,
-        kind="face",
-        name=header.name,
-        ch_names=header.ch_names,
-        sfreq=header.sfreq,
-        source_id=header.source_id,
-        hostname=header.hostname,
-        manufacturer=header.manufacturer,
-        extractor=header.desc_text("extractor"),
-    )
+    info = announcement(header, "face", header.desc_text("extractor"))
     if not is_clmer_face(info.ch_names):
         raise StreamError(
             expected="a stream with the 249 channels of CLMER-Face",
             found=f"{info.name!r} with {len(info.ch_names)} channels: {', '.join(info.ch_names[:4])}...",
             mend="publish it with clmer face-stream, and give its name to --face-stream",
         )
-    return dataclasses.replace(info, delay_s=_delay(header.desc_text("synchronization/offset_mean")))
-
-
-def _delay(text: str) -> float:
-    """Return the known delay of the camera in seconds, as the stream states it; 0 where it does not."""
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return 0.0
+    return info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from enum import IntEnum
@@ -35,20 +36,22 @@ class Preset:
     face_losses_per_min: float  # stretches without a face
 
 
+_REALISTIC = Preset(
+    eeg_d=(0.15, 0.25),
+    au_d=(0.4, 0.8),
+    stimulus_sd=0.2,
+    poker_share=0.25,
+    asymmetry_flip=0.25,
+    most_talk=0.2,
+    misreading=1.0,
+    losses_per_min=1.0,
+    fills_per_min=2.0,
+    pops_per_min=0.5,
+    face_losses_per_min=1.0,
+)
+
 PRESETS: dict[str, Preset] = {
-    "realistic": Preset(
-        eeg_d=(0.15, 0.25),
-        au_d=(0.4, 0.8),
-        stimulus_sd=0.2,
-        poker_share=0.25,
-        asymmetry_flip=0.25,
-        most_talk=0.2,
-        misreading=1.0,
-        losses_per_min=1.0,
-        fills_per_min=2.0,
-        pops_per_min=0.5,
-        face_losses_per_min=1.0,
-    ),
+    "realistic": _REALISTIC,
     "easy": Preset(
         eeg_d=(1.0, 1.0),
         au_d=(1.0, 1.0),
@@ -62,19 +65,7 @@ PRESETS: dict[str, Preset] = {
         pops_per_min=0.0,
         face_losses_per_min=0.0,
     ),
-    "null": Preset(
-        eeg_d=(0.0, 0.0),
-        au_d=(0.0, 0.0),
-        stimulus_sd=0.0,
-        poker_share=0.25,
-        asymmetry_flip=0.0,
-        most_talk=0.2,
-        misreading=1.0,
-        losses_per_min=1.0,
-        fills_per_min=2.0,
-        pops_per_min=0.5,
-        face_losses_per_min=1.0,
-    ),
+    "null": dataclasses.replace(_REALISTIC, eeg_d=(0.0, 0.0), au_d=(0.0, 0.0), stimulus_sd=0.0, asymmetry_flip=0.0),
 }
 """``realistic``: effects of the size that studies of many people find. ``easy``: for smoke tests. ``null``: none,
 so that every honest evaluation must end at chance."""
