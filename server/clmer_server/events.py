@@ -105,6 +105,9 @@ def status_entry(status: StreamStatus) -> StreamEntry:
         n_samples=status.n_samples,
         n_gaps=status.n_gaps,
         n_bridged=status.n_bridged,
+        n_lost=status.n_lost,
+        n_dropped=status.n_dropped,
+        chunk_s=status.chunk_s,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from clmer_streaming.types import StreamKind
+
 PROTOCOL: Literal["clmer.v1.json"] = "clmer.v1.json"
 """The WebSocket subprotocol of these messages."""
 
@@ -68,7 +70,7 @@ class StreamEntry(_Part):
     """One input stream at one moment."""
 
     source: str
-    kind: Literal["eeg", "face", "markers"]
+    kind: StreamKind
     name: str
     state: Literal["connecting", "live", "stalled", "lost"]
     since: Number
@@ -79,6 +81,9 @@ class StreamEntry(_Part):
     n_samples: int
     n_gaps: int
     n_bridged: int
+    n_lost: int
+    n_dropped: int
+    chunk_s: Number
 
 
 class ClockReading(_Part):

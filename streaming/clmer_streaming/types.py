@@ -25,8 +25,8 @@ IndexArray: TypeAlias = npt.NDArray[np.intp]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 """An array of bool."""
 
-StreamKind: TypeAlias = Literal["eeg", "face", "markers"]
-"""What a stream carries."""
+StreamKind: TypeAlias = Literal["eeg", "face", "markers", "physio", "contact", "other"]
+"""What a stream carries: ``contact`` is the headset's own channel quality; ``other`` is recorded, never used."""
 
 FaceCalibration: TypeAlias = Literal["none", "prior", "running", "explicit"]
 """Which neutral face the action units were measured against."""
@@ -93,6 +93,9 @@ class StreamInfo:
     manufacturer: str = ""
     extractor: str = ""  # face streams: which extractor made the numbers; "" if unknown
     delay_s: float = 0.0  # known device delay in seconds, taken off every stamp
+    type: str = ""  # content as the stream declares it, e.g. "EEG"
+    channel_format: str = "double64"  # of the stream itself; what a recorder keeps the samples in
+    xml: str = field(default="", repr=False, compare=False)  # the whole header as the stream has it; "" without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Marker:
     label: str
     value: float | None = None
     source: str = "markers"
+    fields: tuple[str, ...] = ()  # every channel as the stream had it; empty where the label is all there was
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,9 @@ class StreamStatus:
     n_samples: int = 0  # received since the stream was announced
     n_gaps: int = 0
     n_bridged: int = 0  # samples invented to bridge short losses
+    n_lost: int = 0  # samples known to be missing between those received
+    n_dropped: int = 0  # samples or frames that were received and not used, whatever the reason
+    chunk_s: float = 0.0  # longest of the last chunks in seconds; what a sample may wait at the sender
 
 
 Out_co = TypeVar("Out_co", covariant=True)

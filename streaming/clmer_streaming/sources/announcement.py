@@ -29,6 +29,9 @@ def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "
         hostname=header.hostname,
         manufacturer=header.manufacturer,
         extractor=extractor,
+        type=header.type,
+        channel_format=header.channel_format,
+        xml=header.xml,
         delay_s=_delay_s(header.desc_text("synchronization/offset_mean")),
     )
 

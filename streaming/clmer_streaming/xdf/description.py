@@ -30,6 +30,7 @@ class StreamDescription:
     hostname: str
     manufacturer: str
     desc: ET.Element  # the whole <desc>; empty where there is none
+    xml: str  # the whole header, as it came
 
     @property
     def n_channels(self) -> int:
@@ -88,6 +89,7 @@ def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
         hostname=_text(info, "hostname"),
         manufacturer=_text(desc, "manufacturer") or _text(desc, "acquisition/manufacturer"),
         desc=desc,
+        xml=content.decode("utf-8", errors="replace"),
     )
 
 
