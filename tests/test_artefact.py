@@ -156,6 +156,14 @@ def test_another_signal_path_is_refused(exported: Path, tmp_path: Path, field: s
         find_artefact(str(tmp_path / "old.ts"))
 
 
+def test_a_model_of_a_user_s_own_face_extractor_is_taken(exported: Path, tmp_path: Path) -> None:
+    """Trained on OpenFace's numbers or a FaceLandmarker's, it waits for these; others are refused frame by frame."""
+    for extractor in ("openface-2.2", f"{EXTRACTOR_ID}-landmarker-0123abcd"):
+        mine = {**PreprocessConfig(modalities=MODEL_MODALITIES).to_dict(), "extractor": extractor}
+        rewrite_meta(exported, tmp_path / "mine.ts", preprocess=mine)
+        assert find_artefact(str(tmp_path / "mine.ts")).meta.preprocess.extractor == extractor
+
+
 def test_a_broken_manifest_is_named(exported: Path, tmp_path: Path) -> None:
     """A manifest that is not one is an error, not an empty list."""
     path = tmp_path / "small.ts"

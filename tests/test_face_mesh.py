@@ -50,7 +50,7 @@ def test_a_face_is_found_and_then_followed(reader: FaceMeshReader) -> None:
     assert first.points.shape == (478, 3)
     assert (first.reset, second.reset) == (True, False)
     assert (first.width, first.height, first.n_faces) == (512, 512, 1)
-    assert first.presence > 0.99
+    assert first.presence is not None and first.presence > 0.99
     assert middle(first) == pytest.approx(FACE_AT, abs=8)
     assert np.abs(first.points - second.points).max() < 2.0
 

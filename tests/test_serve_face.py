@@ -125,8 +125,17 @@ def test_a_face_stream_of_another_computer_is_used_by_its_name(tmp_path: Path) -
         (["--replay", RECORDING, "--video", "broken.mp4"], "cannot be opened"),
         (["--replay", RECORDING, "--video", "broken.csv"], "no column"),
         (["--camera", "none", "--participant", "P99"], "No such file"),
+        (["--face-landmarker", "broken.mp4"], "a file that is no such bundle"),
     ],
-    ids=["no-camera", "broken-camera", "no-video", "broken-video", "broken-csv", "unknown-participant"],
+    ids=[
+        "no-camera",
+        "broken-camera",
+        "no-video",
+        "broken-video",
+        "broken-csv",
+        "unknown-participant",
+        "broken-bundle",
+    ],
 )
 def test_what_cannot_be_a_face_is_told_in_three_lines(tmp_path: Path, options: list[str | Path], found: str) -> None:
     """Before the service starts."""

@@ -18,6 +18,7 @@ from clmer_model.dims import ClmerDims
 from clmer_model.modalities import ModalitySpec, modality_specs
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.errors import ArtefactError
+from clmer_streaming.face.extractor import is_known_extractor
 from clmer_streaming.face.layout import EXTRACTOR_ID
 
 SCHEMA = 1
@@ -154,11 +155,11 @@ def _take(plain: dict[str, Any], name: str, kind: type[Field]) -> Field:
 
 
 def _check_ids(preprocess: PreprocessConfig) -> None:
-    for what, found, expected in (
-        ("preprocessor", preprocess.preprocessor, PREPROCESSOR_ID),
-        ("face extractor", preprocess.extractor, EXTRACTOR_ID),
+    for what, found, expected, fits in (
+        ("preprocessor", preprocess.preprocessor, PREPROCESSOR_ID, preprocess.preprocessor == PREPROCESSOR_ID),
+        ("face extractor", preprocess.extractor, EXTRACTOR_ID, is_known_extractor(preprocess.extractor)),
     ):
-        if found != expected:
+        if not fits:
             raise ArtefactError(f"a model trained with {what} {expected}", f"{found!r}", MEND_EXPORT)
 
 

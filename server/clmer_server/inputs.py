@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clmer_server.messages import SourceMode
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.types import Source, StreamStatus
 
@@ -31,6 +32,7 @@ class SessionConfig:
     face_delay_s: float = 0.0  # from what the camera sees to its frame
     video: Path | None = None  # beside a recording: of the face, or OpenFace's CSV of it
     video_offset_s: float = 0.0  # from the first EEG sample to the video's first frame
+    extractor: Extractor = FACE_MESH  # of the face in the camera or the video
     neutral: NeutralFace | None = None  # of the participant
 
     @property
@@ -97,7 +99,7 @@ def _face_track(config: SessionConfig) -> FaceTrack | None:
         return OpenFaceTrack(config.video)
     from clmer_streaming.sources.video import VideoFaces
 
-    return VideoFaces(config.video, neutral=config.neutral)
+    return VideoFaces(config.video, neutral=config.neutral, extractor=config.extractor)
 
 
 def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
@@ -131,7 +133,9 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         return eeg
     from clmer_streaming.sources.camera import CameraSource
 
-    camera = CameraSource(config.camera, neutral=config.neutral, delay_s=config.face_delay_s)
+    camera = CameraSource(
+        config.camera, neutral=config.neutral, delay_s=config.face_delay_s, extractor=config.extractor
+    )
     return replace(
         eeg,
         sources=(*eeg.sources, camera),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.face.neutral import NeutralFace
 
 PARTICIPANTS_FOLDER = Path("participants")
@@ -30,8 +31,13 @@ def neutral_file(folder: Path, pseudonym: str) -> Path:
     return folder / f"{pseudonym}.json"
 
 
-def load_neutral(folder: Path, pseudonym: str | None) -> NeutralFace | None:
+def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR_ID) -> NeutralFace | None:
     """Return the neutral face of a participant; None where nobody is named.
+
+    Args:
+        folder: Of the neutral faces.
+        pseudonym: The participant's.
+        extractor: What will read the face that is compared with it.
 
     Raises:
         SettingsError: There is none for this pseudonym, or it cannot be used.
@@ -47,7 +53,7 @@ def load_neutral(folder: Path, pseudonym: str | None) -> NeutralFace | None:
             found=error.strerror or repr(error),
             mend=f"measure it: clmer calibrate --participant {pseudonym}",
         ) from error
-    return NeutralFace.from_json(text)
+    return NeutralFace.from_json(text, extractor)
 
 
 def save_neutral(folder: Path, pseudonym: str, neutral: NeutralFace) -> Path:

@@ -46,6 +46,7 @@ class ServeSettings(BaseSettings):
     eeg: str = "auto"  # name of the live EEG stream; "auto": the only one there is
     eeg_map: str | None = None
     camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
+    face_landmarker: Path | None = None  # a FaceLandmarker bundle (.task), which finds the points instead of FaceMesh
     face_stream: str | None = None  # name of a CLMER-Face stream, instead of a camera
     face_delay: float = Field(default=0.0, ge=0, le=10)  # s from what the camera sees to its frame
     video: Path | None = None  # of the face, beside a recording
@@ -64,6 +65,13 @@ class ServeSettings(BaseSettings):
             raise ValueError("either a live face (camera, face-stream) or a recording (replay), not both")
         if self.face_stream is not None and self.camera not in (None, "none"):
             raise ValueError("either a camera or a face stream (face-stream), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_for_the_landmarker(self) -> ServeSettings:
+        sees_none = self.face_stream is not None or self.camera == "none" if self.replay is None else self.video is None
+        if self.face_landmarker is not None and sees_none:
+            raise ValueError("pixels (camera, or video beside a recording) for the face landmarker (face-landmarker)")
         return self
 
     @model_validator(mode="after")

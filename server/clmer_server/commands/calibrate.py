@@ -12,6 +12,7 @@ from types import FrameType
 from clmer_server.cli import INTERRUPTED, set_up_logging
 from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral
 from clmer_streaming.errors import RecordingError
+from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import Item
 
 HELP = "measure a participant's neutral face"
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--participant", required=True, help="pseudonym, for example P01; never a name")
     parser.add_argument("--camera", default="0", help="index, device, URL or video file (default 0)")
+    parser.add_argument(
+        "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to measure (default %(default)g)")
     parser.add_argument("--timeout", type=float, default=60.0, help="s after which it gives up (default %(default)g)")
     parser.add_argument(
@@ -34,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
     set_up_logging("warning")
     neutral_file(args.participants, args.participant)  # mistakes show before anybody holds still
-    camera = CameraSource(args.camera, calibrate_s=max(args.seconds, 0.1))
+    extractor = Extractor.choose(args.face_landmarker)
+    camera = CameraSource(args.camera, calibrate_s=max(args.seconds, 0.1), extractor=extractor)
     stop = threading.Event()
     deadline = time.monotonic() + args.timeout
     interrupted = threading.Event()

@@ -10,6 +10,7 @@ from types import FrameType
 
 from clmer_server.cli import set_up_logging
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
+from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import FaceSample, Item, StreamInfo
 
 HELP = "publish the face before a camera as a CLMER-Face stream"
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", default="0", help="index, device, URL or video file (default 0)")
     parser.add_argument("--name", default="CLMER-Face", help="name of the stream (default %(default)s)")
     parser.add_argument("--delay", type=float, default=0.0, help="s from what the camera sees to its frame (default 0)")
+    parser.add_argument(
+        "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
+    )
     parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
     parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
 
@@ -30,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from clmer_streaming.sources.camera import CameraSource
 
     set_up_logging("warning")
-    neutral = load_neutral(args.participants, args.participant)
-    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay)
+    extractor = Extractor.choose(args.face_landmarker)
+    neutral = load_neutral(args.participants, args.participant, extractor.id)
+    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor)
     outlet = FaceOutlet(camera.info, args.name)
     stop = threading.Event()
 

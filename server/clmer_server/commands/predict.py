@@ -25,6 +25,7 @@ from clmer_server.session import Delivery, Session
 from clmer_server.settings import Speed
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.extractor import Extractor
 
 HELP = "write the predictions for a recording, one JSON object per line"
 
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, help="video of the face beside the recording, or OpenFace's CSV of it")
     parser.add_argument(
         "--video-offset", type=float, default=0.0, help="s from the first EEG sample to its first frame"
+    )
+    parser.add_argument(
+        "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) that reads the video"
     )
     parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
     parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
@@ -91,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     speed = _speed(args.speed)
     set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
+    extractor = Extractor.choose(args.face_landmarker)
     config = SessionConfig(
         session=secrets.token_hex(4),
         replay=args.file,
@@ -98,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
         speed=speed,
         video=args.video,
         video_offset_s=args.video_offset,
-        neutral=load_neutral(args.participants, args.participant),
+        extractor=extractor,
+        neutral=load_neutral(args.participants, args.participant, extractor.id),
     )
     artefact = find_artefact(args.model, args.model_sha256)
     inputs, duration_s = replay_inputs(config, artefact.meta.preprocess)

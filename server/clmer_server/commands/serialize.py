@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import queue
@@ -12,15 +13,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clmer_server.cli import error_text
 from clmer_streaming.errors import ClmerError, RecordingError, SettingsError
+from clmer_streaming.face.extractor import Extractor
 
 if TYPE_CHECKING:
     from clmer_streaming.face.video_export import Exported
 
 HELP = "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF"
+
+Outcome: TypeAlias = "Exported | tuple[str, str, str]"
+"""What came of a video; of a failure expected, found and what to do."""
 
 _LOOK_S = 0.2  # s between two looks at the progress
 
@@ -31,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, help="folder for <stem>.csv and <stem>.xdf")
+    parser.add_argument(
+        "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
+    )
     parser.add_argument("--hog", action="store_true", help="add the aligned face's HOG to the XDF (scikit-image)")
     parser.add_argument("--again", action="store_true", help="do videos again whose files are there already")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: the cores)")
@@ -38,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export every video; one that fails is told and does not hold up the others."""
+    extractor = Extractor.choose(args.face_landmarker)
     videos = _to_do(args.videos, args.out, again=args.again)
     if args.jobs < 1:
         raise SettingsError("at least one process", f"--jobs {args.jobs}", "leave --jobs out")
-    failures = _export_all(videos, args.out, hog=args.hog, jobs=args.jobs) if videos else 0
+    export = functools.partial(_export, out=args.out, hog=args.hog, extractor=extractor)
+    failures = _export_all(videos, export, jobs=args.jobs) if videos else 0
     return ClmerError.exit_code if failures else 0
 
 
@@ -66,8 +76,8 @@ def _to_do(videos: Sequence[Path], out: Path, *, again: bool) -> list[Path]:
     return to_do
 
 
-def _export_all(videos: Sequence[Path], out: Path, *, hog: bool, jobs: int) -> int:
-    """Export videos in processes of their own; return how many failed."""
+def _export_all(videos: Sequence[Path], export: Callable[[Path], Outcome], *, jobs: int) -> int:
+    """Have videos exported in processes of their own; return how many failed."""
     context = multiprocessing.get_context("spawn")  # a forked child hangs in MediaPipe
     reports = context.Queue()
     n_workers = min(jobs, len(videos))
@@ -75,7 +85,7 @@ def _export_all(videos: Sequence[Path], out: Path, *, hog: bool, jobs: int) -> i
         ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(reports,)) as pool,
         _Bar(videos) as bar,
     ):
-        futures = {pool.submit(_export, video, out, hog): video for video in videos}
+        futures = {pool.submit(export, video): video for video in videos}
         waiting = set(futures)
         failures = 0
         while waiting:
@@ -91,17 +101,17 @@ def _begin(reports: Any) -> None:
     _reports = reports
 
 
-def _export(video: Path, out: Path, hog: bool) -> Exported | tuple[str, str, str]:
+def _export(video: Path, out: Path, hog: bool, extractor: Extractor) -> Outcome:
     """Export one video, in a worker process; errors travel as their parts."""
     from clmer_streaming.face.video_export import export_video
 
     try:
-        return export_video(video, out, hog=hog, progress=_reports.put)
+        return export_video(video, out, hog=hog, progress=_reports.put, extractor=extractor)
     except ClmerError as error:
         return error.expected, error.found, error.mend
 
 
-def _tell(video: Path, future: Future[Exported | tuple[str, str, str]]) -> bool:
+def _tell(video: Path, future: Future[Outcome]) -> bool:
     """Print what came of a video; False where nothing did."""
     try:
         result = future.result()

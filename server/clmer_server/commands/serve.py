@@ -20,6 +20,7 @@ from clmer_server.model_loading import check_device, load_predictor, model_card,
 from clmer_server.participants import load_neutral
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
+from clmer_streaming.face.extractor import Extractor
 
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
@@ -31,6 +32,7 @@ _OPTIONS = {
     "--model-sha256": "hash that the model file must have; needed for files that no manifest knows",
     "--eeg": "name of the live EEG stream; auto takes the only one there is (default auto)",
     "--camera": "camera of the face: index, device, URL or video file; none goes without (default 0; a replay: none)",
+    "--face-landmarker": "your FaceLandmarker file (.task), which finds the face's points as an extractor of its own",
     "--face-stream": "name of a CLMER-Face stream, from clmer face-stream, instead of a camera",
     "--face-delay": "seconds from what the camera sees to its frame (default 0)",
     "--participant": "pseudonym of the participant, whose neutral face was measured by clmer calibrate",
@@ -77,6 +79,7 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
 def _session_config(settings: ServeSettings) -> SessionConfig:
     usual = "0" if settings.replay is None and settings.face_stream is None else "none"
     camera = usual if settings.camera is None else settings.camera
+    extractor = Extractor.choose(settings.face_landmarker)
     return SessionConfig(
         session=secrets.token_hex(4),
         replay=settings.replay,
@@ -89,7 +92,8 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
         face_delay_s=settings.face_delay,
         video=settings.video,
         video_offset_s=settings.video_offset,
-        neutral=load_neutral(settings.participants, settings.participant),
+        extractor=extractor,
+        neutral=load_neutral(settings.participants, settings.participant, extractor.id),
     )
 
 

@@ -1,4 +1,4 @@
-"""MediaPipe's face models behind two small classes. Everything that knows MediaPipe is here.
+"""MediaPipe's face models behind two small classes. All of FaceMesh that knows MediaPipe is here.
 
 Facts that cost others days, all measured with the wheel 0.10.21, the last that holds the models:
 
@@ -18,7 +18,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,16 +82,14 @@ class Mesh:
     @property
     def box(self) -> Box:
         """The box around the points."""
-        low, high = self.points[:, :2].min(axis=0), self.points[:, :2].max(axis=0)
-        x, y = ((low + high) / 2).tolist()
-        return Box(x, y, float(high[0] - low[0]))
+        return Box.around(self.points)
 
 
 class LandmarkGraph:
     """The 478 points of the face in a region of an image; nothing is remembered from one call to the next."""
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             from mediapipe.python.solution_base import PacketDataType, SolutionBase
 
             self._graph = SolutionBase(
@@ -111,17 +109,21 @@ class LandmarkGraph:
         found = self._graph.process({"image": rgb, "roi": roi})
         if found.landmarks is None:
             return None
-        height, width = rgb.shape[:2]
-        relative = np.array([(p.x, p.y, p.z) for p in found.landmarks.landmark], dtype=np.float64)
-        points = relative * np.array([width, height, width], dtype=np.float64)
+        points = points_in_pixels(found.landmarks.landmark, rgb.shape[1], rgb.shape[0])
         return Mesh(points, float(getattr(found, _PRESENCE)), found.next_roi)
+
+
+def points_in_pixels(landmarks: Iterable[Any], width: int, height: int) -> FloatArray:
+    """Return MediaPipe's landmarks of an image as (n, 3) pixels."""
+    relative = np.array([(p.x, p.y, p.z) for p in landmarks], dtype=np.float64)
+    return relative * np.array([width, height, width], dtype=np.float64)
 
 
 class Detectors:
     """The two face detectors of the wheel: up to about 2 m, and beyond."""
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             from mediapipe.python.solutions.face_detection import FaceDetection
 
             self._short_range = FaceDetection(_SHORT_RANGE_SCORE, model_selection=0)
@@ -195,8 +197,8 @@ def _roi(x: float, y: float, width: float, height: float, turn: float) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what MediaPipe's libraries write to stderr while they load; what fails is raised as usual."""
+def quiet() -> Iterator[None]:
+    """Keep back what MediaPipe's libraries write to stderr while they load; what fails is raised as usual."""
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

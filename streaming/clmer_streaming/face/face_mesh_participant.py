@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
+
+from clmer_streaming.types import FloatArray
 
 PATIENCE_FRAMES = 60
 """Frames (2 s at 30 fps) for which the place of a participant out of sight is kept from others."""
@@ -23,6 +26,13 @@ class Box:
     x: float  # of the centre
     y: float  # of the centre
     width: float
+
+    @classmethod
+    def around(cls, points: FloatArray) -> Self:
+        """Return the box around points (n, 2+) in pixels."""
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        x, y = ((low + high) / 2).tolist()
+        return cls(x, y, float(high[0] - low[0]))
 
     def is_near(self, other: Box) -> bool:
         """Tell whether both may be one face between two looks."""

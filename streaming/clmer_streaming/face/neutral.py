@@ -49,8 +49,12 @@ class NeutralFace:
         return json.dumps({**asdict(self), "features": self.features._asdict()}, indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> NeutralFace:
+    def from_json(cls, text: str, extractor: str = EXTRACTOR_ID) -> NeutralFace:
         """Return the neutral face that ``to_json`` wrote.
+
+        Args:
+            text: What it wrote.
+            extractor: What will read the face that is compared with it.
 
         Raises:
             SettingsError: The text is no neutral face, or another extractor measured it.
@@ -61,17 +65,17 @@ class NeutralFace:
             shape = tuple(float(value) for value in plain.pop("shape"))
             face = cls(features=features, shape=shape, **plain)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise _unusable(f"{error} in {text[:60]!r}") from error
-        if face.extractor != EXTRACTOR_ID:
-            raise _unusable(f"one measured by {face.extractor!r}")
+            raise _unusable(extractor, f"{error} in {text[:60]!r}") from error
+        if face.extractor != extractor:
+            raise _unusable(extractor, f"one measured by {face.extractor!r}")
         return face
 
 
-def _unusable(found: str) -> SettingsError:
+def _unusable(extractor: str, found: str) -> SettingsError:
     return SettingsError(
-        expected=f"a neutral face measured by {EXTRACTOR_ID!r}",
+        expected=f"a neutral face measured by {extractor!r}",
         found=found,
-        mend="measure it again with clmer calibrate",
+        mend="measure it again with clmer calibrate, with the same --face-landmarker or none",
     )
 
 

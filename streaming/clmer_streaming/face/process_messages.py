@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process_capture import CaptureSpec
 
@@ -16,6 +17,7 @@ class FaceProcessConfig:
     capture: CaptureSpec
     lossless: bool = False  # every frame of a file in order, stamped by the container's time; else live
     neutral: NeutralFace | None = None  # the participant's, as measured on purpose
+    extractor: Extractor = FACE_MESH  # what finds the points
     calibrate_s: float = 0.0  # measure the neutral face from the first frame on for so long; 0: do not
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import ClmerError
-from clmer_streaming.face.face_mesh import FaceMeshReader
 from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
 from clmer_streaming.face.process_capture import Capture
@@ -57,7 +57,7 @@ class _Worker:
 
     def run_file(self) -> None:
         """Read every frame of a file; a parent that is slow holds it back."""
-        capture, mesh = Capture(self._config.capture), FaceMeshReader()
+        capture, mesh = Capture(self._config.capture), self._config.extractor.open()
         while capture.grab() is not None:
             position_s, picture = capture.position(), capture.picture()
             if picture is not None:
@@ -66,9 +66,10 @@ class _Worker:
 
     def run_live(self) -> None:
         """Look at the newest frame again and again, and say when there is none."""
-        mesh = FaceMeshReader() if self._config.capture.kind == "file" else None  # a file shall not begin without it
+        extractor = self._config.extractor
+        mesh = extractor.open() if self._config.capture.kind == "file" else None  # a file shall not begin without it
         grabber = Grabber(self._config.capture)
-        mesh = mesh or FaceMeshReader()  # loads while the camera is opened
+        mesh = mesh or extractor.open()  # loads while the camera is opened
         said: CaptureState | None = None
         while True:
             grabbed = grabber.take(_BEAT_S)
@@ -109,6 +110,6 @@ class _Worker:
             return
         if measured is not None and measured is not self._config.neutral:
             self._to_calibrate = False
-            self._pipe.send(Calibrated(measured))
+            self._pipe.send(Calibrated(replace(measured, extractor=self._config.extractor.id)))
         elif sample.quality >= _LEARNING_QUALITY:
             self._reader.begin_calibration(sample.t, self._config.calibrate_s)

@@ -49,7 +49,7 @@ def face_quality(frame: MeshFrame, face: AlignedFace, turn: float, found_again: 
     width = face_width_px(face)
     sharpness = frame.sharpness * (WELL_LIT_LUMA / max(frame.luma, 1.0)) ** 2  # contrast goes with the light
     shares = (
-        _share(frame.presence, PRESENCE),
+        1.0 if frame.presence is None else _share(frame.presence, PRESENCE),
         _share(width, WIDTH_PX),
         _share(sharpness, SHARPNESS),
         _share(frame.luma, LUMA),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.face.face_mesh import FaceMeshReader
+from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.hog import HOG_CH_NAMES, Hog
 from clmer_streaming.face.landmarks import landmarks_68
-from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS, face_to_row
+from clmer_streaming.face.layout import FACE_CH_NAMES, N_LANDMARKS, face_to_row
 from clmer_streaming.face.openface import COLUMNS, csv_row
 from clmer_streaming.face.process_capture import Capture, CaptureSpec
 from clmer_streaming.face.reader import FaceReader
@@ -48,7 +48,9 @@ class _Frame:
         return [face] if self.hog is None else [face, self.hog]
 
 
-def export_video(video: Path, out: Path, *, hog: bool, progress: Callable[[int], None]) -> Exported:
+def export_video(
+    video: Path, out: Path, *, hog: bool, progress: Callable[[int], None], extractor: Extractor = FACE_MESH
+) -> Exported:
     """Write ``<stem>.csv`` and ``<stem>.xdf`` of a video into a folder.
 
     A file that is not complete ends in ``.part``, so that what bears the plain name can be relied on.
@@ -58,15 +60,17 @@ def export_video(video: Path, out: Path, *, hog: bool, progress: Callable[[int],
         out: An existing folder.
         hog: Add the HOG of the aligned face to the XDF file, as a stream of its own.
         progress: Is told now and then how many frames have been done since.
+        extractor: What finds the points of the face.
 
     Raises:
         RecordingError: The video cannot be read, or the files cannot be written.
-        SettingsError: scikit-image, which makes the HOG, is not installed.
+        SettingsError: scikit-image, which makes the HOG, is not installed, or the extractor cannot be used.
     """
     finished = export_paths(video, out)
     parts = [path.with_name(path.name + ".part") for path in finished]
     try:
-        exported = _write(video, parts[0], parts[1], _frames(video, hog=hog), hog=hog, progress=progress)
+        specs, frames = _specs(video, extractor, hog=hog), _frames(video, extractor, hog=hog)
+        exported = _write(parts[0], parts[1], specs, frames, progress=progress)
         for part, path in zip(parts, finished, strict=True):
             part.replace(path)
     except OSError as error:
@@ -77,14 +81,19 @@ def export_video(video: Path, out: Path, *, hog: bool, progress: Callable[[int],
     return exported
 
 
-def _write(  # noqa: PLR0913 - two files, what goes into them, and how
-    video: Path, csv_path: Path, xdf_path: Path, frames: Iterator[_Frame], *, hog: bool, progress: Callable[[int], None]
+def _write(
+    csv_path: Path,
+    xdf_path: Path,
+    specs: Sequence[XdfStreamSpec],
+    frames: Iterator[_Frame],
+    *,
+    progress: Callable[[int], None],
 ) -> Exported:
     n_frames = n_faces = 0
     with csv_path.open("w", newline="", encoding="utf-8") as csv_file, XdfWriter(xdf_path) as xdf:
         lines = csv.writer(csv_file, lineterminator="\n")
         lines.writerow(COLUMNS)
-        ids = [xdf.add_stream(spec) for spec in _specs(video, hog=hog)]
+        ids = [xdf.add_stream(spec) for spec in specs]
         for n_frames, frame in enumerate(frames, start=1):
             lines.writerow(csv_row(n_frames, frame.position_s, frame.sample, frame.image_points))
             for stream, row in zip(ids, frame.rows, strict=True):
@@ -102,9 +111,9 @@ def export_paths(video: Path, out: Path) -> tuple[Path, Path]:
     return out / f"{video.stem}.csv", out / f"{video.stem}.xdf"
 
 
-def _frames(video: Path, *, hog: bool) -> Iterator[_Frame]:
+def _frames(video: Path, extractor: Extractor, *, hog: bool) -> Iterator[_Frame]:
     describe: Hog | None = Hog() if hog else None
-    capture, mesh, reader = Capture(CaptureSpec("file", str(video))), FaceMeshReader(), FaceReader()
+    capture, mesh, reader = Capture(CaptureSpec("file", str(video))), extractor.open(), FaceReader()
     try:
         while capture.grab() is not None:
             position_s, picture = capture.position(), capture.picture()
@@ -116,14 +125,14 @@ def _frames(video: Path, *, hog: bool) -> Iterator[_Frame]:
         capture.close()
 
 
-def _specs(video: Path, *, hog: bool) -> list[XdfStreamSpec]:
+def _specs(video: Path, extractor: Extractor, *, hog: bool) -> list[XdfStreamSpec]:
     face = XdfStreamSpec(
         "CLMER-Face",
         "MoCap",
         FACE_CH_NAMES,
         source_id=f"video {video.name}",
         manufacturer="CLMER",
-        desc={"extractor": EXTRACTOR_ID, "video_file": video.name},
+        desc={"extractor": extractor.id, "video_file": video.name},
     )
     made_of = XdfStreamSpec("CLMER-HOG", "HOG", HOG_CH_NAMES, source_id=f"video {video.name}", manufacturer="CLMER")
     return [face, made_of] if hog else [face]

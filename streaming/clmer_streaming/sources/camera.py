@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clmer_streaming.clock import local_clock
-from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, row_to_face
+from clmer_streaming.face.extractor import FACE_MESH, Extractor
+from clmer_streaming.face.layout import FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
@@ -49,6 +50,7 @@ class CameraSource:
         neutral: The participant's neutral face, where it was measured.
         delay_s: Seconds from what the camera sees to the grabbing of the frame, taken off every stamp.
         calibrate_s: Measure the neutral face in the first so many seconds; 0: do not.
+        extractor: What finds the points of the face.
 
     Attributes:
         info: How the stream is announced; the rate is that of the last camera opened.
@@ -61,10 +63,16 @@ class CameraSource:
     """
 
     def __init__(
-        self, spec: str, *, neutral: NeutralFace | None = None, delay_s: float = 0.0, calibrate_s: float = 0.0
+        self,
+        spec: str,
+        *,
+        neutral: NeutralFace | None = None,
+        delay_s: float = 0.0,
+        calibrate_s: float = 0.0,
+        extractor: Extractor = FACE_MESH,
     ) -> None:
         capture = CaptureSpec.parse(spec)
-        self._config = FaceProcessConfig(capture, neutral=neutral, calibrate_s=calibrate_s)
+        self._config = FaceProcessConfig(capture, neutral=neutral, extractor=extractor, calibrate_s=calibrate_s)
         self._delay_s = delay_s
         self._starts: deque[float] = deque(maxlen=_MAX_STARTS)  # s, of face processes
         self._announced = False
@@ -139,7 +147,7 @@ class CameraSource:
             ch_names=FACE_CH_NAMES,
             sfreq=rate_hz,
             source_id=f"camera {self._config.capture.text}",
-            extractor=EXTRACTOR_ID,
+            extractor=self._config.extractor.id,
             delay_s=self._delay_s,
         )
 

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, row_to_face
+from clmer_streaming.face.extractor import FACE_MESH, Extractor
+from clmer_streaming.face.layout import FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
@@ -41,6 +42,7 @@ class VideoFaces:
     Args:
         path: A video file.
         neutral: The participant's neutral face, where it was measured.
+        extractor: What finds the points of the face.
 
     Attributes:
         info: How the stream is announced.
@@ -49,12 +51,14 @@ class VideoFaces:
         RecordingError: There is no such file, or it cannot be read.
     """
 
-    def __init__(self, path: str | Path, *, neutral: NeutralFace | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, neutral: NeutralFace | None = None, extractor: Extractor = FACE_MESH
+    ) -> None:
         if not Path(path).is_file():
             raise RecordingError("a video file", f"nothing at {path}", "check the path")
         spec = CaptureSpec("file", str(path))
         rate_hz = probe(spec)
-        self._config = FaceProcessConfig(spec, lossless=True, neutral=neutral)
+        self._config = FaceProcessConfig(spec, lossless=True, neutral=neutral, extractor=extractor)
         self.info = StreamInfo(
             source=_SOURCE,
             kind="face",
@@ -62,7 +66,7 @@ class VideoFaces:
             ch_names=FACE_CH_NAMES,
             sfreq=rate_hz,
             source_id=f"video {Path(path).name}",
-            extractor=EXTRACTOR_ID,
+            extractor=self._config.extractor.id,
         )
 
     def samples(self) -> Iterator[FaceSample]:
