@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from clmer_server.cli import main
 from clmer_server.participants import load_neutral
@@ -31,7 +32,8 @@ from clmer_streaming.sources.video import VideoFaces
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.reader import read_xdf
 from face_pictures import FACE_AT, Picture, astronaut, read_video, scene, swaying, write_video
-from listener import Listener
+from listener import WAIT_S, Listener
+from serving import serving
 from task_bundle import DETECTOR, LANDMARKS, models, wheel_model, write_bundle
 
 SETTLED = 15
@@ -270,6 +272,17 @@ def test_a_model_of_another_extractor_does_not_use_the_face(film: Path, bundle: 
     event = json.loads(out.read_text().splitlines()[-1])
     assert "face_extractor_mismatch" in event["reasons"]
     assert (event["modalities"]["eeg"]["used"], event["modalities"]["face"]["used"]) == (True, False)
+
+
+def test_a_live_session_names_the_extractor_whose_face_it_cannot_use(film: Path, bundle: Path, tmp_path: Path) -> None:
+    """The status of the face stream says which one made it and which one the model wants."""
+    options = ("--eeg", "nobody", "--camera", film, "--face-landmarker", bundle)
+    with serving(tmp_path, *options) as service, connect(f"ws://{service.address}/ws", proxy=None) as client:
+        reason = ""
+        while "made by extractor" not in reason:
+            reason = json.loads(client.recv(WAIT_S)).get("reason") or ""
+    assert Extractor.choose(bundle).id in reason
+    assert f"the model wants {EXTRACTOR_ID!r}" in reason
 
 
 def test_a_model_of_this_extractor_uses_the_face(film: Path, bundle: Path, tmp_path: Path) -> None:
