@@ -303,7 +303,7 @@ def test_a_neutral_face_belongs_to_its_extractor(film: Path, bundle: Path, tmp_p
     assert main([*words, "--participants", str(tmp_path), "--face-landmarker", str(bundle)]) == 0
     extractor = Extractor.choose(bundle)
     assert load_neutral(tmp_path, "P01", extractor.id) is not None
-    with pytest.raises(SettingsError, match="clmer-face-1"):
+    with pytest.raises(SettingsError, match=EXTRACTOR_ID):
         load_neutral(tmp_path, "P01")
 
 
