@@ -19,6 +19,8 @@ COMMANDS = {
     "serialize": "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF",
     "face-stream": "publish the face before a camera as a CLMER-Face stream",
     "calibrate": "measure a participant's neutral face",
+    "streams": "list the streams on the network, and what the model can use",
+    "doctor": "check this computer, and say what to mend",
     "train": "train a model",
     "export": "export a trained model for the service",
 }

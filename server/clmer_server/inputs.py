@@ -23,12 +23,12 @@ class SessionConfig:
 
     session: str  # unique name
     replay: Path | None = None  # a recording; None: live
-    eeg: str = "auto"  # the live EEG stream: its name, or "auto" for the only one there is
+    eeg: str = "auto"  # the live EEG stream: "auto" for the only one there is, its name, or its properties
     eeg_map: str | None = None  # names for channels without labels
     speed: float = 1.0  # of a replay, in recorded seconds per second; inf: as fast as possible
     loop: bool = False  # start a replay again at its end
     camera: str | None = None  # of a live session: index, device, URL or video file; None: none
-    face_stream: str | None = None  # of a live session: name of a CLMER-Face stream
+    face_stream: str | None = None  # of a live session: which CLMER-Face stream
     face_delay_s: float = 0.0  # from what the camera sees to its frame
     video: Path | None = None  # beside a recording: of the face, or OpenFace's CSV of it
     video_offset_s: float = 0.0  # from the first EEG sample to the video's first frame
@@ -107,16 +107,19 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
 
     Raises:
         StreamError: This machine cannot receive live streams.
-        SettingsError: The camera is named as nothing that could be opened.
+        SettingsError: A stream is asked for in words that cannot be read, or the camera is named as nothing that
+            could be opened.
         RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
     load_pylsl()
+    headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
     eeg = Inputs(
         mode="live",
-        sources=(LslEegSource(config.eeg, preprocess.signal, config.eeg_map),),
-        expected=(_expected("eeg", config.eeg, "no EEG stream found yet"),),
+        sources=(headset,),
+        expected=(_expected("eeg", config.eeg, headset.reason),),
+        reasons={"eeg": lambda: headset.reason},
     )
     return _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
 
@@ -124,8 +127,13 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
 def _with_face_stream(eeg: Inputs, name: str) -> Inputs:
     from clmer_streaming.sources.lsl_face import LslFaceSource
 
-    waited_for = _expected("face", name, f"no face stream {name!r} found yet")
-    return replace(eeg, sources=(*eeg.sources, LslFaceSource(name)), expected=(*eeg.expected, waited_for))
+    face = LslFaceSource(name)
+    return replace(
+        eeg,
+        sources=(*eeg.sources, face),
+        expected=(*eeg.expected, _expected("face", name, face.reason)),
+        reasons={**eeg.reasons, "face": lambda: face.reason},
+    )
 
 
 def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
@@ -140,7 +148,7 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         eeg,
         sources=(*eeg.sources, camera),
         expected=(*eeg.expected, _expected("face", camera.info.name, camera.report.reason)),
-        reasons={"face": lambda: camera.report.reason},
+        reasons={**eeg.reasons, "face": lambda: camera.report.reason},
     )
 
 

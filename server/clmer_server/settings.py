@@ -43,11 +43,11 @@ class ServeSettings(BaseSettings):
     model: str | None = None  # a name in weights/ or a path; None: the shipped one
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
     replay: Path | None = None
-    eeg: str = "auto"  # name of the live EEG stream; "auto": the only one there is
+    eeg: str = "auto"  # the live EEG stream: name or properties; "auto": the only one there is
     eeg_map: str | None = None
     camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
     face_landmarker: Path | None = None  # a FaceLandmarker bundle (.task), which finds the points instead of FaceMesh
-    face_stream: str | None = None  # name of a CLMER-Face stream, instead of a camera
+    face_stream: str | None = None  # a CLMER-Face stream, by name or properties, instead of a camera
     face_delay: float = Field(default=0.0, ge=0, le=10)  # s from what the camera sees to its frame
     video: Path | None = None  # of the face, beside a recording
     video_offset: float = 0.0  # s from the first EEG sample to the video's first frame
@@ -55,6 +55,7 @@ class ServeSettings(BaseSettings):
     participants: Path = PARTICIPANTS_FOLDER
     speed: Speed = 1.0
     loop: bool = False
+    lsl_config: Path | None = None  # liblsl's own settings file; None: where liblsl itself finds one
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from clmer_server.cli import set_up_logging
+from clmer_server.lsl_option import add_lsl_config
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import FaceSample, Item, StreamInfo
@@ -26,14 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
     parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
+    add_lsl_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Publish until the user ends it, or a video file has been played."""
     from clmer_streaming.outlets import FaceOutlet
     from clmer_streaming.sources.camera import CameraSource
+    from clmer_streaming.sources.lsl_setup import set_up_lsl
 
     set_up_logging("warning")
+    set_up_lsl(args.lsl_config)
     extractor = Extractor.choose(args.face_landmarker)
     neutral = load_neutral(args.participants, args.participant, extractor.id)
     camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor)

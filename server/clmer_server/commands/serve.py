@@ -16,11 +16,13 @@ from clmer_server.cli import set_up_logging
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
+from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.participants import load_neutral
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_streaming.face.extractor import Extractor
+from clmer_streaming.sources.lsl_setup import set_up_lsl
 
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
@@ -30,10 +32,10 @@ _OPTIONS = {
     "--device": "where the model runs: auto, cpu, cuda or cuda:N (default auto)",
     "--model": "a shipped model's name or the path of a .ts file (default: the shipped model)",
     "--model-sha256": "hash that the model file must have; needed for files that no manifest knows",
-    "--eeg": "name of the live EEG stream; auto takes the only one there is (default auto)",
+    "--eeg": "live EEG stream: its name, or properties as in type=EEG,hostname=lab2; auto takes the only one (default)",
     "--camera": "camera of the face: index, device, URL or video file; none goes without (default 0; a replay: none)",
     "--face-landmarker": "your FaceLandmarker file (.task), which finds the face's points as an extractor of its own",
-    "--face-stream": "name of a CLMER-Face stream, from clmer face-stream, instead of a camera",
+    "--face-stream": "CLMER-Face stream, from clmer face-stream, by name or properties, instead of a camera",
     "--face-delay": "seconds from what the camera sees to its frame (default 0)",
     "--participant": "pseudonym of the participant, whose neutral face was measured by clmer calibrate",
     "--participants": "folder of the neutral faces (default participants)",
@@ -42,6 +44,7 @@ _OPTIONS = {
     "--video-offset": "seconds from the first EEG sample to the video's first frame (default 0)",
     "--eeg-map": "names of EEG channels without labels, e.g. AF3=1,F7=2",
     "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
+    "--lsl-config": LSL_CONFIG_HELP,
     "--log-level": "debug, info, warning or error (default warning)",
 }
 
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     set_up_logging(settings.log_level)
     signal.signal(signal.SIGTERM, _end)
     check_device(settings.device)
+    if settings.replay is None or settings.lsl_config is not None:
+        set_up_lsl(settings.lsl_config)
     with open_listener(settings.host, settings.port) as listener:
         config = _session_config(settings)
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once

@@ -13,8 +13,9 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.sources.announcement import announcement
+from clmer_streaming.sources.selection import StreamQuery, one_line, the_only_one, why_none, with_headers
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
-from clmer_streaming.xdf.description import parse_stream_header
+from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
 SOURCE = "eeg"
 """The source key of this stream's items."""
@@ -22,7 +23,6 @@ SOURCE = "eeg"
 OWN_ID_PREFIX = "clmer-"
 """Source ids of this project's own outlets, which are never taken as input."""
 
-_ANY_STREAM = "channel_count>0"
 _LOOK_S = 0.5  # s between two looks at the network
 _FORGET_S = 2.0  # s after which a stream that no longer answers is forgotten
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction (0.64 s on a quiet network)
@@ -56,15 +56,22 @@ class LslEegSource:
     this machine's LSL clock (clock synchronisation on, de-jitter off).
 
     Args:
-        query: The stream's name, or "auto" for the only EEG stream that the model can use.
+        query: "auto" for the only EEG stream that the model can use, a name, or what ``StreamQuery`` reads.
         signal: The settings that tell which streams the model can use.
         eeg_map: Names for channels, as in ``AF3=1,F7=2``.
+
+    Attributes:
+        reason: Why there is no stream now; "" while there is one.
+
+    Raises:
+        SettingsError: The query cannot be read.
     """
 
     def __init__(self, query: str, signal: SignalConfig, eeg_map: str | None = None) -> None:
-        self._query = query
+        self._query = StreamQuery.parse(query)
         self._signal = signal
         self._eeg_map = eeg_map
+        self.reason = why_none(None, self._query, "EEG stream")
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
@@ -88,12 +95,15 @@ class LslEegSource:
 
     def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> tuple[Any, StreamInfo] | None:
         """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
-        network = pylsl.ContinuousResolver(pred=_ANY_STREAM, forget_after=_FORGET_S)
+        network = pylsl.ContinuousResolver(pred=self._query.predicate, forget_after=_FORGET_S)
         seen: set[str] = set()
         while not stop.wait(_LOOK_S):
             put(Tick(local_clock(), SOURCE))
-            candidates = [candidate for candidate in network.results() if self._wanted(pylsl, candidate)]
+            found = with_headers(network.results())
+            candidates = [candidate for candidate, header in found if self._wanted(header)]
             uids = {candidate.uid() for candidate in candidates}
+            if not uids:
+                self.reason = why_none((header for _, header in found), self._query, "EEG stream")
             if uids and uids == seen:
                 return self._choose(pylsl, candidates)
             seen = uids
@@ -101,37 +111,40 @@ class LslEegSource:
 
     def _choose(self, pylsl: Any, candidates: list[Any]) -> tuple[Any, StreamInfo] | None:
         """Return the inlet and description of the one stream that fits; None to look again."""
-        usable = []
+        usable: list[tuple[Any, StreamInfo]] = []
+        unfit: list[StreamError] = []
         for candidate in candidates:
             inlet = pylsl.StreamInlet(candidate, recover=True, processing_flags=pylsl.proc_clocksync)
-            info = self._describe(pylsl, inlet)
-            if info is not None:
-                usable.append((inlet, info))
-        if len(usable) > 1:
-            raise _ambiguous([info for _, info in usable])
+            try:
+                info = self._describe(pylsl, inlet)
+            except StreamError as error:
+                unfit.append(error)
+            else:
+                usable += [(inlet, info)] if info is not None else []
+        the_only_one([info for _, info in usable], "--eeg", "EEG stream")
+        if unfit and not usable and self._query.means_one:
+            raise unfit[0]
+        self.reason = "" if usable else "; ".join(map(one_line, unfit))
         return usable[0] if usable else None
 
-    def _wanted(self, pylsl: Any, candidate: Any) -> bool:
-        if candidate.channel_format() == pylsl.cf_string or candidate.source_id().startswith(OWN_ID_PREFIX):
+    def _wanted(self, header: StreamDescription) -> bool:
+        if header.channel_format == "string" or header.source_id.startswith(OWN_ID_PREFIX):
             return False
-        by_type: bool = candidate.type().upper() == "EEG"
-        by_name: bool = candidate.name() == self._query
-        return by_type if self._query == "auto" else by_name
+        return self._query.fits(header, usual_type="EEG")
 
     def _describe(self, pylsl: Any, inlet: Any) -> StreamInfo | None:
-        """Return the stream's description if the model can use it; None to look again."""
+        """Return the stream's description; None to look again.
+
+        Raises:
+            StreamError: The model cannot use it.
+        """
         try:
             xml = inlet.info(_CONNECT_S).as_xml()
         except (pylsl.util.LostError, pylsl.util.TimeoutError):
             return None
         info = announcement(parse_stream_header(0, xml.encode()), "eeg")
-        try:
-            info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
-            resolve_channels(info, self._signal)
-        except StreamError:
-            if self._query == "auto":
-                return None
-            raise
+        info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
+        resolve_channels(info, self._signal)
         return info
 
     def _read(self, inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event) -> None:
@@ -161,12 +174,3 @@ def _open(inlet: Any) -> None:
 def arrival_stamps(now: float, n: int, sfreq: float) -> FloatArray:
     """Return (n,) stamps for samples whose own ones are on another clock: the newest arrives now."""
     return now - np.arange(n - 1, -1, -1) / sfreq
-
-
-def _ambiguous(infos: list[StreamInfo]) -> StreamError:
-    names = "; ".join(f"{i.name} (source_id {i.source_id or 'none'}, host {i.hostname}, {i.sfreq:g} Hz)" for i in infos)
-    return StreamError(
-        expected="one EEG stream",
-        found=f"{len(infos)}: {names}",
-        mend="say which by its name: --eeg NAME, or switch the others off",
-    )

@@ -8,11 +8,12 @@ from typing import Any
 
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import StreamError
-from clmer_streaming.face.layout import is_clmer_face, row_to_face
+from clmer_streaming.face.layout import FACE_CH_NAMES, is_clmer_face, row_to_face
 from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import load_pylsl
+from clmer_streaming.sources.selection import AUTO, StreamQuery, the_only_one, why_none, with_headers
 from clmer_streaming.types import Item, StreamInfo, Tick
-from clmer_streaming.xdf.description import parse_stream_header
+from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
 SOURCE = "face"
 """The source key of this stream's items."""
@@ -26,20 +27,27 @@ _GIVE_UP_S = 10.0  # s of silence after which the stream is searched anew
 
 
 class LslFaceSource:
-    """Source: one CLMER-Face stream of the network, by its name; while there is none it puts ticks.
+    """Source: one CLMER-Face stream of the network; while there is none it puts ticks.
 
     Args:
-        name: The stream's name.
+        query: The stream's name, "auto" for the only one there is, or what ``StreamQuery`` reads.
+
+    Attributes:
+        reason: Why there is no stream now; "" while there is one.
+
+    Raises:
+        SettingsError: The query cannot be read.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, query: str) -> None:
+        self._query = StreamQuery.parse(query)
+        self.reason = why_none(None, self._query, "face stream")
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
 
         Raises:
-            StreamError: The stream of that name has another layout.
+            StreamError: More than one stream fits, or the one that was asked for has another layout.
         """
         pylsl = load_pylsl()
         gone = (pylsl.util.LostError, pylsl.util.TimeoutError)
@@ -57,13 +65,27 @@ class LslFaceSource:
                 put(Tick(local_clock(), SOURCE))
 
     def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> Any:
-        """Look for the stream, putting ticks; None when stopped."""
-        network = pylsl.ContinuousResolver(prop="name", value=self._name, forget_after=_FORGET_S)
+        """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
+        network = pylsl.ContinuousResolver(pred=self._query.predicate, forget_after=_FORGET_S)
+        seen: set[str] = set()
         while not stop.wait(_LOOK_S):
             put(Tick(local_clock(), SOURCE))
-            if found := network.results():
-                return pylsl.StreamInlet(found[0], recover=True, processing_flags=pylsl.proc_clocksync)
+            known = with_headers(network.results())
+            found = [(stream, header) for stream, header in known if self._wanted(header)]
+            uids = {stream.uid() for stream, _ in found}
+            if not uids:
+                self.reason = why_none((header for _, header in known), self._query, "face stream")
+            elif uids == seen:
+                the_only_one([announcement(header, "face") for _, header in found], "--face-stream", "face stream")
+                self.reason = ""
+                return pylsl.StreamInlet(found[0][0], recover=True, processing_flags=pylsl.proc_clocksync)
+            seen = uids
         return None
+
+    def _wanted(self, header: StreamDescription) -> bool:
+        if self._query.text == AUTO:
+            return header.n_channels == len(FACE_CH_NAMES) and header.type == "MoCap"
+        return self._query.fits(header)
 
     def _read(self, inlet: Any, put: Callable[[Item], None], stop: threading.Event) -> None:
         last_heard = local_clock()
