@@ -71,11 +71,10 @@ def has_gpu() -> bool:
 
 @functools.cache
 def has_network_namespaces() -> bool:
-    """Tell whether this user can make a network namespace."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
+    """Tell whether this user can make network namespaces and join them."""
+    if not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
         return False
-    return subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

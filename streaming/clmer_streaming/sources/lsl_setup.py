@@ -16,7 +16,6 @@ USER_VARIABLE = "LSLAPICFG"
 _QUIET = "[log]\nlevel = -2\n"  # errors alone; by default liblsl tells of itself on stderr
 _SECTION = re.compile(r"\[[^\[\]]+\]")
 _SCOPES = ("machine", "link", "site", "organization", "global")
-_PORTS = ("MulticastPort", "BasePort", "PortRange")
 
 
 def set_up_lsl(config: Path | None = None) -> None:
@@ -32,14 +31,12 @@ def set_up_lsl(config: Path | None = None) -> None:
         SettingsError: The file cannot be read, or liblsl would ignore it.
         StreamError: The platform's pylsl comes without the liblsl library.
     """
-    if config is not None:
-        _check(config)
+    text = _read(config) if config is not None else ""
     pylsl = load_pylsl()
+    if config is None and any(_user_files()):
+        return
     try:
-        if config is not None:
-            pylsl.set_config_filename(str(config.resolve()))
-        elif not any(_user_files()):
-            pylsl.set_config_content(_QUIET)
+        pylsl.set_config_content(text or _QUIET)  # not the file's name, over which the environment would win
     except NotImplementedError as error:
         if config is not None:
             raise SettingsError(
@@ -60,10 +57,10 @@ def _user_files() -> Iterator[bool]:
     yield Path("/etc/lsl_api/lsl_api.cfg").is_file()
 
 
-def _check(config: Path) -> None:
-    """Refuse a file that liblsl would drop as a whole: it then takes its defaults, and says so only in its log."""
+def _read(config: Path) -> str:
+    """Return the file's text; refuse one that liblsl would drop as a whole, to take its defaults."""
     try:
-        lines = config.read_text(encoding="utf-8").splitlines()
+        text = config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         found = error.strerror or str(error) if isinstance(error, OSError) else "no text"
         raise SettingsError(
@@ -71,13 +68,14 @@ def _check(config: Path) -> None:
             found=f"{config}: {found}",
             mend="check the path; docs/finding-streams.md has examples",
         ) from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if mistake := _mistake(line.partition(";")[0].strip()):
             raise SettingsError(
                 expected="an LSL configuration file: [section], name = value, and ; before remarks",
                 found=f"{config}, line {number}: {mistake}",
                 mend="correct the line; docs/finding-streams.md has examples",
             )
+    return text
 
 
 def _mistake(line: str) -> str:
@@ -89,6 +87,4 @@ def _mistake(line: str) -> str:
         return repr(line)
     if name == "ResolveScope" and value not in _SCOPES:
         return f"{line!r}; the scopes are {', '.join(_SCOPES)}"
-    if name in _PORTS and not value.isdecimal():
-        return f"{line!r}, which is no number"
     return ""
