@@ -157,6 +157,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def device_name(device: torch.device) -> str:
+    """Return what people call a device: ``cpu``, or a GPU with its name."""
+    return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)
+
+
 def limit_threads() -> None:
     """Let torch compute in one thread, for the whole process; the service calls it once, before it loads a model.
 
