@@ -92,6 +92,19 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | Non
         set_up_lsl(path)
 
 
+def test_every_example_of_the_documentation_is_one_that_liblsl_takes(tmp_path: Path) -> None:
+    """Each block, with the name of a session behind it, puts a process into that session."""
+    page = (Path(__file__).parents[1] / "docs" / "finding-streams.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 4
+    for i, block in enumerate(blocks):
+        path = tmp_path / "lsl_api.cfg"
+        path.write_text(
+            block.replace("SessionID = room-2\n", "") + f"[lab]\nSessionID = block-{i}\n[log]\nlevel = -2\n"
+        )
+        assert session_of(tmp_path, path)[0] == f"block-{i}"
+
+
 _TWO_HOSTS = """
 set -e
 unshare --net sleep 120 & far=$!

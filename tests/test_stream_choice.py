@@ -35,6 +35,12 @@ def test_a_predicate_chooses_by_the_whole_header() -> None:
         assert listener.next(StreamInfo).source_id == "ID-3"
 
 
+def test_a_predicate_that_lsl_does_not_understand_is_refused() -> None:
+    """Waiting for what can never come would help nobody."""
+    with pytest.raises(StreamError, match="XPath"):
+        LslEegSource("name='EPOC", SignalConfig()).run(lambda item: None, threading.Event())
+
+
 def test_a_stream_that_does_not_fit_is_said_while_waiting() -> None:
     """Neither taken nor passed over in silence: without labels nobody knows which electrode is which."""
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo("OpenBCI", "EEG", 8, 250.0, pylsl.cf_float32, "O-1"))

@@ -13,7 +13,7 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.sources.announcement import announcement
-from clmer_streaming.sources.selection import StreamQuery, one_line, the_only_one, why_none, with_headers
+from clmer_streaming.sources.selection import StreamQuery, one_line, the_only_one, watch_network, why_none, with_headers
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
@@ -95,7 +95,7 @@ class LslEegSource:
 
     def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> tuple[Any, StreamInfo] | None:
         """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
-        network = pylsl.ContinuousResolver(pred=self._query.predicate, forget_after=_FORGET_S)
+        network = watch_network(pylsl, self._query, _FORGET_S)
         seen: set[str] = set()
         while not stop.wait(_LOOK_S):
             put(Tick(local_clock(), SOURCE))

@@ -11,7 +11,7 @@ from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES, is_clmer_face, row_to_face
 from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import load_pylsl
-from clmer_streaming.sources.selection import AUTO, StreamQuery, the_only_one, why_none, with_headers
+from clmer_streaming.sources.selection import AUTO, StreamQuery, the_only_one, watch_network, why_none, with_headers
 from clmer_streaming.types import Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
@@ -66,7 +66,7 @@ class LslFaceSource:
 
     def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> Any:
         """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
-        network = pylsl.ContinuousResolver(pred=self._query.predicate, forget_after=_FORGET_S)
+        network = watch_network(pylsl, self._query, _FORGET_S)
         seen: set[str] = set()
         while not stop.wait(_LOOK_S):
             put(Tick(local_clock(), SOURCE))

@@ -97,6 +97,27 @@ def _holds(header: StreamDescription, key: str, value: str) -> bool:
     return found.casefold() == value.casefold() if key in _ANY_CASE else found == value
 
 
+def watch_network(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
+    """Return a resolver that keeps knowing the streams which a query may mean.
+
+    Args:
+        pylsl: The library.
+        query: What is looked for.
+        forget_s: Seconds after which a stream that no longer answers is forgotten.
+
+    Raises:
+        StreamError: LSL does not understand the predicate.
+    """
+    try:
+        return pylsl.ContinuousResolver(pred=query.predicate, forget_after=forget_s)
+    except RuntimeError as error:
+        raise StreamError(
+            expected="an XPath predicate, such as starts-with(name,'Emotiv')",
+            found=query.text,
+            mend="mind quotes and brackets, or give properties: name=..., type=...; see docs/finding-streams.md",
+        ) from error
+
+
 def with_headers(streams: Iterable[Any]) -> list[tuple[Any, StreamDescription]]:
     """Return each stream of the network (pylsl's StreamInfo) that has a sensible header, with that header."""
     known = []
