@@ -65,6 +65,16 @@ def test_what_was_asked_for_and_is_missing_fails(tmp_path: Path) -> None:
     assert "eeg" not in checks
 
 
+def test_a_platform_without_the_lsl_library_is_told_where_to_get_it(tmp_path: Path) -> None:
+    """There pylsl cannot be imported; everything else is still looked at."""
+    (tmp_path / "pylsl.py").write_text('raise RuntimeError("LSL binary library file was not found.")')
+    code, checks = doctor(tmp_path, "--camera", "none", "--port", "0")
+    assert code == 1
+    assert checks["lsl"]["state"] == "fail"
+    assert "mne-lsl" in checks["lsl"]["mend"]
+    assert checks["model"]["state"] != "fail"
+
+
 def test_every_line_tells_state_name_and_what_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

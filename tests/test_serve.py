@@ -210,7 +210,7 @@ def test_without_a_headset_the_service_waits(tmp_path: Path) -> None:
         ready = service.get("/readyz")
         assert ready.status_code == 503
         (reason,) = ready.json()["reasons"]
-        assert reason.startswith("eeg connecting: no EEG stream found yet")
+        assert reason.startswith("eeg connecting: no EEG stream 'no such headset' found yet")
         with service.connect() as client:
             (stream,) = json.loads(client.recv(timeout=30))["streams"]
         assert (stream["source"], stream["state"], stream["rate_hz"]) == ("eeg", "connecting", None)

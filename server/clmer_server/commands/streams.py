@@ -111,7 +111,9 @@ def _print_table(entries: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     columns = ("name", "type", "channels", "rate Hz", "measured", "unit", "source_id", "host", "clock", "use")
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # names and ids are there to be copied whole
     for entry in entries:
         table.add_row(*map(escape, _cells(entry)))
     console = Console(soft_wrap=False)
