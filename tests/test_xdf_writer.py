@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +137,136 @@ def test_what_was_written_before_a_crash_can_be_read(tmp_path: Path) -> None:
     xdf.close()
     (tmp_path / "left.xdf").write_bytes(left)
     assert np.array_equal(read_xdf(tmp_path / "left.xdf").streams[0].x, RAMP)
+
+
+FOREIGN = """<?xml version="1.0"?>
+<info>
+\t<name>Cap &amp; co</name>
+\t<type>EEG</type><channel_count>2</channel_count>
+\t<nominal_srate>500</nominal_srate><channel_format>int16</channel_format>
+\t<desc><montage kind="10-20">a <b>b</b> c</montage><channels><channel><label>Fz</label></channel></channels></desc>
+</info>"""
+
+
+def test_a_foreign_header_is_kept_to_the_letter(tmp_path: Path) -> None:
+    """Attributes, order and white space of a header that others wrote are in the file; its samples are checked."""
+    with XdfWriter(tmp_path / "copy.xdf") as xdf:
+        stream = xdf.add_stream_xml(FOREIGN)
+        xdf.write_samples(stream, SECONDS, RAMP)
+        with pytest.raises(ValueError, match="Cap & co"):
+            xdf.write_samples(stream, SECONDS, RAMP[:1])
+    assert FOREIGN.encode() in (tmp_path / "copy.xdf").read_bytes()
+    (read,) = load(tmp_path / "copy.xdf")
+    assert np.array_equal(read["time_series"], RAMP.T)
+    assert read["time_series"].dtype == np.int16
+
+
+def test_words_can_be_added_to_a_foreign_header(tmp_path: Path) -> None:
+    """A delay and an origin come beside what was there; a word that was there gets the new text."""
+    words = {"synchronization/offset_mean": "0.2", "clmer/source": "eeg", "montage/b": "new"}
+    with XdfWriter(tmp_path / "copy.xdf") as xdf:
+        xdf.add_stream_xml(FOREIGN, words)
+    (stream,) = read_xdf(tmp_path / "copy.xdf").streams
+    assert {path: stream.desc_text(path) for path in words} == words
+    assert (stream.ch_names, stream.sfreq) == (("Fz", ""), 500.0)
+    montage = stream.desc.find("montage")
+    assert montage is not None
+    assert montage.attrib == {"kind": "10-20"}
+
+
+@pytest.mark.parametrize("xml", ["", "<info>", "<info><channel_count>2</channel_count></info>"])
+def test_a_foreign_header_that_describes_no_samples_is_refused(tmp_path: Path, xml: str) -> None:
+    """Broken XML and headers without a format raise, and leave no stream behind."""
+    with XdfWriter(tmp_path / "copy.xdf") as xdf:
+        with pytest.raises(ValueError, match=r"no element|format"):
+            xdf.add_stream_xml(xml)
+        assert xdf.add_stream(ramp_spec()) == 1
+
+
+WRITE_FOR_EVER = """
+import sys, time, itertools
+from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+xdf = XdfWriter(sys.argv[1])
+eeg = xdf.add_stream(XdfStreamSpec("count", "EEG", ("n",), sfreq=100.0, channel_format="int32"))
+words = xdf.add_stream(XdfStreamSpec("words", "Markers", ("",), channel_format="string"))
+for n in itertools.count():
+    xdf.write_samples(eeg, [n / 100], [[n]])
+    if n % 100 == 99:
+        xdf.write_samples(words, [n / 100], [f"second {n // 100}"])
+        xdf.flush()
+        print(n, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_loses_at_most_what_came_after_its_last_flush(tmp_path: Path) -> None:
+    """Killed (-9) in the middle of writing: all that was flushed is there for us and for pyxdf, each sample once."""
+    path = tmp_path / "killed.xdf"
+    command = [sys.executable, "-c", WRITE_FOR_EVER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        flushed = [int(writer.stdout.readline()) for _ in range(20)][-1]
+        os.kill(writer.pid, signal.SIGKILL)
+    count, words = read_xdf(path).streams
+    n = count.t.size
+    assert n > flushed
+    assert np.array_equal(count.x[0], np.arange(n))
+    assert len(words.strings) == n // 100
+    by_pyxdf = load(path)
+    assert np.array_equal(by_pyxdf[0]["time_series"][:, 0], np.arange(n))
+    assert np.array_equal(by_pyxdf[0]["time_stamps"], np.arange(n) / 100)
+
+
+WRITE_UNTIL_FULL = """
+import resource, signal, sys
+from clmer_streaming.errors import RecordingError
+from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+xdf = XdfWriter(sys.argv[1])
+eeg = xdf.add_stream(XdfStreamSpec("count", "EEG", ("n",), sfreq=100.0, channel_format="int32"))
+errors, n = [], 0
+while len(errors) < 3:
+    try:
+        xdf.write_samples(eeg, [n / 100], [[n]])
+        n += 1
+        if n % 100 == 0:
+            xdf.flush()
+    except RecordingError as error:
+        errors.append(error)
+xdf.close()
+assert errors[0] is errors[1] is errors[2]
+print(n, errors[0].found)
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_whole_chunks(tmp_path: Path) -> None:
+    """The first call that finds no room raises, later ones raise the same, and all whole chunks can be read."""
+    path = tmp_path / "full.xdf"
+    run = subprocess.run(
+        [sys.executable, "-c", WRITE_UNTIL_FULL, str(path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    n_taken, found = run.stdout.split(maxsplit=1)
+    assert "large" in found
+    file = read_xdf(path)
+    (count,) = file.streams
+    assert int(n_taken) - 100 <= count.t.size <= int(n_taken)
+    assert np.array_equal(count.x[0], np.arange(count.t.size))
+    assert not any("cut off" in warning or "damaged" in warning for warning in file.warnings)
+    assert np.array_equal(load(path)[0]["time_series"][:, 0], np.arange(count.t.size))
+
+
+def test_a_disk_without_any_room_is_said() -> None:
+    """ENOSPC from the first byte on: one error that says it, and closing is quiet."""
+    xdf = XdfWriter("/dev/full")
+    stream = xdf.add_stream(ramp_spec())
+    xdf.write_samples(stream, SECONDS, RAMP)
+    with pytest.raises(RecordingError, match="No space left") as first:
+        xdf.flush(to_disk=True)
+    with pytest.raises(RecordingError) as second:
+        xdf.boundary()
+    assert first.value is second.value
+    xdf.close()
 
 
 def test_characters_that_xml_cannot_hold_do_not_break_the_header(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clmer_streaming.xdf.description import parse_stream_header, parse_xml
 from clmer_streaming.xdf.format import ChannelFormat
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -42,16 +43,16 @@ class XdfStreamSpec:
         for words in (self.units, self.ch_types):
             if words and len(words) != len(self.ch_names):
                 raise ValueError(f"{self.name!r} has {len(self.ch_names)} channels, but {len(words)} in {words!r}")
-        for path in self.desc:
-            if not _ELEMENT_PATH.fullmatch(path) or path.partition("/")[0] in ("manufacturer", "channels"):
-                raise ValueError(f"{path!r} cannot name a further element of <desc> of {self.name!r}")
+        _check_paths(self.desc, self.name)
 
 
 @dataclass
 class StreamRecord:
     """What was written of a stream so far, for its footer."""
 
-    spec: XdfStreamSpec
+    name: str
+    channel_format: str
+    n_channels: int
     first: float = 0.0  # s
     last: float = 0.0  # s
     count: int = 0
@@ -91,13 +92,7 @@ def _desc(spec: XdfStreamSpec) -> ET.Element:
     desc = ET.Element("desc")
     if spec.manufacturer:
         _add(desc, "manufacturer", spec.manufacturer)
-    for path, text in spec.desc.items():
-        *parents, tag = path.split("/")
-        element = desc
-        for parent in parents:
-            found = element.find(parent)
-            element = ET.SubElement(element, parent) if found is None else found
-        _add(element, tag, text)
+    _add_words(desc, spec.desc)
     channels = ET.SubElement(desc, "channels")
     for i, label in enumerate(spec.ch_names):
         channel = ET.SubElement(channels, "channel")
@@ -106,6 +101,24 @@ def _desc(spec: XdfStreamSpec) -> ET.Element:
             if words:
                 _add(channel, tag, words[i])
     return desc
+
+
+def copied_header(xml: str, desc: Mapping[str, str]) -> tuple[StreamRecord, bytes]:
+    """Return what to keep of a foreign header, and its bytes: to the letter where no words are added to its desc.
+
+    Raises:
+        ValueError: Its samples could not be decoded, or a path in ``desc`` cannot name an element.
+    """
+    content = xml.encode("utf-8", errors="replace")
+    described = parse_stream_header(0, content)
+    record = StreamRecord(described.name, described.channel_format, described.n_channels)
+    if not desc:
+        return record, content
+    _check_paths(desc, described.name)
+    info = parse_xml(content)
+    found = info.find("desc")
+    _add_words(ET.SubElement(info, "desc") if found is None else found, desc)
+    return record, _xml(info)
 
 
 def stream_footer(record: StreamRecord) -> bytes:
@@ -123,8 +136,28 @@ def stream_footer(record: StreamRecord) -> bytes:
     return _xml(info)
 
 
+def _check_paths(desc: Mapping[str, str], name: str) -> None:
+    for path in desc:
+        if not _ELEMENT_PATH.fullmatch(path) or path.partition("/")[0] in ("manufacturer", "channels"):
+            raise ValueError(f"{path!r} cannot name a further element of <desc> of {name!r}")
+
+
+def _add_words(desc: ET.Element, words: Mapping[str, str]) -> None:
+    """Set the text of each path, making what elements are missing on the way."""
+    for path, text in words.items():
+        element = desc
+        for tag in path.split("/"):
+            found = element.find(tag)
+            element = ET.SubElement(element, tag) if found is None else found
+        element.text = _xml_text(text)
+
+
 def _add(parent: ET.Element, tag: str, text: str) -> None:
-    ET.SubElement(parent, tag).text = _NOT_XML.sub("\ufffd", text)
+    ET.SubElement(parent, tag).text = _xml_text(text)
+
+
+def _xml_text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def _xml(element: ET.Element) -> bytes:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from clmer_streaming.errors import RecordingError
+from clmer_streaming.xdf.chunk_file import ChunkFile
 from clmer_streaming.xdf.format import BOUNDARY_UUID, MAGIC, MAX_STAMP_S, NUMERIC_DTYPES, Tag, encode_length
-from clmer_streaming.xdf.header import StreamRecord, XdfStreamSpec, file_header, stream_footer, stream_header
+from clmer_streaming.xdf.header import (
+    StreamRecord,
+    XdfStreamSpec,
+    copied_header,
+    file_header,
+    stream_footer,
+    stream_header,
+)
 
 __all__ = ["XdfStreamSpec", "XdfWriter"]
 
 
 class XdfWriter:
-    """Writes one file chunk by chunk; what was written stays readable when the program dies.
+    """Writes one file chunk by chunk; what was written stays readable when the program dies or the disk is full.
 
     ::
 
@@ -26,19 +34,22 @@ class XdfWriter:
             eeg = xdf.add_stream(XdfStreamSpec("EPOC", "EEG", ("AF3", "AF4"), sfreq=128.0))
             xdf.write_samples(eeg, t, x)
 
+    Who records live calls ``flush`` once a second, and ``boundary`` with ``flush(to_disk=True)`` every 10 s: then
+    a killed program loses the last second at most, and a power cut the last ten.
+
     Args:
         path: File to create; an existing one is replaced.
         datetime: Wall clock of the recording (ISO 8601) for the file header; left out when empty.
 
     Raises:
-        RecordingError: The file cannot be created.
+        RecordingError: The file cannot be created. Of every later call: the disk is full or failed, now or
+            before; the file then holds whole chunks and is closed.
     """
 
     def __init__(self, path: str | Path, *, datetime: str = "") -> None:
         self._streams: dict[int, StreamRecord] = {}
-        self._closed = False
-        self._file = _create(Path(path))
-        self._file.write(MAGIC)
+        self._file = ChunkFile(Path(path))
+        self._file.append(MAGIC)
         self._chunk(Tag.FILE_HEADER, file_header(datetime))
 
     def __enter__(self) -> Self:
@@ -51,10 +62,20 @@ class XdfWriter:
 
     def add_stream(self, spec: XdfStreamSpec) -> int:
         """Write the header of a stream and return the id that its samples go by; streams may come late."""
-        stream_id = len(self._streams) + 1
-        self._streams[stream_id] = StreamRecord(spec)
-        self._chunk(Tag.STREAM_HEADER, stream_header(spec), stream_id)
-        return stream_id
+        return self._add(StreamRecord(spec.name, spec.channel_format, len(spec.ch_names)), stream_header(spec))
+
+    def add_stream_xml(self, xml: str, desc: Mapping[str, str] | None = None) -> int:
+        """Write a foreign stream's header as it is and return the id that its samples go by.
+
+        Args:
+            xml: The whole header, as LSL and XDF have it; without ``desc`` it is kept to the letter.
+            desc: Words to set below ``<desc>``: path -> text, as in XdfStreamSpec.
+
+        Raises:
+            ValueError: It is no header by which samples can be read: broken XML, no sensible format or channel
+                count.
+        """
+        return self._add(*copied_header(xml, desc or {}))
 
     def write_samples(self, stream_id: int, t: npt.ArrayLike, x: npt.ArrayLike) -> None:
         """Write one chunk of samples, each with its own stamp.
@@ -66,18 +87,18 @@ class XdfWriter:
 
         Raises:
             ValueError: Shapes disagree, a stamp is not a plausible time, or the stream's integer format
-                cannot hold a value.
+                cannot hold a value; nothing is written then.
         """
         written = self._streams[stream_id]
         stamps = np.asarray(t, dtype=np.float64)
         if stamps.ndim != 1 or not np.all(np.abs(stamps) <= MAX_STAMP_S):
-            raise ValueError(f"stamps of {written.spec.name!r} must be (n,) finite seconds, got {stamps!r}")
+            raise ValueError(f"stamps of {written.name!r} must be (n,) finite seconds, got {stamps!r}")
         if not stamps.size:
             return
-        if written.spec.channel_format == "string":
-            body = _string_samples(written.spec, stamps, x)
+        if written.channel_format == "string":
+            body = _string_samples(written, stamps, x)
         else:
-            body = _numeric_samples(written.spec, stamps, np.asarray(x))
+            body = _numeric_samples(written, stamps, np.asarray(x))
         self._chunk(Tag.SAMPLES, encode_length(stamps.size) + body, stream_id)
         written.first = written.first if written.count else float(stamps[0])
         written.last = float(stamps[-1])
@@ -95,8 +116,12 @@ class XdfWriter:
         self._chunk(Tag.CLOCK_OFFSET, struct.pack("<dd", collection_time, offset), stream_id)
         self._streams[stream_id].offsets.append((collection_time, offset))
 
+    def flush(self, *, to_disk: bool = False) -> None:
+        """Hand everything to the operating system, where it outlives this program; with ``to_disk``, to the disk."""
+        self._file.flush(to_disk=to_disk)
+
     def boundary(self) -> None:
-        """Write a mark behind which a damaged file is taken up again, and hand everything to the disk's cache.
+        """Write a mark behind which a damaged file is taken up again, and flush.
 
         Readers expect one every 10 s.
         """
@@ -104,49 +129,43 @@ class XdfWriter:
         self._file.flush()
 
     def close(self) -> None:
-        """Write the footers and close the file; a second call does nothing."""
-        if self._closed:
+        """Write the footers and close the file; a second call, or one behind a failure, does nothing."""
+        if self._file.closed:
             return
-        self._closed = True
-        with self._file:
-            for stream_id, written in self._streams.items():
-                self._chunk(Tag.STREAM_FOOTER, stream_footer(written), stream_id)
+        for stream_id, written in self._streams.items():
+            self._chunk(Tag.STREAM_FOOTER, stream_footer(written), stream_id)
+        self._file.close()
+
+    def _add(self, record: StreamRecord, header: bytes) -> int:
+        stream_id = len(self._streams) + 1
+        self._chunk(Tag.STREAM_HEADER, header, stream_id)
+        self._streams[stream_id] = record
+        return stream_id
 
     def _chunk(self, tag: Tag, content: bytes, stream_id: int | None = None) -> None:
         body = struct.pack("<H", tag) + (b"" if stream_id is None else struct.pack("<I", stream_id)) + content
-        self._file.write(encode_length(len(body)) + body)
+        self._file.append(encode_length(len(body)) + body)
 
 
-def _create(path: Path) -> BinaryIO:
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise RecordingError(
-            expected=f"a file that can be written at {path}",
-            found=error.strerror or repr(error),
-            mend="name a file in a folder that exists and that you may write to",
-        ) from error
-
-
-def _numeric_samples(spec: XdfStreamSpec, stamps: npt.NDArray[np.float64], x: npt.NDArray[np.generic]) -> bytes:
-    n_channels = len(spec.ch_names)
+def _numeric_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: npt.NDArray[np.generic]) -> bytes:
+    n_channels = stream.n_channels
     if x.shape != (n_channels, stamps.size):
-        raise ValueError(f"{spec.name!r} takes ({n_channels}, {stamps.size}) values, got {x.shape}")
-    dtype = np.dtype(NUMERIC_DTYPES[spec.channel_format])
+        raise ValueError(f"{stream.name!r} takes ({n_channels}, {stamps.size}) values, got {x.shape}")
+    dtype = np.dtype(NUMERIC_DTYPES[stream.channel_format])
     with np.errstate(over="ignore", invalid="ignore"):
         values = x.astype(dtype)
     if dtype.kind == "i" and not np.array_equal(values, x):
-        raise ValueError(f"{spec.name!r} is {spec.channel_format}, which cannot hold every value given")
+        raise ValueError(f"{stream.name!r} is {stream.channel_format}, which cannot hold every value given")
     rows = np.empty(stamps.size, dtype=[("n", "u1"), ("t", "<f8"), ("x", dtype, (n_channels,))])
     rows["n"], rows["t"], rows["x"] = 8, stamps, values.T
     return rows.tobytes()
 
 
-def _string_samples(spec: XdfStreamSpec, stamps: npt.NDArray[np.float64], x: npt.ArrayLike) -> bytes:
+def _string_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: npt.ArrayLike) -> bytes:
     cells = np.asarray(x, dtype=object)
     cells = cells[:, np.newaxis] if cells.ndim == 1 else cells
-    if cells.shape != (stamps.size, len(spec.ch_names)) or not all(isinstance(cell, str) for cell in cells.flat):
-        raise ValueError(f"{spec.name!r} takes {stamps.size} rows of {len(spec.ch_names)} strings, got {x!r}")
+    if cells.shape != (stamps.size, stream.n_channels) or not all(isinstance(cell, str) for cell in cells.flat):
+        raise ValueError(f"{stream.name!r} takes {stamps.size} rows of {stream.n_channels} strings, got {x!r}")
     parts: list[bytes] = []
     for stamp, row in zip(stamps.tolist(), cells.tolist(), strict=True):
         parts.append(b"\x08" + struct.pack("<d", stamp))
