@@ -15,6 +15,8 @@ from clmer_streaming.errors import ClmerError, SettingsError
 
 COMMANDS = {
     "simulate": "make a recording of a simulated participant",
+    "inspect": "tell what is in XDF recordings, and what is wrong with them",
+    "play": "publish the streams of an XDF recording on the LSL network",
     "predict": "write the predictions for a recording, one JSON object per line",
     "serialize": "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF",
     "face-stream": "publish the face before a camera as a CLMER-Face stream",

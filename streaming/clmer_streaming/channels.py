@@ -37,8 +37,17 @@ def normalise_label(label: str) -> str:
 
 def microvolts_per_unit(unit: str) -> float:
     """Return the factor from ``unit`` to microvolts; an unknown or missing unit is taken as microvolts."""
+    return _UNITS_UV.get(_unit_key(unit), 1.0)
+
+
+def knows_unit(unit: str) -> bool:
+    """Tell whether ``unit`` is a known spelling of volts, millivolts or microvolts."""
+    return _unit_key(unit) in _UNITS_UV
+
+
+def _unit_key(unit: str) -> str:
     key = unit.strip().replace("μ", "µ")  # the Greek letter and the micro sign look the same
-    return _UNITS_UV.get(key if key.startswith("µ") else key.upper(), 1.0)
+    return key if key.startswith("µ") else key.upper()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def synchronise(t: FloatArray, times: FloatArray, offsets: FloatArray) -> FloatA
     """
     if not t.size or not times.size:
         return t.copy()
-    runs = _clock_runs(t, times, offsets)
+    runs = clock_runs(t, times, offsets)
     cuts = _cuts(t, [times[run] for run in runs])
     synced = np.empty_like(t)
     for run, start, stop in zip(runs, [0, *cuts], [*cuts, t.size], strict=True):
@@ -69,7 +69,7 @@ def fit_clock(times: FloatArray, offsets: FloatArray) -> ClockLine:
     return ClockLine(centre, float(np.median(offsets - drift * (times - centre))), drift)
 
 
-def _clock_runs(t: FloatArray, times: FloatArray, offsets: FloatArray) -> list[npt.NDArray[np.intp]]:
+def clock_runs(t: FloatArray, times: FloatArray, offsets: FloatArray) -> list[npt.NDArray[np.intp]]:
     """Return which offsets belong to each run of the clock, in order; at least one run.
 
     Where a clock restarts, the times of measurement step with the offsets; where only the offset steps, the

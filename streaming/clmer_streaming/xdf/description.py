@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from clmer_streaming.xdf.format import NUMERIC_DTYPES
 
+_MAX_DEPTH = 100  # elements within each other; headers have about ten, and what walks through them recurses
 _MAX_CHANNELS = 100_000  # a header beyond is damaged; no device comes near
 
 
@@ -46,16 +47,22 @@ def parse_xml(content: bytes) -> ET.Element:
     """Return the root element of a header or footer.
 
     Raises:
-        ValueError: It is not well-formed, or it declares a document type, which XDF never needs and which is
-            the door to entity bombs.
+        ValueError: It is not well-formed, nests its elements without sense, or declares a document type, which
+            XDF never needs and which is the door to entity bombs.
     """
     text = content.decode("utf-8", errors="replace")
     if "<!DOCTYPE" in text:
         raise ValueError("a document type declaration is refused")
     try:
-        return ET.fromstring(text)
+        root = ET.fromstring(text)
     except ET.ParseError as error:
         raise ValueError(str(error)) from error
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_DEPTH} elements within each other")
+    return root
 
 
 def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:

@@ -1,0 +1,193 @@
+"""``clmer inspect``: what is in XDF recordings, and what is wrong with them.
+
+With ``--json`` one object is printed, ``{"files": [...]}``, with one entry per file in the order given:
+
+- ``file``, ``bytes``, ``readable_share`` (bytes of intact chunks / bytes), ``warnings`` (sentences), ``streams``;
+- or ``file`` and ``error`` {``expected``, ``found``, ``to_do``} where nothing could be read.
+
+Each stream: ``id``, ``name``, ``type``, ``source_id``, ``hostname``, ``channels``, ``labels``, ``unit``, ``format``,
+``nominal_rate_hz`` (0: irregular), ``measured_rate_hz`` (between gaps; null where it cannot be told), ``samples``,
+``first_s``, ``last_s`` (the recorder's clock; null without samples), ``span_s``, ``gaps`` {``number``,
+``longest_s``, ``short_losses``}, ``clock`` {``offsets``, ``offset_s``, ``outliers``, ``restarts``, ``drift_ppm`` (null
+where it cannot be told)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``, ``why``}, which is null for what
+is no EEG. Fields are only added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clmer_server.cli import error_text
+from clmer_streaming.errors import ClmerError, RecordingError, StreamError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from clmer_streaming.config import SignalConfig
+    from clmer_streaming.xdf.inspection import Inspection, StreamInspection
+    from clmer_streaming.xdf.reader import XdfStream
+
+HELP = "tell what is in XDF recordings, and what is wrong with them"
+
+_COLUMNS = ("id", "name", "type", "ch", "format", "rate Hz", "samples", "span s", "gaps", "offset s", "drift ppm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="XDF recordings")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--model", help="a shipped model's name or the path of a .ts file, to judge the EEG by")
+    parser.add_argument("--model-sha256", help="hash that the model file must have")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspect every file; one that cannot be read is told and does not hold up the others."""
+    from clmer_model.artefact import find_artefact
+    from clmer_streaming.xdf.inspection import inspect
+    from clmer_streaming.xdf.reader import read_xdf
+
+    signal = find_artefact(args.model, args.model_sha256).meta.preprocess.signal
+    entries: list[dict[str, Any]] = []
+    n_read = 0
+    for path in args.files:
+        try:
+            inspection = inspect(read_xdf(path))
+        except RecordingError as error:
+            entries.append({"file": str(path), "error": _error(error)})
+            print(error_text(error), file=sys.stderr)
+            continue
+        n_read += 1
+        entries.append(_file(inspection, signal))
+        if not args.json:
+            _show(inspection, signal)
+    if args.json:
+        print(json.dumps({"files": entries}, indent=2, ensure_ascii=False, allow_nan=False))
+    return 0 if n_read else ClmerError.exit_code
+
+
+def _error(error: ClmerError) -> dict[str, str]:
+    return {"expected": error.expected, "found": error.found, "to_do": error.mend}
+
+
+def _file(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
+    return {
+        "file": str(inspection.path),
+        "bytes": inspection.n_bytes,
+        "readable_share": inspection.readable_share,
+        "warnings": list(inspection.warnings),
+        "streams": [_stream(stream, signal) for stream in inspection.streams],
+    }
+
+
+def _stream(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
+    stream, spacing, clock = found.stream, found.spacing, found.clock
+    return {
+        "id": stream.stream_id,
+        "name": stream.name,
+        "type": stream.type,
+        "source_id": stream.source_id,
+        "hostname": stream.hostname,
+        "channels": stream.n_channels,
+        "labels": list(stream.ch_names),
+        "unit": stream.unit,
+        "format": stream.channel_format,
+        "nominal_rate_hz": stream.sfreq,
+        "measured_rate_hz": spacing.rate_hz or None,
+        "samples": stream.t.size,
+        "first_s": found.first_s,
+        "last_s": found.last_s,
+        "span_s": found.span_s,
+        "gaps": {
+            "number": len(spacing.gaps),
+            "longest_s": found.longest_gap_s,
+            "short_losses": spacing.n_short_losses,
+        },
+        "clock": {
+            "offsets": clock.n_offsets,
+            "offset_s": clock.offset_s,
+            "outliers": clock.n_outliers,
+            "restarts": clock.n_restarts,
+            "drift_ppm": clock.drift_ppm,
+        },
+        "faults": [{"code": fault.code.value, "text": fault.text} for fault in found.faults],
+        "model": _model(stream, signal),
+    }
+
+
+def _model(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
+    """Return whether the model could use a stream of EEG, and why not; None for other streams."""
+    from clmer_streaming.channels import resolve_channels
+    from clmer_streaming.sources.announcement import announcement
+
+    if stream.type.lower() != "eeg" or stream.channel_format == "string":
+        return None
+    if not stream.t.size:
+        return {"usable": False, "why": "it has no samples"}
+    try:
+        resolve_channels(announcement(stream, "eeg"), signal)
+    except StreamError as error:
+        return {"usable": False, "why": f"{error.found}; {error.mend}"}
+    return {"usable": True, "why": ""}
+
+
+def _show(inspection: Inspection, signal: SignalConfig) -> None:
+    """Print one file for people."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console.print(
+        f"{inspection.path}: {inspection.n_bytes} bytes, {_percent(inspection.readable_share)} readable", soft_wrap=True
+    )
+    console.print(_table(inspection))
+    for found in inspection.streams:
+        who = f"{found.stream.stream_id} {found.stream.name!r}:"
+        model = _model(found.stream, signal)
+        if model is not None:
+            said = "the model can use it." if model["usable"] else f"the model cannot use it: {model['why']}."
+            console.print(who, said, soft_wrap=True)
+        for fault in found.faults:
+            console.print(who, fault.text, soft_wrap=True)
+    for warning in inspection.warnings:
+        console.print(warning, soft_wrap=True)
+    console.print()
+
+
+def _table(inspection: Inspection) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*_COLUMNS)
+    for found in inspection.streams:
+        table.add_row(*(Text(cell) for cell in _row(found)))
+    return table
+
+
+def _row(found: StreamInspection) -> tuple[str, ...]:
+    stream, spacing, clock = found.stream, found.spacing, found.clock
+    nominal = f"{stream.sfreq:g}" if stream.sfreq else "-"
+    measured = f"{spacing.rate_hz:.2f}" if spacing.rate_hz else "-"
+    gaps = f"{len(spacing.gaps)}, longest {found.longest_gap_s:.2f} s" if spacing.gaps else "0"
+    gaps += f"; {spacing.n_short_losses} short" if spacing.n_short_losses else ""
+    offset = f"{clock.offset_s:z.4f} ({clock.n_offsets}, {clock.n_outliers} wild)" if clock.n_offsets else "-"
+    return (
+        str(stream.stream_id),
+        stream.name,
+        stream.type,
+        str(stream.n_channels),
+        stream.channel_format,
+        f"{nominal} / {measured}",
+        str(stream.t.size),
+        f"{found.span_s:.2f}",
+        gaps,
+        offset,
+        "-" if clock.drift_ppm is None else f"{clock.drift_ppm:+.1f}",
+    )
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent that says 100 only where nothing is missing."""
+    return "100 %" if share == 1 else f"{min(99.9, 100 * share):.1f} %"
