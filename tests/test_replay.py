@@ -20,6 +20,7 @@ from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Gap, Item, Marker, StreamInfo, Tick
+from clmer_streaming.xdf.format import ChannelFormat
 from clmer_streaming.xdf.reader import read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 
@@ -295,6 +296,48 @@ def test_several_marker_streams_are_one(tmp_path: Path) -> None:
         markers([T0 + 0.5], ["x"], name="log", kind="control"),
     )
     assert [(m.id, m.label) for m in of(Marker, replayed(path))] == [("1", "a"), ("2", "b"), ("3", "c")]
+
+
+@pytest.mark.parametrize("channel_format", ["int32", "float32"])
+def test_numbers_are_markers_too(tmp_path: Path, channel_format: ChannelFormat) -> None:
+    """Codes of a numeric stream of type Markers are labels and values; a channel beside them is a field."""
+    codes = Recorded(
+        XdfStreamSpec("Codes", "Markers", ("code", "block"), channel_format=channel_format),
+        T0 + np.array([0.2, 0.6]),
+        np.array([[7, -1], [1, 2]]),
+    )
+    path = record(tmp_path, eeg(), codes, markers([T0 + 0.4], ["12"]))
+    assert of(Marker, replayed(path)) == [
+        Marker(T0 + 0.2, "1", "7", 7.0, "markers", ("7", "1")),
+        Marker(T0 + 0.4, "2", "12", 12.0, "markers"),
+        Marker(T0 + 0.6, "3", "-1", -1.0, "markers", ("-1", "2")),
+    ]
+
+
+def test_psychopys_second_channel_is_the_value(tmp_path: Path) -> None:
+    """MarkerTime, MarkerValue, CurrentTime: the value is the second, named or not."""
+    for names in (("MarkerTime", "MarkerValue", "CurrentTime"), ("", "", "")):
+        spec = XdfStreamSpec("PsychoPy", "Markers", names, channel_format="double64")
+        path = record(tmp_path, eeg(), Recorded(spec, np.array([T0]), np.array([[1.7e9], [5.0], [1.7e9 + 0.5]])))
+        (marker,) = of(Marker, replayed(path))
+        assert (marker.label, marker.value, marker.fields) == ("5", 5.0, ("1700000000", "5", "1700000000.5"))
+
+
+def test_a_trigger_line_gives_a_marker_where_it_changes(tmp_path: Path) -> None:
+    """At a regular rate, 0 is rest and a value that stays is one marker; a line at rest throughout is no stream."""
+    line = np.array([[0.0, 0, 3, 3, 3, 0, 4, 5, 5, 0]])
+    t = T0 + np.arange(10) / 10
+    spec = XdfStreamSpec("Line", "Markers", ("line",), sfreq=10.0)
+    events = of(Marker, replayed(record(tmp_path, eeg(), Recorded(spec, t, line))))
+    assert [(marker.t, marker.value) for marker in events] == [(t[2], 3.0), (t[6], 4.0), (t[7], 5.0)]
+    assert len(ReplaySource(record(tmp_path, eeg(), Recorded(spec, t, 0 * line))).infos) == 1
+
+
+def test_words_at_a_regular_rate_and_in_two_channels_are_markers(tmp_path: Path) -> None:
+    """A declared rate changes nothing about strings; both channels are fields, and the label joins them."""
+    spec = XdfStreamSpec("Words", "StringMarker", ("a", "b"), sfreq=1000.0, channel_format="string")
+    path = record(tmp_path, eeg(), Recorded(spec, np.array([T0 + 0.5]), np.array([["left", "go"]], dtype=object)))
+    assert of(Marker, replayed(path)) == [Marker(T0 + 0.5, "1", "left go", None, "markers", ("left", "go"))]
 
 
 def test_a_loop_goes_on_where_the_recording_ends(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
             print(error_text(error), file=sys.stderr)
             continue
         n_read += 1
-        entries.append(_file(inspection, signal))
+        entries.append(as_json(inspection, signal))
         if not args.json:
-            _show(inspection, signal)
+            show(inspection, signal)
     if args.json:
         print(json.dumps({"files": entries}, indent=2, ensure_ascii=False, allow_nan=False))
     return 0 if n_read else ClmerError.exit_code
@@ -73,7 +73,8 @@ def _error(error: ClmerError) -> dict[str, str]:
     return {"expected": error.expected, "found": error.found, "to_do": error.mend}
 
 
-def _file(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
+def as_json(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
+    """Return one file as JSON values, judged by a model's needs of EEG."""
     return {
         "file": str(inspection.path),
         "bytes": inspection.n_bytes,
@@ -134,7 +135,7 @@ def _model(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
     return {"usable": True, "why": ""}
 
 
-def _show(inspection: Inspection, signal: SignalConfig) -> None:
+def show(inspection: Inspection, signal: SignalConfig) -> None:
     """Print one file for people."""
     from rich.console import Console
 

@@ -17,6 +17,7 @@ import numpy as np
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
+from clmer_streaming.sources.marker_words import MarkerWords, marker_words
 from clmer_streaming.sources.replay_lanes import (
     LONGEST_SILENCE_S,
     EegLane,
@@ -155,13 +156,13 @@ def _lanes(used: UsedStreams) -> list[Lane]:
     return [EegLane(eeg.info.source, eeg.xdf.t_synced, eeg.xdf.x, eeg.info.sfreq, between), *others]
 
 
-def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[str]]:
-    """Return stamps (n,) and labels of all marker streams, in one order; several channels are put in one label."""
+def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[MarkerWords]]:
+    """Return stamps (n,) and words of all marker streams, in one order."""
     due = np.concatenate([running_maximum(stream.xdf.t_synced) for stream in streams])
     t = np.concatenate([stream.xdf.t_synced for stream in streams])
-    labels = [" ".join(word for word in row if word) for stream in streams for row in stream.xdf.strings]
-    order = np.argsort(due, kind="stable")
-    return t[order], [labels[i] for i in order.tolist()]
+    said = [words for stream in streams for words in marker_words(stream.xdf)]
+    order = [i for i in np.argsort(due, kind="stable").tolist() if said[i] is not None]
+    return t[order], [words for i in order if (words := said[i]) is not None]
 
 
 def _spans(used: UsedStreams) -> dict[str, tuple[float, float]]:

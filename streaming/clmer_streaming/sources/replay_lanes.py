@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.face.layout import row_to_face
+from clmer_streaming.sources.marker_words import MarkerWords
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Marker, Tick
 
 _LONGEST_CHUNK_S = 0.25  # s, of EEG
@@ -41,16 +42,16 @@ class FaceLane:
 
 
 class MarkerLane:
-    """Markers with running numbers as ids: t (n,) seconds, n labels."""
+    """Markers with running numbers as ids: t (n,) seconds, and what each of the n says."""
 
-    def __init__(self, source: str, t: FloatArray, labels: Sequence[str]) -> None:
+    def __init__(self, source: str, t: FloatArray, words: Sequence[MarkerWords]) -> None:
         self.due = running_maximum(t)
-        self._source, self._t, self._labels = source, t, labels
+        self._source, self._t, self._words = source, t, words
 
     def item(self, i: int, shift_s: float, lap: int) -> Marker:
         """Return marker ``i``; its number goes on from lap to lap."""
-        number = lap * len(self._labels) + i + 1
-        return Marker(float(self._t[i]) + shift_s, str(number), self._labels[i], source=self._source)
+        number, words = lap * len(self._words) + i + 1, self._words[i]
+        return Marker(float(self._t[i]) + shift_s, str(number), words.label, words.value, self._source, words.fields)
 
 
 class TickLane:

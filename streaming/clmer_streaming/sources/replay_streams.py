@@ -11,6 +11,7 @@ from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError, StreamError
 from clmer_streaming.face.layout import is_clmer_face
 from clmer_streaming.sources.announcement import announcement
+from clmer_streaming.sources.marker_words import marker_words
 from clmer_streaming.types import StreamInfo
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
 
@@ -59,7 +60,7 @@ def choose_streams(file: XdfFile, eeg_map: str | None, signal: SignalConfig, ext
     markers = tuple(
         UsedStream(announcement(stream, "markers"), stream)
         for stream in filled
-        if stream.channel_format == "string" and "marker" in stream.type.lower()
+        if "marker" in stream.type.lower() and any(words is not None for words in marker_words(stream))
     )
     return UsedStreams(eeg, face, foreign, markers, tuple(warnings))
 
