@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clmer_server.cli import main
 from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.sources.playback import Playback
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
@@ -237,3 +238,46 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path) -> None:
         xdf.add_stream(XdfStreamSpec("EPOC", "EEG", ("AF3",), sfreq=128.0))
     with pytest.raises(RecordingError, match="no sample"):
         Playback(read_xdf(tmp_path / "none.xdf"))
+
+
+PLAYABLE = (
+    "clock_resets.xdf",
+    "empty_streams.xdf",
+    "minimal.xdf",
+    "muse_5ch_256Hz_4streams_P001.xdf",
+    "real16_openbci_125Hz_counter.xdf",
+    "real16_truncated_midchunk_nofooter.xdf",
+    "real8_openbci_250Hz_markers_otherhost.xdf",
+    "twochannel_string_marker.xdf",
+    "synthetic/corrupt_400B_in_middle.xdf",
+    "synthetic/emotivlike_2hosts.xdf",
+    "synthetic/emotivlike_killed.xdf",
+)
+
+
+@pytest.mark.parametrize("name", PLAYABLE)
+def test_every_sample_recording_is_played_to_the_last_sample(sample_data: Path, name: str) -> None:
+    """Within a second each: all streams appear, all values arrive equal, all stamps but for one shift."""
+    file = read_xdf(sample_data / "xdf" / name)
+    speed = max(1.0, Playback(file).duration_s)
+    assert_equal_but_moved(file.streams, heard_of(file, speed=speed), speed)
+
+
+def test_a_sample_recording_without_samples_is_refused(sample_data: Path) -> None:
+    """A header alone cannot be played."""
+    with pytest.raises(RecordingError, match="no sample"):
+        Playback(read_xdf(sample_data / "xdf" / "eeg_header_no_samples.xdf"))
+
+
+def test_the_command_prints_what_it_publishes_and_what_was_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line per stream with its id, then the length; behind the last sample the count."""
+    recorded(tmp_path / "mixed.xdf")
+    assert main(["play", str(tmp_path / "mixed.xdf"), "--speed", "10", "--stream", "Cap", "--stream", "silent"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "'Cap' (EEG, 2 channels, 1000 Hz, 100 samples) as 'play-clmer-cap'",
+        "'silent' (PPG, 1 channels, 640 Hz, 0 samples) as 'play-silent-4'",
+        "2.0 s at speed 10; Ctrl+C ends it",
+        "100 samples of 2 streams were published",
+    ]
