@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,14 @@ import numpy as np
 import pytest
 
 from clmer_server.cli import main
+from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.face.layout import EXTRACTOR_ID
+from clmer_streaming.sources.lsl import LslEegSource
+from clmer_streaming.sources.lsl_face import LslFaceSource
 from clmer_streaming.sources.playback import Playback
+from clmer_streaming.sources.simulator import SimulationConfig, simulate, write_session
+from clmer_streaming.types import Chunk, FaceSample, Item, Source, StreamInfo
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
 from clmer_streaming.xdf.reader import XdfFile, XdfStream, read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
@@ -179,6 +186,51 @@ def test_speed_brings_stamps_together_and_raises_the_rate(tmp_path: Path) -> Non
     assert_equal_but_moved(file.streams, heard, speed=10.0)
     assert heard[0].info.nominal_srate() == 1000.0
     assert min(min(listener.late_s) for listener in heard if listener.late_s) >= 0.0
+
+
+class Taker:
+    """Runs a live source in a thread and keeps what it put."""
+
+    def __init__(self, source: Source) -> None:
+        self.items: queue.Queue[Item] = queue.Queue()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=source.run, args=(self.items.put, self.stop))
+
+    def __enter__(self) -> Taker:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(WAIT_S)
+
+    def next(self, kind: type[Any]) -> Any:
+        """Return the next item of a kind, whatever comes before it."""
+        while not isinstance(item := self.items.get(timeout=WAIT_S), kind):
+            pass
+        return item
+
+
+def test_the_live_sources_take_a_played_session_like_the_real_one(tmp_path: Path) -> None:
+    """Headset and face of a simulated session are found, announced and read to the last value."""
+    simulated = simulate(SimulationConfig(seconds=3.0, seed=5))
+    write_session(simulated, tmp_path / "s.xdf")
+    truth = simulated.eeg_x.astype(np.float32)
+    with (
+        Playback(read_xdf(tmp_path / "s.xdf")) as playback,
+        Taker(LslEegSource("auto", SignalConfig())) as eeg,
+        Taker(LslFaceSource("CLMER-Face")) as face,
+    ):
+        info = eeg.next(StreamInfo)
+        assert (info.name, info.ch_names) == (simulated.eeg_info.name, simulated.eeg_info.ch_names)
+        assert face.next(StreamInfo).extractor == EXTRACTOR_ID
+        with playing(playback):
+            x = eeg.next(Chunk).x
+            while not np.array_equal(x[:, -1], truth[:, -1]):
+                x = np.concatenate([x, eeg.next(Chunk).x], axis=1)
+            assert x.shape[1] > truth.shape[1] / 2
+            assert np.array_equal(x, truth[:, -x.shape[1] :])
+            assert face.next(FaceSample).quality > 0
 
 
 def test_a_stream_can_be_chosen(tmp_path: Path) -> None:

@@ -304,6 +304,15 @@ def test_unknown_chunks_are_passed_over(tmp_path: Path) -> None:
     assert file.warnings == ()
 
 
+@pytest.mark.parametrize("depth", [200, 5000])
+def test_a_header_that_nests_without_sense_is_refused(tmp_path: Path, depth: int) -> None:
+    """Thousands of elements within each other would break what walks through them."""
+    path = save(tmp_path, header("<desc>" + "<a>" * depth + "</a>" * depth + "</desc>"), header(stream_id=2))
+    file = read_xdf(path)
+    assert [stream.stream_id for stream in file.streams] == [2]
+    assert any("within each other" in warning for warning in file.warnings)
+
+
 def test_two_equal_headers_with_one_id_are_one_stream(tmp_path: Path) -> None:
     """A recorder that writes the header again goes on with the same stream, and it is said."""
     file = read_xdf(save(tmp_path, header(), samples((0.0, 1)), header(), samples((1.0, 2))))

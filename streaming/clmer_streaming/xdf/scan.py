@@ -11,11 +11,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.chunks import RawChunk, behind_next_boundary, chunk_at, may_follow
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header, parse_xml
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
+from clmer_streaming.xdf.loading import load_recording
 from clmer_streaming.xdf.samples import SampleLayout, Samples, decode_samples
 
 
@@ -229,25 +229,4 @@ def read_in_order(path: str | Path) -> Scan:
     Raises:
         RecordingError: The file is missing, empty or not XDF.
     """
-    return Scan(_load(Path(path)))
-
-
-def _load(path: Path) -> bytes:
-    found = mend = ""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        found, mend = f"no file at {path}", "check the path"
-    except IsADirectoryError:
-        found, mend = f"the folder {path}", "name a file in it"
-    except OSError as error:
-        found, mend = f"{path}, which cannot be read: {error.strerror or error!r}", "check the file's permissions"
-    else:
-        if not data:
-            found, mend = f"{path}, which is empty", "record the session again; nothing was written to this file"
-        elif data[: len(MAGIC)] != MAGIC:
-            found = f"{path}, which begins with {data[:4]!r}"
-            mend = "name a file that LabRecorder or clmer wrote; unpack it first if it is compressed"
-    if found:
-        raise RecordingError(expected="an XDF recording (a file that begins with 'XDF:')", found=found, mend=mend)
-    return data
+    return Scan(load_recording(Path(path)))
