@@ -6,6 +6,8 @@ import argparse
 import threading
 from pathlib import Path
 
+from clmer_server.lsl_option import add_lsl_config
+
 HELP = "publish the streams of an XDF recording on the LSL network"
 
 
@@ -18,15 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream", action="append", default=[], metavar="NAME", help="publish this stream alone; may be repeated"
     )
+    add_lsl_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Publish the recording, and tell what is published and what was."""
     import sys
 
+    from clmer_streaming.sources.lsl_setup import set_up_lsl
     from clmer_streaming.sources.playback import Playback
     from clmer_streaming.xdf.reader import read_xdf
 
+    set_up_lsl(args.lsl_config)
     stop = threading.Event()
     with Playback(read_xdf(args.file), speed=args.speed, loop=args.loop, names=args.stream) as playback:
         for warning in playback.warnings:

@@ -97,6 +97,8 @@ def _marker_stream_info(config: SimulationConfig) -> StreamInfo:
         source_id=f"simulated-markers-{config.participant}-{config.seed}",
         hostname="simulator",
         manufacturer="CLMER",
+        type="Markers",
+        channel_format="string",
     )
 
 

@@ -32,6 +32,8 @@ def eeg_stream_info(config: SimulationConfig) -> StreamInfo:
         source_id=f"simulated-eeg-{config.participant}-{config.seed}",
         hostname="simulator",
         manufacturer="Emotiv",
+        type="EEG",
+        channel_format="float32",
     )
 
 

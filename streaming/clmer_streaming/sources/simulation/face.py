@@ -50,6 +50,8 @@ def face_stream_info(config: SimulationConfig) -> StreamInfo:
         hostname="simulator",
         manufacturer="CLMER",
         extractor=EXTRACTOR_ID,
+        type="MoCap",
+        channel_format="float32",
     )
 
 

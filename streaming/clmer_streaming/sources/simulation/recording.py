@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.sources.simulation.config import SIMULATOR_ID
 from clmer_streaming.sources.simulation.session import SimulatedSession
 from clmer_streaming.types import FloatArray, StreamInfo
+from clmer_streaming.xdf.format import ChannelFormat
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 
 PULL_S = 0.5  # s between two pulls of the recorder
@@ -50,9 +52,9 @@ def stream_specs(session: SimulatedSession) -> tuple[XdfStreamSpec, ...]:
     eeg, face, markers = (_spec(info, session) for info in session.infos)
     units = tuple(session.eeg_info.unit if name in EPOC_CH_NAMES else "" for name in eeg.ch_names)
     return (
-        dataclasses.replace(eeg, type="EEG", units=units),
-        dataclasses.replace(face, type="MoCap", desc={**face.desc, "extractor": session.face_info.extractor}),
-        dataclasses.replace(markers, type="Markers", channel_format="string"),
+        dataclasses.replace(eeg, units=units),
+        dataclasses.replace(face, desc={**face.desc, "extractor": session.face_info.extractor}),
+        markers,
     )
 
 
@@ -60,9 +62,10 @@ def _spec(info: StreamInfo, session: SimulatedSession) -> XdfStreamSpec:
     """Return what the headers of all streams have in common."""
     return XdfStreamSpec(
         name=info.name,
-        type="",
+        type=info.type,
         ch_names=info.ch_names,
         sfreq=info.sfreq,
+        channel_format=cast(ChannelFormat, info.channel_format),
         source_id=info.source_id,
         hostname=info.hostname,
         manufacturer=info.manufacturer,
