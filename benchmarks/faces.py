@@ -157,7 +157,7 @@ def time_steps(watch: Stopwatch, frame: MeshFrame, neutral: RunningNeutral) -> N
     rotation = watch.time("  pose: viewing ray", lambda: straightened(face.head.rotation, viewing_ray(frame)))
     watch.time("  pose: place and angles", lambda: head_pose(face, frame, rotation))
     watch.time("  gaze", lambda: gaze_angles(face.points, rotation))
-    features = watch.time("  features", lambda: face_features(face.points))
+    features = watch.time("  features", lambda: face_features(face.points, frame.brow_furrow))
     watch.time("  17 action units", lambda: intensities(features, PRIOR_MEAN))
     watch.time("  running neutral", lambda: neutral.push(PRIOR_MEAN, 0.0, 0.0))
     watch.time("  quality", lambda: face_quality(frame, face, 0.0, False))

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clmer_streaming.face.alignment import IMAGE_TO_HEAD, reference_mesh
+from clmer_streaming.face.features import FaceFeatures, face_features
 from clmer_streaming.face.gaze import EYE_CORNERS, IRIS_ABOVE_CORNERS_CM
 from clmer_streaming.face.mesh_frame import MeshFrame
+from clmer_streaming.face.neutral import PRIOR_MEAN
 from clmer_streaming.face.pose import focal_length_px
 from clmer_streaming.types import FloatArray
 
@@ -48,6 +50,11 @@ ACTS: dict[str, tuple[Move, ...]] = {
     "AU45": (Move(_UPPER_LID, (0, -0.75, 0)),),
 }
 """What each action unit does to the face at about intensity 4."""
+
+
+def features_of(face: FloatArray, brow_furrow: float = PRIOR_MEAN.brow_furrow) -> FaceFeatures:
+    """Return the features of an aligned face (478, 3) cm, its skin between the brows as smooth as people's at rest."""
+    return face_features(face, brow_furrow)
 
 
 def still_face() -> FloatArray:
@@ -90,7 +97,15 @@ def rotation(pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> FloatAr
 
 
 GOOD = MeshFrame(
-    points=np.zeros((478, 3)), width=640, height=480, presence=1.0, reset=False, n_faces=1, luma=120.0, sharpness=200.0
+    points=np.zeros((478, 3)),
+    width=640,
+    height=480,
+    presence=1.0,
+    reset=False,
+    n_faces=1,
+    luma=120.0,
+    sharpness=200.0,
+    brow_furrow=PRIOR_MEAN.brow_furrow,
 )
 """A frame as a good webcam gives it, but for its points."""
 

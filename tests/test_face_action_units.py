@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from clmer_streaming.face.action_units import ACTION_UNITS, LOW_OBSERVABILITY, OBSERVABILITY, Change, intensities
-from clmer_streaming.face.features import PARTNERS, face_features
+from clmer_streaming.face.features import PARTNERS
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.face.presence import Presence
 from clmer_streaming.types import FloatArray
-from face_acting import ACTS, Move, acted, still_face
+from face_acting import ACTS, Move, acted, features_of, still_face
 
 GROUPS = (
     ("AU01", "AU02", "AU04"),
@@ -24,7 +24,7 @@ GROUPS = (
 
 def read(face: FloatArray) -> dict[str, float]:
     """Return the intensities of a face against the still face."""
-    values = intensities(face_features(face), face_features(still_face()))
+    values = intensities(features_of(face), features_of(still_face()))
     return dict(zip(AU_NAMES, values.tolist(), strict=True))
 
 
@@ -47,7 +47,7 @@ def test_low_observability_is_published() -> None:
 
 def test_a_still_face_shows_nothing() -> None:
     """Against itself every unit of a face is exactly 0, without a sign."""
-    values = intensities(face_features(still_face()), face_features(still_face()))
+    values = intensities(features_of(still_face()), features_of(still_face()))
     assert values.tobytes() == np.zeros(17).tobytes()
 
 
@@ -86,6 +86,15 @@ def test_a_dropped_jaw_is_no_smile() -> None:
     assert values["AU12"] < 0.5
 
 
+def test_folds_between_the_brows_are_a_frown_without_a_movement() -> None:
+    """Deep ones on a still mesh read 4 in AU04 and nothing else; skin smoother than at rest reads nothing."""
+    neutral = features_of(still_face())
+    for depth, expected in ((0.02, 4.0), (-0.004, 0.0)):
+        values = intensities(features_of(still_face(), neutral.brow_furrow + depth), neutral)
+        assert values[AU_NAMES.index("AU04")] == pytest.approx(expected)
+        assert np.count_nonzero(values) == (expected > 0)
+
+
 def test_a_blink_is_no_squint() -> None:
     """While the eyes close, lower lids that move with them raise neither AU06 nor AU07."""
     closing = (*ACTS["AU45"], *ACTS["AU07"])
@@ -105,7 +114,7 @@ def test_partners_mirror_each_other() -> None:
 
 def test_features_are_measured_in_the_faces_own_unit() -> None:
     """A face of twice the size has the same features."""
-    assert face_features(2 * still_face()) == pytest.approx(face_features(still_face()))
+    assert features_of(2 * still_face()) == pytest.approx(features_of(still_face()))
 
 
 def test_the_smaller_side_counts_half() -> None:
@@ -117,7 +126,7 @@ def test_the_smaller_side_counts_half() -> None:
 
 def test_the_change_from_a_neutral_face_is_a_difference() -> None:
     """Lengths are subtracted; the closing of the eyes is a share."""
-    neutral = face_features(still_face())
+    neutral = features_of(still_face())
     now = neutral._replace(eye_open=neutral.eye_open / 2, chin=neutral.chin - 0.1)
     change = Change.of(now, neutral)
     assert change.closing == pytest.approx(0.5)

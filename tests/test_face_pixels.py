@@ -15,13 +15,12 @@ from astronaut import Image, StillMesh, astronaut_image, warped, with_lids_close
 from clmer_streaming.face.action_units import LOW_OBSERVABILITY, intensities
 from clmer_streaming.face.alignment import AlignedFace
 from clmer_streaming.face.face_mesh import FaceMeshReader
-from clmer_streaming.face.features import face_features
 from clmer_streaming.face.landmarks import landmarks_68
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.face.pose import euler_angles
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceSample, FloatArray
-from face_acting import Move, acted
+from face_acting import Move, acted, features_of
 
 AU12 = AU_NAMES.index("AU12")
 BROWS = (107, 55, 66, 65, 105, 52, 63, 53, 70, 46)
@@ -117,9 +116,9 @@ def test_an_acted_unit_is_read_from_the_pixels(
 ) -> None:
     """The photograph is warped as muscles would, and FaceMesh looks again: the unit rises most in its group, by 1."""
     played = acted(face.points, act) if act else with_lids_closed(face.points)
-    neutral = face_features(face.points)
+    neutral = features_of(face.points)
     before = intensities(neutral, neutral)
-    after = intensities(face_features(mesh.face(warped(astronaut_image(), face, played)).points), neutral)
+    after = intensities(features_of(mesh.face(warped(astronaut_image(), face, played)).points), neutral)
     risen = dict(zip(AU_NAMES, (after - before).tolist(), strict=True))
     strongest = sorted(group, key=risen.__getitem__)[-len(expected) :]
     assert set(strongest) == expected

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.features import FaceFeatures, face_features
+from clmer_streaming.face.features import FaceFeatures
 from clmer_streaming.face.identity import N_TRIAL, SAME_PERSON, face_shape, shape_distance
 from clmer_streaming.face.layout import AU_NAMES, face_to_row, row_to_face
 from clmer_streaming.face.mesh_frame import MeshFrame
@@ -18,7 +18,7 @@ from clmer_streaming.face.neutral import PRIOR_MEAN, NeutralFace
 from clmer_streaming.face.reader import FaceReader, FaceReaderConfig
 from clmer_streaming.face.running_neutral import RunningNeutral
 from clmer_streaming.types import FaceFlag, FaceSample, FloatArray
-from face_acting import ACTS, Move, acted, flat_view, rotation, still_face
+from face_acting import ACTS, Move, acted, features_of, flat_view, rotation, still_face
 
 FPS = 30.0
 AU01, AU12, AU25, AU45 = (AU_NAMES.index(name) for name in ("AU01", "AU12", "AU25", "AU45"))
@@ -40,7 +40,7 @@ def read(reader: FaceReader, frames: Iterable[MeshFrame | None], t0: float = 0.0
 
 
 def neutral_of(face: FloatArray) -> NeutralFace:
-    return NeutralFace(face_features(face), 0.0, 0.0, tuple(face_shape(face).tolist()), 90)
+    return NeutralFace(features_of(face), 0.0, 0.0, tuple(face_shape(face).tolist()), 90)
 
 
 def other_person() -> FloatArray:
@@ -134,7 +134,7 @@ def quiet() -> FloatArray:
     """Return the still face with the mouth's corners where the average person has them: the reference smiles."""
     corners = (61, 291)
     face = still_face()
-    features = face_features(face)
+    features = features_of(face)
     unit = math.dist(face[33], face[263])
     sides = np.array([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     face[list(corners)] += sides * unit * (PRIOR_MEAN.corner_out - features.corner_out)
@@ -151,7 +151,7 @@ def test_three_quiet_seconds_make_a_neutral_face() -> None:
     assert not reader.calibrating
     assert reader.calibration == "explicit"
     assert reader.neutral_face is not None
-    assert reader.neutral_face.features == pytest.approx(face_features(still_face()))
+    assert reader.neutral_face.features == pytest.approx(features_of(still_face()))
     assert reader.read(5.0, view()).aus[:, 0].max() < 1e-4
     assert FaceReader().read(0.0, view()).aus[:, 0].max() > 1
 
@@ -173,7 +173,7 @@ def test_blinks_do_not_lower_the_open_eye() -> None:
     reader.begin_calibration(0.0, seconds=3.0)
     read(reader, [view(shut) if i % 4 == 0 else view() for i in range(100)])
     assert reader.neutral_face is not None
-    assert reader.neutral_face.features.eye_open == pytest.approx(face_features(still_face()).eye_open)
+    assert reader.neutral_face.features.eye_open == pytest.approx(features_of(still_face()).eye_open)
 
 
 def test_a_neutral_face_survives_its_file() -> None:

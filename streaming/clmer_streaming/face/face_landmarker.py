@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.appearance import brow_furrow
 from clmer_streaming.face.extractor import MEND_BUNDLE
 from clmer_streaming.face.face_mesh_graph import Detectors, points_in_pixels, quiet
 from clmer_streaming.face.face_mesh_image import CutDetector, Image, luma_and_sharpness, to_rgb
@@ -129,6 +130,7 @@ class FaceLandmarkerReader:
             n_faces=self._n_faces,
             luma=luma,
             sharpness=sharpness,
+            brow_furrow=brow_furrow(rgb, points),
         )
 
     def _look_around(self, rgb: Image, box: Box, *, now: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clmer_streaming.face.appearance import brow_furrow
 from clmer_streaming.face.face_mesh_graph import Detection, Detectors, LandmarkGraph, Mesh
 from clmer_streaming.face.face_mesh_image import CutDetector, Image, luma_and_sharpness, to_rgb
 from clmer_streaming.face.face_mesh_participant import Participant, count_rivals
@@ -92,6 +93,7 @@ class FaceMeshReader:
             n_faces=self._n_faces,
             luma=luma,
             sharpness=sharpness,
+            brow_furrow=brow_furrow(rgb, mesh.points),
         )
 
     def _follow(self, rgb: Image) -> Mesh | None:

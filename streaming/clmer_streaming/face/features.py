@@ -1,4 +1,4 @@
-"""The lengths on a face that action units change, in units of the distance between the outer eye corners."""
+"""What action units change on a face: lengths in units of the distance between the outer eye corners, and a fold."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ Point = list[float]
 
 
 class FaceFeatures(NamedTuple):
-    """Lengths in units of the distance between the outer eye corners (``eye_open`` is a ratio), both sides' mean.
+    """Lengths in units of the distance between the outer eye corners, both sides' mean, and two of another kind.
 
-    Heights are along the head's vertical axis. Used for a face, for a neutral face, and for their difference.
+    ``eye_open`` is a ratio, ``brow_furrow`` a contrast. Heights are along the head's vertical axis. Used for a face,
+    for a neutral face, and for their difference.
     """
 
     brow_inner: float  # height of the brow's inner end over the eye corners
@@ -68,20 +69,21 @@ class FaceFeatures(NamedTuple):
     lower_lip: float  # height of the lower lip's edge over the nose's bridge
     lip_to_chin: float  # height of the lower lip's edge over the chin's tip
     lip_gap: float  # between the lips
+    brow_furrow: float  # depth of the folds between the brows; see appearance.py
 
 
 N_FEATURES = len(FaceFeatures._fields)
 
 
-def face_features(points: FloatArray) -> FaceFeatures:
-    """Return the features of an aligned mesh (478, 3)."""
+def face_features(points: FloatArray, brow_furrow: float) -> FaceFeatures:
+    """Return the features of an aligned mesh (478, 3), and of the skin between its brows."""
     spots = dict(zip(_SPOTS, (_TO_SPOTS @ points).tolist(), strict=True))
     eye_distance = math.dist(spots["eye_outer_right"], spots["eye_outer_left"])
     sides = [_side(spots, side) for side in ("right", "left")]
     means = {name: (sides[0][name] + sides[1][name]) / 2 for name in sides[0]}
     eye_open = means.pop("eye_open")
     lengths = {name: value / eye_distance for name, value in (means | _middle(spots)).items()}
-    return FaceFeatures(eye_open=eye_open, **lengths)
+    return FaceFeatures(eye_open=eye_open, brow_furrow=brow_furrow, **lengths)
 
 
 def _side(spots: dict[str, Point], side: str) -> dict[str, float]:

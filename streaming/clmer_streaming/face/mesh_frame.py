@@ -26,6 +26,7 @@ class MeshFrame:
     n_faces: int  # faces that the detector saw when it ran last
     luma: float  # mean luma of the face box, 0-255
     sharpness: float  # variance of the Laplacian inside the face box
+    brow_furrow: float  # depth of the folds between the brows; see appearance.py
 
 
 class MeshReader(Protocol):

@@ -17,7 +17,7 @@ PRIOR_MEAN = FaceFeatures(
     brow_inner=0.224, brow_outer=0.199, brow_mid=0.253, brow_gap=0.319, lid_upper=0.051, lid_lower=-0.041,
     eye_open=0.301, cheek=-0.301, nostril=-0.453, upper_lip=-0.164, corner_up=-0.766, corner_out=0.279,
     corner_forward=0.016, corner_over_lips=0.004, lip_thickness=0.220, chin=-1.249, lower_lip=-0.904,
-    lip_to_chin=0.365, lip_gap=0.029,
+    lip_to_chin=0.365, lip_gap=0.029, brow_furrow=0.005,
 )  # fmt: skip
 """The average neutral face of five people, seen through this reference mesh."""
 
@@ -25,7 +25,7 @@ PRIOR_SD = FaceFeatures(
     brow_inner=0.037, brow_outer=0.030, brow_mid=0.037, brow_gap=0.016, lid_upper=0.010, lid_lower=0.004,
     eye_open=0.033, cheek=0.021, nostril=0.032, upper_lip=0.017, corner_up=0.051, corner_out=0.020,
     corner_forward=0.021, corner_over_lips=0.022, lip_thickness=0.024, chin=0.043, lower_lip=0.020,
-    lip_to_chin=0.036, lip_gap=0.044,
+    lip_to_chin=0.036, lip_gap=0.044, brow_furrow=0.003,
 )  # fmt: skip
 """How far neutral faces differ between people, standard deviation."""
 

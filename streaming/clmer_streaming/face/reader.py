@@ -103,7 +103,7 @@ class FaceReader:
         shape = face_shape(face.points)
         if self._person.push(shape, found_again):
             self._calibration.change_person(self._person.shape)
-        features = face_features(face.points)
+        features = face_features(face.points, frame.brow_furrow)
         rotation = straightened(face.head.rotation, viewing_ray(frame))
         pose = head_pose(face, frame, rotation)
         pitch, yaw = float(pose[_PITCH]), float(pose[_YAW])
