@@ -184,7 +184,7 @@ def skin(grey: npt.NDArray[Any], points: FloatArray) -> dict[str, float]:
 
     move = upright(points)
     face = cv2.warpAffine(grey, move, (_SIDE_PX, _SIDE_PX), borderMode=cv2.BORDER_REPLICATE)
-    smooth = cv2.GaussianBlur(np.log(face.astype(np.float64) + 8.0), (0, 0), 1.5)
+    smooth = np.asarray(cv2.GaussianBlur(np.log(face.astype(np.float64) + 8.0), (0, 0), 1.5), np.float64)
     return {
         "nose root": nose_root(smooth, points @ move[:, :2].T + move[:, 2]),
         "nasolabial fold": nasolabial_fold(smooth, points @ move[:, :2].T + move[:, 2]),
@@ -218,7 +218,7 @@ def nasolabial_fold(face: FloatArray, at: FloatArray) -> float:
         normal *= np.sign(normal[0]) * outward
         down, out = np.linspace(0.05, 0.8, 20)[:, None, None], np.arange(-9.0, 16.0)[None, :, None]
         grid = (begin + down * (end - begin) + out * normal).astype(np.float32)
-        strip = cv2.remap(face, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR)
+        strip = np.asarray(cv2.remap(face, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR), np.float64)
         depths.append(fold_depth(strip).max())
     return float(np.mean(depths))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.process
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,15 @@ import pytest
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
+from clmer_streaming.face.process_capture import CaptureSpec
+from clmer_streaming.face.process_grabber import WAITING_FRAMES, Grabber
 from clmer_streaming.sources.camera import CameraSource
 from clmer_streaming.types import FaceFlag, FaceSample, StreamInfo, Tick
 from face_pictures import scene, swaying, write_video
 from listener import Listener
 from network_camera import NetworkCamera, network_camera
+
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +108,36 @@ def test_five_frames_a_second_are_five_samples_a_second() -> None:
         samples = [listener.next(FaceSample) for _ in range(11)][1:]
     assert np.median(np.diff([sample.t for sample in samples])) == pytest.approx(0.2, abs=0.05)
     assert all(sample.quality > 0.3 for sample in samples)
+
+
+def test_a_camera_that_is_read_slowly_drops_its_oldest_frames_and_counts_them() -> None:
+    """Of all frames that came since the first was taken, the newest eight wait; every other one is counted."""
+    with network_camera(swaying(11), rate_hz=200.0) as camera:
+        grabber = Grabber(CaptureSpec.parse(camera.url))
+        while (first := grabber.take(WAIT_S)) is None:
+            pass
+        enough = threading.Event()
+        while grabber.n_dropped < 20:
+            enough.wait(0.01)
+        camera.plugged.clear()
+        while grabber.state.is_open:
+            enough.wait(0.01)
+    waiting = [grabber.take(0) for _ in range(WAITING_FRAMES)]
+    stamps = [grabbed.t for grabbed in waiting if grabbed is not None]
+    assert stamps == sorted(stamps)
+    assert len(stamps) == WAITING_FRAMES
+    assert stamps[0] > first.t
+    assert grabber.n_dropped == grabber.n_grabbed - 1 - WAITING_FRAMES
+
+
+def test_frames_that_come_faster_than_they_can_be_looked_at_are_dropped_and_counted() -> None:
+    """The source says how many; what it delivers is never older than a few frames."""
+    with (
+        network_camera(swaying(31), rate_hz=2000.0) as camera,
+        Listener(source := CameraSource(camera.url)) as listener,
+    ):
+        sample = listener.next(FaceSample, lambda _: source.report.n_dropped > 20)
+        assert local_clock() - sample.t < 1.0
 
 
 def test_one_camera_serves_two_sources_or_says_why_not() -> None:

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.types import Chunk, FaceSample, FloatArray, Gap, Item, Marker, Reason, StreamInfo, Tick, Window
+from clmer_streaming.types import (
+    Chunk,
+    FaceCalibration,
+    FaceSample,
+    FloatArray,
+    Gap,
+    Item,
+    Marker,
+    Reason,
+    StreamInfo,
+    Tick,
+    Window,
+)
 from signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, stamps
 
 SECONDS = 12
@@ -276,6 +288,20 @@ def test_the_usual_chunk_sizes_give_the_same_windows_with_a_face(sizes: list[int
     """Chunks are cut anew between the same face samples: the same windows."""
     whole = windows(merged(eeg_items([4]), faces()))
     assert [w.crc for w in windows(merged(eeg_items(sizes), faces()))][:18] == [w.crc for w in whole][:18]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "warns"), [("none", True), ("prior", True), ("running", False), ("explicit", False)]
+)
+def test_a_face_measured_against_nobody_of_its_own_is_called_uncalibrated(
+    calibration: FaceCalibration, warns: bool
+) -> None:
+    """An average neutral face, or none, is a warning on windows that use the face all the same."""
+    seen = [dataclasses.replace(item, calibration=calibration) for item in faces() if isinstance(item, FaceSample)]
+    used = [window for window in windows([FACE_INFO, *seen]) if window.mask["aus"].any()]
+    assert len(used) > 10
+    assert {window.calibration["face"] for window in used} == {calibration}
+    assert {Reason.UNCALIBRATED in window.reasons for window in used} == {warns}
 
 
 def test_a_face_sample_is_used_as_it_came() -> None:

@@ -82,6 +82,14 @@ def test_a_camera_that_is_not_there_is_a_status_and_eeg_goes_on(tmp_path: Path) 
         assert "face_missing" in event["reasons"]
 
 
+def test_frames_that_a_fast_camera_loses_are_told(tmp_path: Path) -> None:
+    """The status of the face counts them while it is live; those that were looked at are not among them."""
+    fast = network_camera(swaying(31), rate_hz=2000.0)
+    with fast as camera, serving(tmp_path, "--eeg", "nobody", "--camera", camera.url) as service:
+        status = first(messages(service), lambda message: face_status(message, "live") and message["n_dropped"] > 20)
+    assert status["n_samples"] > 0
+
+
 def test_a_face_alone_gives_events_until_its_video_ends(tmp_path: Path) -> None:
     """Without a headset the face is enough; the end of the file is told as the reason of the silence."""
     film = write_video(tmp_path / "face.avi", swaying(150))

@@ -50,6 +50,7 @@ class Inputs:
     expected: tuple[StreamStatus, ...] = ()  # streams to wait for, said before they are found
     warnings: tuple[str, ...] = ()  # sentences for people
     reasons: Mapping[str, Callable[[], str]] = field(default_factory=dict)  # by source: why it is silent, now
+    dropped: Mapping[str, Callable[[], int]] = field(default_factory=dict)  # by source: frames it dropped, so far
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -63,6 +64,8 @@ class Inputs:
         return tuple(self._explained(status) for status in known)
 
     def _explained(self, status: StreamStatus) -> StreamStatus:
+        if status.source in self.dropped:
+            status = replace(status, n_dropped=status.n_dropped + self.dropped[status.source]())
         reason = self.reasons[status.source]() if status.source in self.reasons else ""
         return replace(status, reason=reason) if reason and status.state != "live" else status
 
@@ -149,6 +152,7 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         sources=(*eeg.sources, camera),
         expected=(*eeg.expected, _expected("face", camera.info.name, camera.report.reason)),
         reasons={**eeg.reasons, "face": lambda: camera.report.reason},
+        dropped={"face": lambda: camera.report.n_dropped},
     )
 
 

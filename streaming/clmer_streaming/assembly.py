@@ -110,7 +110,7 @@ class WindowAssembler:
         parts.quality["face"] = cut.quality(t_end, self._config.window.window_s)
         parts.calibration["face"] = cut.valid[-1].calibration if cut.valid else "none"
         parts.reasons.extend(reasons)
-        if usable and parts.calibration["face"] == "none":
+        if usable and parts.calibration["face"] in ("none", "prior"):
             parts.reasons.append(Reason.UNCALIBRATED)
 
 

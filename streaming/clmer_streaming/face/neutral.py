@@ -19,7 +19,7 @@ PRIOR_MEAN = FaceFeatures(
     corner_forward=0.016, corner_over_lips=0.004, lip_thickness=0.220, chin=-1.249, lower_lip=-0.904,
     lip_to_chin=0.365, lip_gap=0.029, brow_furrow=0.005,
 )  # fmt: skip
-"""The average neutral face of five people, seen through this reference mesh."""
+"""The average neutral face of five people, seen through this reference mesh; the furrow is of five others."""
 
 PRIOR_SD = FaceFeatures(
     brow_inner=0.037, brow_outer=0.030, brow_mid=0.037, brow_gap=0.016, lid_upper=0.010, lid_lower=0.004,
