@@ -69,15 +69,38 @@ def _rigid_reference() -> FloatArray:
     return reference_mesh()[RIGID_VERTICES]
 
 
+@functools.cache
+def _centred_reference() -> _Centred:
+    return _centred(_rigid_reference())
+
+
 def fit_similarity(source: FloatArray, target: FloatArray) -> Similarity:
     """Return the similarity that brings points (n, 3) closest to their targets (n, 3)."""
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred = source - source_mean
-    u, strengths, vt = np.linalg.svd(centred.T @ (target - target_mean))
+    return _fit(_centred(source), target)
+
+
+@dataclass(frozen=True, eq=False)
+class _Centred:
+    """Points, and what of them every fit needs."""
+
+    mean: FloatArray  # (3,)
+    points: FloatArray  # (n, 3), less their mean
+    size: float  # sum of their squares
+
+
+def _centred(source: FloatArray) -> _Centred:
+    mean = source.mean(axis=0)
+    points = source - mean
+    return _Centred(mean, points, float(np.sum(points**2)))
+
+
+def _fit(source: _Centred, target: FloatArray) -> Similarity:
+    target_mean = target.mean(axis=0)
+    u, strengths, vt = np.linalg.svd(source.points.T @ (target - target_mean))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])  # a mirror image is no rotation
     rotation = (vt.T * signs) @ u.T
-    scale = float(np.sum(strengths * signs) / np.sum(centred**2))
-    return Similarity(scale=scale, rotation=rotation, shift=target_mean - scale * (rotation @ source_mean))
+    scale = float(np.sum(strengths * signs) / source.size)
+    return Similarity(scale=scale, rotation=rotation, shift=target_mean - scale * (rotation @ source.mean))
 
 
 def align(frame: MeshFrame) -> AlignedFace | None:
@@ -86,7 +109,7 @@ def align(frame: MeshFrame) -> AlignedFace | None:
         return None
     seen = frame.points * IMAGE_TO_HEAD
     reference = _rigid_reference()
-    head = fit_similarity(reference, seen[RIGID_VERTICES])
+    head = _fit(_centred_reference(), seen[RIGID_VERTICES])
     if head.scale <= 0:
         return None
     points = head.undo(seen)

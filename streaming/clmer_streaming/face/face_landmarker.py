@@ -26,7 +26,7 @@ import numpy.typing as npt
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.appearance import brow_furrow
 from clmer_streaming.face.extractor import MEND_BUNDLE
-from clmer_streaming.face.face_mesh_graph import Detectors, points_in_pixels, quiet
+from clmer_streaming.face.face_mesh_graph import Detectors, in_pixels, quiet
 from clmer_streaming.face.face_mesh_image import CutDetector, Image, luma_and_sharpness, to_rgb
 from clmer_streaming.face.face_mesh_participant import Box, count_rivals
 from clmer_streaming.face.mesh_frame import MeshFrame
@@ -176,7 +176,8 @@ class _Landmarker:
         faces = self._detect(rgb)
         if not faces:
             return None
-        points = points_in_pixels(faces[0], rgb.shape[1], rgb.shape[0])
+        relative = np.array([(p.x, p.y, p.z) for p in faces[0]], dtype=np.float64)
+        points = in_pixels(relative, rgb.shape[1], rgb.shape[0])
         if not points[:, 2].any():
             raise ValueError("a mesh model of fewer than 478 points")
         return points

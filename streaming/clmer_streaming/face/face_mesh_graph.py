@@ -15,10 +15,11 @@ Facts that cost others days, all measured with the wheel 0.10.21, the last that 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ node {
 """The second half of FaceMesh: which region is looked at is decided by us, frame by frame. For the same regions
 its points are FaceMesh's to the last bit."""
 
+_PACKED_LANDMARK = np.dtype(
+    [("length", "V2"), ("x_tag", "V1"), ("x", "<f4"), ("y_tag", "V1"), ("y", "<f4"), ("z_tag", "V1"), ("z", "<f4")]
+)
+"""One landmark of a NormalizedLandmarkList in Protocol Buffers' wire format; FaceMesh sets these three fields alone."""
+
 _ROI_SCALE = 1.5  # side of the region over the longer side of a detected face, as in FaceMesh
 _SHORT_RANGE_SCORE = 0.5  # FaceMesh's own threshold
 _FULL_RANGE_SCORE = 0.6  # beside the second opinion below; alone it takes letters for faces at up to 0.69
@@ -79,7 +85,7 @@ class Mesh:
     presence: float  # 0-1
     next_roi: Any  # mediapipe NormalizedRect: where to look in the next frame
 
-    @property
+    @functools.cached_property
     def box(self) -> Box:
         """The box around the points."""
         return Box.around(self.points)
@@ -109,13 +115,18 @@ class LandmarkGraph:
         found = self._graph.process({"image": rgb, "roi": roi})
         if found.landmarks is None:
             return None
-        points = points_in_pixels(found.landmarks.landmark, rgb.shape[1], rgb.shape[0])
+        points = in_pixels(_coordinates(found.landmarks), rgb.shape[1], rgb.shape[0])
         return Mesh(points, float(getattr(found, _PRESENCE)), found.next_roi)
 
 
-def points_in_pixels(landmarks: Iterable[Any], width: int, height: int) -> FloatArray:
-    """Return MediaPipe's landmarks of an image as (n, 3) pixels."""
-    relative = np.array([(p.x, p.y, p.z) for p in landmarks], dtype=np.float64)
+def _coordinates(landmarks: Any) -> FloatArray:
+    """Return x, y, z of all landmarks (n, 3), a thirtieth of the time that asking one by one takes."""
+    packed = np.frombuffer(landmarks.SerializeToString(), _PACKED_LANDMARK)
+    return np.column_stack([packed[axis] for axis in "xyz"]).astype(np.float64)
+
+
+def in_pixels(relative: FloatArray, width: int, height: int) -> FloatArray:
+    """Return MediaPipe's points (n, 3), which are shares of an image, in its pixels."""
     return relative * np.array([width, height, width], dtype=np.float64)
 
 

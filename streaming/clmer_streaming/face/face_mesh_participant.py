@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from clmer_streaming.face.face_mesh_image import extent
 from clmer_streaming.types import FloatArray
 
 PATIENCE_FRAMES = 60
@@ -30,9 +31,8 @@ class Box:
     @classmethod
     def around(cls, points: FloatArray) -> Self:
         """Return the box around points (n, 2+) in pixels."""
-        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-        x, y = ((low + high) / 2).tolist()
-        return cls(x, y, float(high[0] - low[0]))
+        x0, y0, x1, y1 = extent(points)
+        return cls((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0)
 
     def is_near(self, other: Box) -> bool:
         """Tell whether both may be one face between two looks."""

@@ -34,8 +34,9 @@ def gaze_angles(points: FloatArray, rotation: FloatArray) -> FloatArray:
         points: The aligned mesh (478, 3) in cm.
         rotation: Of the head (3, 3), straightened.
     """
-    middles = points[_OF_CORNERS].mean(axis=0)
-    off_x, off_y = (points[_OF_IRIS] - middles)[:, :2].mean(axis=0)
+    outer, inner = points[_OF_CORNERS]
+    right, left = points[_OF_IRIS] - (outer + inner) / 2
+    off_x, off_y, _ = (right + left) / 2
     aim = np.array([off_x, off_y - IRIS_ABOVE_CORNERS_CM]) / EYEBALL_RADIUS_CM
     length = math.hypot(aim[0], aim[1])
     aim *= min(1.0, _MAX_SINE / length) if length else 1.0
