@@ -6,6 +6,7 @@ the face is tracked as a live one is. All but the last figure are of one core (L
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import threading
@@ -24,7 +25,9 @@ from clmer_model.artefact import find_artefact
 from clmer_model.predictor import Predictor, limit_threads
 from clmer_streaming.face.action_units import intensities
 from clmer_streaming.face.alignment import align
+from clmer_streaming.face.appearance import brow_furrow
 from clmer_streaming.face.face_mesh import FaceMeshReader
+from clmer_streaming.face.face_mesh_image import luma_and_sharpness
 from clmer_streaming.face.features import face_features
 from clmer_streaming.face.gaze import gaze_angles
 from clmer_streaming.face.landmarks import landmarks_68
@@ -46,6 +49,10 @@ SIZES = ((640, 480), (1280, 720))  # pixels
 FRAMES = 600
 WARM_UP = 30  # frames that are not counted
 FPS = 30.0
+
+ALONE, TRACKED = "FaceMesh alone", "FaceMesh, with tracking, sharpness, luma, folds"
+READ = "FaceReader.read: all from mesh to sample"
+BEYOND = "the last two less FaceMesh alone, frame by frame"
 
 T = TypeVar("T")
 
@@ -130,22 +137,64 @@ def predict_without_pause(stop: threading.Event) -> None:
 
 
 def measure(width: int, height: int) -> Stopwatch:
-    """Return how long the steps of many frames took."""
+    """Return how long the steps of many frames took; FaceMesh alone and all of ours take turns at being first."""
     import cv2
 
     cv2.setNumThreads(1)
-    watch, mesh, reader, neutral = Stopwatch(), FaceMeshReader(), FaceReader(), RunningNeutral()
+    watch, alone, ours = Stopwatch(), FaceMeshAlone(), Ours()
     for index in range(FRAMES + WARM_UP):
         picture = drifting_picture(width, height, index)
         if index == WARM_UP:
             watch.spent.clear()
-        frame = watch.time("FaceMesh, with sharpness and luma", lambda picture=picture: mesh.process(picture))  # type: ignore[misc]
+        if index % 2:
+            watch.time(ALONE, functools.partial(alone.process, picture))
+        ours.process(watch, index, picture)
+        if not index % 2:
+            watch.time(ALONE, functools.partial(alone.process, picture))
+        ours.take_apart(watch)
+    together = np.array(watch.spent[TRACKED]) + np.array(watch.spent[READ])
+    watch.spent[BEYOND] = (together - np.array(watch.spent[ALONE])).tolist()
+    return watch
+
+
+class FaceMeshAlone:
+    """MediaPipe's own FaceMesh: what the time of ours is compared with."""
+
+    def __init__(self) -> None:
+        from mediapipe.python.solutions.face_mesh import FaceMesh
+
+        self._mesh: Any = FaceMesh(refine_landmarks=True)
+
+    def process(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Find the face in a picture, BGR."""
+        import cv2
+
+        self._mesh.process(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+class Ours:
+    """From a picture to a sample, as the face process does it."""
+
+    def __init__(self) -> None:
+        self._mesh, self._reader, self._neutral = FaceMeshReader(), FaceReader(), RunningNeutral()
+        self._frame: MeshFrame | None = None
+
+    def process(self, watch: Stopwatch, index: int, picture: npt.NDArray[np.uint8]) -> None:
+        """Read the face of a picture, BGR."""
+        frame = watch.time(TRACKED, lambda: self._mesh.process(picture))
         if frame is None:
             raise RuntimeError(f"no face in picture {index}")
-        sample = watch.time("all beyond FaceMesh (FaceReader.read)", lambda i=index, f=frame: reader.read(i / FPS, f))  # type: ignore[misc]
-        watch.time("  sample to a row of the stream", lambda sample=sample: face_to_row(sample))  # type: ignore[misc]
-        time_steps(watch, frame, neutral)
-    return watch
+        sample = watch.time(READ, lambda: self._reader.read(index / FPS, frame))
+        watch.time("  sample to a row of the stream", lambda: face_to_row(sample))
+        self._frame, self._picture = frame, picture
+
+    def take_apart(self, watch: Stopwatch) -> None:
+        """Do the steps for the picture again, one by one."""
+        assert self._frame is not None
+        frame, rgb = self._frame, np.ascontiguousarray(self._picture[:, :, ::-1])
+        watch.time("  sharpness and luma", lambda: luma_and_sharpness(rgb, frame.points))
+        watch.time("  folds between the brows", lambda: brow_furrow(rgb, frame.points))
+        time_steps(watch, frame, self._neutral)
 
 
 def time_steps(watch: Stopwatch, frame: MeshFrame, neutral: RunningNeutral) -> None:

@@ -69,3 +69,12 @@ def test_a_flag_on_most_frames_becomes_a_reason() -> None:
 def test_a_frame_that_goes_back_in_time_is_not_taken() -> None:
     """Order is kept by dropping what breaks it."""
     assert len(slots(face(11.0), face(10.5)).cut(12.0).frames) == 1
+
+
+def test_no_slot_averages_over_a_cut() -> None:
+    """A face that was found anew may be another one: its slot begins with it, the slots beside keep theirs."""
+    anew = dataclasses.replace(face(10.3, 7.0), flags=FaceFlag.RESET)
+    for found in (anew, dataclasses.replace(anew, quality=0.1)):  # a first frame may be too poor to count
+        cut = slots(face(10.1, 1.0), face(10.26, 1.0), found, face(10.4, 7.0), face(10.6, 7.0)).cut(12.0)
+        assert cut.aus[:3, 0, 0].tolist() == [1.0, 7.0, 7.0]
+        assert len(cut.valid) == 5 - (found.quality < 0.2)

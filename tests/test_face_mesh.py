@@ -13,7 +13,10 @@ import pytest
 
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.face_mesh import FaceMeshReader
+from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
+from clmer_streaming.face.reader import FaceReader, FaceReaderConfig
+from clmer_streaming.types import FaceFlag, FaceSample
 from face_pictures import FACE_AT, Picture, astronaut, read_video, scene, swaying
 
 EYE_CORNERS = [33, 263]
@@ -276,6 +279,25 @@ def test_a_cut_ends_the_track(reader: FaceMeshReader, sample_data: Path) -> None
     resets = [number for number, frame in enumerate(frames) if frame is not None and frame.reset]
     assert resets[:2] == [0, 82]
     assert all(number >= 211 for number in resets[2:])
+
+
+def test_no_value_crosses_a_cut(sample_data: Path) -> None:
+    """From each cut of the stage video on, samples are those of a reader that has seen nothing before, bit for bit."""
+    pictures = read_video(sample_data / "faces/stage_crowd_cuts.mp4")
+    whole = samples_of(pictures)
+    for cut in (20, 82, 211):
+        fresh = samples_of(pictures[cut : cut + 40])
+        assert [face_to_row(sample).tobytes() for sample in whole[cut : cut + 40]] == [
+            face_to_row(sample).tobytes() for sample in fresh
+        ]
+    missing = {number for number, sample in enumerate(whole) if FaceFlag.MISSING in sample.flags}
+    assert missing == {*range(20, 82), *range(211, 217)}
+
+
+def samples_of(pictures: list[Picture]) -> list[FaceSample]:
+    """Return what a new reader says, against the average neutral face, at 30 Hz."""
+    mesh, reader = FaceMeshReader(), FaceReader(FaceReaderConfig(neutral="prior"))
+    return [reader.read(number / 30, mesh.process(picture)) for number, picture in enumerate(pictures)]
 
 
 @pytest.mark.deep

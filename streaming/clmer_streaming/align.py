@@ -79,20 +79,26 @@ class FaceSlots:
             self.watermark = sample.t
 
     def cut(self, t_end: float) -> FaceCut:
-        """Return the window that ends at ``t_end``: slot i is the mean of the valid samples in its interval."""
+        """Return the window that ends at ``t_end``: slot i is the mean of the valid samples in its interval.
+
+        Where the face was lost or the picture cut within a slot, those before are left out: it may be another person's.
+        """
         n_slots, window_s = self._config.face_slots, self._config.window_s
         t_start = t_end - window_s
         inside = [(frame, trusted) for frame, trusted in self._samples if t_start <= frame.t < t_end]
-        valid = tuple(frame for frame, trusted in inside if trusted)
-        slot_of = [min(int((frame.t - t_start) / window_s * n_slots), n_slots - 1) for frame in valid]
-        bounds = np.searchsorted(slot_of, np.arange(n_slots + 1))  # frames bounds[i] to bounds[i + 1] fill slot i
+        tracks = itertools.accumulate(FaceFlag.RESET in frame.flags for frame, _ in inside)
+        valid = [(frame, track) for (frame, trusted), track in zip(inside, tracks, strict=True) if trusted]
+        slot_of = [min(int((frame.t - t_start) / window_s * n_slots), n_slots - 1) for frame, _ in valid]
+        last_track = {slot: track for slot, (_, track) in zip(slot_of, valid, strict=True)}
+        kept = [(slot, frame) for slot, (frame, track) in zip(slot_of, valid, strict=True) if track == last_track[slot]]
+        bounds = np.searchsorted([slot for slot, _ in kept], np.arange(n_slots + 1))  # of the frames that fill slot i
         return FaceCut(
-            landmarks=_slot_means([frame.landmarks for frame in valid], bounds, (N_LANDMARKS, 3)),
-            aus=_slot_means([frame.aus for frame in valid], bounds, (len(AU_NAMES), 2)),
-            gaze=_slot_means([frame.gaze for frame in valid], bounds, (2,)),
+            landmarks=_slot_means([frame.landmarks for _, frame in kept], bounds, (N_LANDMARKS, 3)),
+            aus=_slot_means([frame.aus for _, frame in kept], bounds, (len(AU_NAMES), 2)),
+            gaze=_slot_means([frame.gaze for _, frame in kept], bounds, (2,)),
             mask=np.diff(bounds) > 0,
             frames=tuple(frame for frame, _ in inside),
-            valid=valid,
+            valid=tuple(frame for frame, _ in valid),
         )
 
     def _trusted(self, frame: FaceSample) -> bool:
