@@ -30,6 +30,14 @@ def test_a_slot_is_the_mean_of_the_valid_frames_in_it() -> None:
     assert np.array_equal(cut.gaze[3], [0, 0])
 
 
+def test_one_frame_a_second_is_one_slot_of_one_second() -> None:
+    """The paper's series: a window of 1 s with F = 1 holds the mean of its frames, and nothing of those around."""
+    kept = FaceSlots(WindowConfig(window_s=1.0, face_slots=1))
+    for t, level in ((10.9, 9.0), (11.0, 1.0), (11.5, 2.0), (11.99, 6.0), (12.0, 9.0)):
+        kept.push(face(t, level))
+    assert kept.cut(12.0).aus[:, 0, 0].tolist() == [3.0]
+
+
 def test_the_window_is_half_open() -> None:
     """A frame at t_start belongs to the window, one at t_end does not."""
     cut = slots(face(10.0), face(12.0)).cut(12.0)

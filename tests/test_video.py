@@ -195,6 +195,16 @@ def test_what_is_no_video_is_one_clear_error(tmp_path: Path, content: bytes | No
         VideoFaces(path)
 
 
+def test_a_video_that_is_cut_short_gives_what_is_there(tmp_path: Path) -> None:
+    """The second half of the file is gone: the first frames come, with their bits, one that is torn, and the end."""
+    whole = write_video(tmp_path / "whole.avi", swaying(40))
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    rows = [[face_to_row(sample).tobytes() for sample in VideoFaces(path).samples()] for path in (whole, broken)]
+    assert 10 < len(rows[1]) < 30
+    assert rows[1][:-1] == rows[0][: len(rows[1]) - 1]
+
+
 def predict(folder: Path, *options: str | Path) -> list[dict[str, object]]:
     """Run ``clmer predict`` and return the events."""
     out = folder / "p.jsonl"
