@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
@@ -81,8 +83,6 @@ def test_folds_are_upright_in_the_face_not_in_the_picture(picture: Image, points
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_distance_changes_it_little(picture: Image, points: FloatArray, scale: float) -> None:
     """At half and at twice the size deep folds stay deep."""
-    import cv2
-
     folded = with_folds(picture, points, 0.3)
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled = np.asarray(cv2.resize(folded, None, fx=scale, fy=scale, interpolation=way), np.uint8)
@@ -119,6 +119,40 @@ def test_a_weeping_woman_s_brows_are_told_from_her_smile(sample_data: Path) -> N
     assert auc > 0.99
     assert np.median(frowns) > 2.5
     assert np.median(smooth) < 0.7
+
+
+def noisy(picture: Image) -> Image:
+    grain = np.random.default_rng(0).normal(0, 10, picture.shape)
+    return np.asarray(np.clip(picture + grain, 0, 255), np.uint8)
+
+
+def squeezed(picture: Image) -> Image:
+    return np.asarray(cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], 1), np.uint8)
+
+
+SPOILT: dict[str, tuple[float, Callable[[Image], Image]]] = {
+    "noise": (1.0, noisy),
+    "JPEG": (1.0, squeezed),
+    "a tenth of the light": (1.0, lambda picture: np.asarray(picture * 0.1, np.uint8)),
+    "light from one side": (1.0, lambda picture: np.asarray(picture * np.linspace(0.4, 1, 640)[:, None], np.uint8)),
+    "a third of the pixels": (1 / 3, lambda picture: np.asarray(cv2.resize(picture, (213, 120)), np.uint8)),
+}
+"""What spoils a picture, and the scale it is then at."""
+
+
+def test_poor_pictures_show_the_folds_too(sample_data: Path) -> None:
+    """Every frame with folds reads deeper than every one without, with the mesh of the good picture."""
+    mesh = FaceMeshReader()
+    depths: dict[tuple[str, bool], list[float]] = {}
+    for number, picture in enumerate(read_video(sample_data / "faces/talking_crying_smiling_woman.mp4")[:240]):
+        frame, t = mesh.process(picture), number * 1001 / 24000
+        if number % 3 or frame is None or not (0.9 <= t < 3.9 or t >= 6.1):
+            continue
+        for name, (scale, spoil) in SPOILT.items():
+            rgb = np.ascontiguousarray(spoil(picture)[:, :, ::-1])
+            depths.setdefault((name, t < 3.9), []).append(brow_furrow(rgb, frame.points * scale))
+    for name in SPOILT:
+        assert min(depths[name, True]) > max(depths[name, False]), name
 
 
 def test_a_smiling_man_does_not_frown(sample_data: Path) -> None:
