@@ -1,0 +1,1 @@
+"""What ``streams.py`` measures, one file each, and the processes that it measures with."""
