@@ -7,6 +7,8 @@ have no stamps and no gaps: it gets the samples as a RawArray.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -80,6 +82,8 @@ def _receive(seconds: float, pipe: Connection) -> None:
     import pylsl
 
     found = pylsl.resolve_bypred(f"channel_count={len(EPOC_CH_NAMES)}", timeout=_SEARCH_S)
+    if not found:
+        raise RuntimeError(f"nothing was played within {_SEARCH_S:g} s")
     inlet = pylsl.StreamInlet(found[0])
     inlet.open_stream(_SEARCH_S)
     parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
@@ -95,10 +99,11 @@ def _receive(seconds: float, pipe: Connection) -> None:
 
 
 def clmer_play(path: str, pipe: Connection) -> None:
-    """Play with ``clmer play``."""
+    """Play with ``clmer play``, from the moment somebody listens."""
     from clmer_server.cli import main
 
-    main(["play", path])
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(["play", path, "--wait"])
 
 
 def pyxdf_playback(path: str, pipe: Connection) -> None:
