@@ -29,7 +29,7 @@ class Headset:
         return tuple(f"E{i + 1}" for i in range(self.n_channels))
 
     def __str__(self) -> str:
-        return f"{self.n_channels} ch, {self.sfreq:g} Hz, pushed in blocks of {self.block}"
+        return f"{self.n_channels} ch, {self.sfreq:g} Hz, by {self.block}"
 
 
 def play(headset: Headset, pipe: Connection) -> None:

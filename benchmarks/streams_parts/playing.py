@@ -1,7 +1,7 @@
 """How truly a recording comes back over LSL: the spacing of the stamps received against those of the file.
 
 The recording is 14 channels at 128 Hz whose stamps stray by 2 ms, as those of wireless headsets do, with
-half a second missing after six; its first channel numbers the samples. PlayerLSL plays MNE's Raw objects, which
+half a second missing after three; its first channel numbers the samples. PlayerLSL plays MNE's Raw objects, which
 have no stamps and no gaps: it gets the samples as a RawArray.
 """
 
@@ -25,7 +25,7 @@ from streams_parts.child import child
 SFREQ = 128.0  # Hz
 JITTER_S = 0.002  # SD of a stamp
 GAP_S = 0.5
-_GAP_AT_S = 6.0
+_GAP_AT_S = 3.0
 _N_CHUNK = 16  # samples of a chunk of the file
 _SEARCH_S = 30.0
 _RAW_NAME = "bench-player"
@@ -86,15 +86,18 @@ def _receive(seconds: float, pipe: Connection) -> None:
         raise RuntimeError(f"nothing was played within {_SEARCH_S:g} s")
     inlet = pylsl.StreamInlet(found[0])
     inlet.open_stream(_SEARCH_S)
+    patience, end = pylsl.local_clock() + _SEARCH_S, np.inf
     parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
-    end = np.inf
     while pylsl.local_clock() < end:
         x, t = inlet.pull_chunk(timeout=1.0, max_samples=1024, min_samples=1, as_numpy=True)
         now = pylsl.local_clock()
-        if not len(t):
+        if len(t):
+            end = min(end, now + seconds)
+            parts.append((np.rint(x[:, 0]).astype(np.intp), t, np.full(len(t), now)))
+        elif parts or now > patience:
             break
-        end = min(end, now + seconds)
-        parts.append((np.rint(x[:, 0]).astype(np.intp), t, np.full(len(t), now)))
+    if not parts:
+        raise RuntimeError(f"nobody pushed a sample within {_SEARCH_S:g} s")
     pipe.send(tuple(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -34,6 +34,7 @@ WINDOW_S = 2.0
 HOP_S = 0.125  # four windows where a service with the shipped model makes one
 _WARM_UP_S = 1.0  # from the first full window to the first that counts
 _POLL_S = 0.0002
+_CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _stream_lsl(headset: Headset, seconds: float, acquisition_delay_s: float, pi
     from mne_lsl.stream import StreamLSL
 
     set_log_level("ERROR")
-    stream = StreamLSL(WINDOW_S, name=headset.name).connect(acquisition_delay_s, processing_flags=["clocksync"])
+    stream = StreamLSL(WINDOW_S, name=headset.name)
+    stream.connect(acquisition_delay_s, processing_flags=["clocksync"], timeout=_CONNECT_S)
     signal, log = _signal(headset), _Log(seconds)
     stream.filter(*signal.band, iir_params={"order": signal.filter_order, "ftype": "butter", "output": "sos"})
     if not np.allclose(stream.filters[0]["sos"], design_sos(signal, headset.sfreq), rtol=1e-9):
