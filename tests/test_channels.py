@@ -10,7 +10,6 @@ import pytest
 from clmer_streaming.channels import (
     ChannelPicker,
     apply_eeg_map,
-    microvolts_per_unit,
     normalise_label,
     resolve_channels,
 )
@@ -30,7 +29,23 @@ def test_labels_are_compared_without_case_prefix_and_old_names() -> None:
     """The same electrode has many spellings; they all meet."""
     assert normalise_label(" eeg_tp9 ") == "TP9"
     assert normalise_label("EEG T3") == "T7"
-    assert normalise_label("t6") == "P8"
+    assert [normalise_label(old) for old in ("t3", "T4", "T5", "t6")] == ["T7", "T8", "P7", "P8"]
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["AF3", "af3", "EEG AF3", "EEG_AF3", "EEG-AF3", "EEG.AF3", "EEG:AF3", "AF3-REF", "EEG AF3-LE", "Af3.", "Af3..",
+     "AF3 [uV]", "AF3 (µV)", "EEG Af3-A1", " eeg  af3 - m2 "],
+)  # fmt: skip
+def test_one_electrode_has_many_spellings(label: str) -> None:
+    """EDF, EmotivPRO's CSV, PhysioNet, a named reference, a unit behind the name: all are AF3."""
+    assert normalise_label(label) == "AF3"
+
+
+def test_a_bipolar_pair_is_none_of_its_electrodes() -> None:
+    """F7-T3 is a difference, and the model wants F7; nor does a quality column pass for its sensor."""
+    assert {normalise_label("F7-T3"), normalise_label("EEG F7-F3"), normalise_label("CQ_F7")}.isdisjoint({"F7"})
+    assert resolve_channels(renamed(("F7-T3", *EPOC_CH_NAMES[:1], *EPOC_CH_NAMES[2:])), SignalConfig()).picks[1] == -1
 
 
 def test_channels_are_found_by_label_in_any_order() -> None:
@@ -86,11 +101,18 @@ def test_a_map_that_cannot_hold_is_refused(spec: str) -> None:
         apply_eeg_map(renamed(("a", "b")), spec)
 
 
-def test_units_become_microvolts() -> None:
-    """Volts and millivolts are scaled; both letters mu are known; unknown words are taken as microvolts."""
-    assert [microvolts_per_unit(u) for u in ("V", "volts", "mV", "uV", "µV", "μV", "microvolts", "", "counts")] == [
-        1e6, 1e6, 1e3, 1, 1, 1, 1, 1, 1,
-    ]  # fmt: skip
+def test_every_channel_has_its_own_unit() -> None:
+    """Half of the channels in volts, half in microvolts: one signal behind the picker."""
+    info = renamed(EPOC_CH_NAMES, unit="microvolts", units=("V",) * 7 + ("uV",) * 6 + ("",))
+    found = resolve_channels(info, SignalConfig())
+    assert found.scales.tolist() == [1e6] * 7 + [1.0] * 7
+    assert found.unit_unknown == ()
+
+
+def test_channels_without_a_known_unit_are_named() -> None:
+    """Counts are no unit: whoever comes next has to guess these."""
+    found = resolve_channels(renamed(EPOC_CH_NAMES, unit="counts"), SignalConfig())
+    assert found.unit_unknown == tuple(range(14))
 
 
 def picker(unit: str = "uV", ch_names: tuple[str, ...] = EPOC_CH_NAMES) -> ChannelPicker:

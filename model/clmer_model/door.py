@@ -104,12 +104,12 @@ class PlainDoor(nn.Module):
 Door = SignalDoor | LandmarkDoor | ActionUnitDoor | PlainDoor
 """Any of the modules of this file."""
 
-_DOORS: Mapping[str, type[Door]] = {"eeg": SignalDoor, "landmarks": LandmarkDoor, "aus": ActionUnitDoor}
+_DOORS: Mapping[str, type[Door]] = {"landmarks": LandmarkDoor, "aus": ActionUnitDoor}
 
 
 def make_door(spec: ModalitySpec) -> Door:
     """Return the door that fits the modality."""
-    return _DOORS.get(spec.name, PlainDoor)(spec)
+    return SignalDoor(spec) if spec.kind == "signal" else _DOORS.get(spec.name, PlainDoor)(spec)
 
 
 def signal_scale(x: Tensor, mask: Tensor, to_sd: float = MEAN_ABS_TO_SD, floor: float = TINY) -> Tensor:

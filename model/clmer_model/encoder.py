@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clmer_model.dims import ClmerDims
 from clmer_model.door import make_door
 from clmer_model.modalities import ModalitySpec
+from clmer_streaming.errors import ArtefactError
 
 MIN_POWER = 0.01  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
 
@@ -73,6 +74,12 @@ class ModalityEncoder(nn.Module):
         self.is_signal = signal
         self.out_width = third
         self.n_tokens = spec.shape[1] // math.prod(pools) if signal else spec.shape[0]
+        if self.n_tokens < 1:
+            raise ArtefactError(
+                expected=f"a series of at least {math.prod(pools)} samples in a window, for one token",
+                found=f"{spec.name} of shape {spec.shape}",
+                mend="give the series a higher rate in the signal settings, or pool less (signal_pools)",
+            )
         self.door = make_door(spec)
         self.blocks = nn.Sequential(
             first_block(self.door.out_channels, first, kernels[0], pools[0], dims.conv_dropout),

@@ -13,6 +13,7 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 MODEL_MODALITIES = ("eeg", "landmarks", "aus")
 """The paper's three modalities: physiological signal, 3-D landmarks, action units. Six ordered pairs."""
 
+_SLOT_SERIES = ("landmarks", "aus", "gaze")  # of the face; every other series is a signal
 _LANDMARK_CHANNELS = tuple(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ")
 _AU_CHANNELS = tuple(f"{au}_{kind}" for au in AU_NAMES for kind in "rc")
 
@@ -31,7 +32,7 @@ class ModalitySpec:
     @property
     def kind(self) -> Literal["signal", "slots"]:
         """How the series and its mask are laid out."""
-        return "signal" if self.name == "eeg" else "slots"
+        return "slots" if self.name in _SLOT_SERIES else "signal"
 
     @property
     def n_masked(self) -> int:
@@ -60,8 +61,12 @@ def modality_spec(name: str, config: PreprocessConfig) -> ModalitySpec:
             return ModalitySpec(name, (slots, len(AU_NAMES), 2), _AU_CHANNELS)
         case "gaze":
             return ModalitySpec(name, (slots, 2), ("GAZE_X", "GAZE_Y"))
+    series = config.physio_of(name)
+    if series is not None and series.name == name:
+        return ModalitySpec(name, (len(series.ch_names), config.physio_times(series)), series.ch_names)
+    known = ("eeg", "landmarks", "aus", "gaze", *(series.name for series in config.physio))
     raise ArtefactError(
-        expected="modalities among eeg, landmarks, aus, gaze",
+        expected=f"modalities among {', '.join(known)}",
         found=repr(name),
         mend="export the model with modalities of this version of clmer",
     )

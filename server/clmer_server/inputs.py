@@ -11,6 +11,7 @@ from clmer_server.messages import SourceMode
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Source, StreamStatus
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class SessionConfig:
     replay: Path | None = None  # a recording; None: live
     eeg: str = "auto"  # the live EEG stream: "auto" for the only one there is, its name, or its properties
     eeg_map: str | None = None  # names for channels without labels
+    eeg_unit: str | None = None  # in place of what the stream declares
+    eeg_delay_s: float = 0.0  # from the brain to the stamp, on top of what the stream declares
+    physio: Mapping[str, str] = field(default_factory=dict)  # by series of the model: the stream that gives it
     speed: float = 1.0  # of a replay, in recorded seconds per second; inf: as fast as possible
     loop: bool = False  # start a replay again at its end
     camera: str | None = None  # of a live session: index, device, URL or video file; None: none
@@ -89,8 +93,15 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         signal=preprocess.signal,
         video=_face_track(config),
         video_offset_s=config.video_offset_s,
+        physio=config.physio,
     )
-    return Inputs(mode="replay", sources=(recording,), warnings=tuple(recording.warnings)), recording.duration_s
+    sources = (_adjusted(recording, config),)
+    return Inputs(mode="replay", sources=sources, warnings=tuple(recording.warnings)), recording.duration_s
+
+
+def _adjusted(source: Source, config: SessionConfig) -> Source:
+    corrections = EegCorrections(config.eeg_unit, config.eeg_delay_s)
+    return source if corrections == EegCorrections() else AdjustedSource(source, corrections)
 
 
 def _face_track(config: SessionConfig) -> FaceTrack | None:
@@ -120,7 +131,7 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
     headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
     eeg = Inputs(
         mode="live",
-        sources=(headset,),
+        sources=(_adjusted(headset, config),),
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )

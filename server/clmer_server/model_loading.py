@@ -10,6 +10,7 @@ from clmer_server.messages import ModelInfo
 if TYPE_CHECKING:
     from clmer_model.artefact import ArtefactFile
     from clmer_model.predictor import Predictor
+    from clmer_streaming.config import PreprocessConfig
 
 
 def check_device(device: str) -> None:
@@ -39,13 +40,13 @@ def load_predictor(artefact: ArtefactFile, device: str) -> Predictor:
     return predictor
 
 
-def model_info(artefact: ArtefactFile, predictor: Predictor) -> ModelInfo:
-    """Return what clients are told of the model."""
+def model_info(artefact: ArtefactFile, predictor: Predictor, preprocess: PreprocessConfig) -> ModelInfo:
+    """Return what clients are told of the model, and by which signal settings it is fed."""
     meta = artefact.meta
     return ModelInfo(
         id=meta.name,
         sha256=artefact.sha256,
-        config_hash=meta.preprocess.config_hash,
+        config_hash=preprocess.config_hash,
         labels=meta.labels,
         trained_on=meta.trained_on,
         runner=predictor.runner,

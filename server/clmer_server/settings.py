@@ -32,6 +32,10 @@ Speed = Annotated[
 """Recorded seconds per second; ``max``, which is infinity, means as fast as possible."""
 
 
+Notch = Annotated[Literal["50", "60", "none"], BeforeValidator(str)]
+"""A notch other than the model's, in Hz."""
+
+
 class ServeSettings(BaseSettings):
     """Everything ``clmer-serve`` can be told."""
 
@@ -45,6 +49,10 @@ class ServeSettings(BaseSettings):
     replay: Path | None = None
     eeg: str = "auto"  # the live EEG stream: name or properties; "auto": the only one there is
     eeg_map: str | None = None
+    eeg_unit: Literal["V", "mV", "uV"] | None = None  # in place of what the stream declares
+    eeg_delay: float = Field(default=0.0, ge=-10, le=10)  # s from the brain to the stamp, on top of the declared delay
+    notch: Notch | None = None  # None: as the model was trained
+    physio: str | None = None  # further series of the model and their streams: "ecg,gsr=Shimmer"
     camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
     face_landmarker: Path | None = None  # a FaceLandmarker bundle (.task), which finds the points instead of FaceMesh
     face_stream: str | None = None  # a CLMER-Face stream, by name or properties, instead of a camera

@@ -1,6 +1,9 @@
 """A window put together from its EEG and its face: bad channels masked, reference taken, reasons named.
 
-``Window.quality`` holds, for ``eeg``: ``quality`` (0-1), ``channels_ok``, ``interpolated_frac`` (0-1), ``age_s``;
+The reasons ``eeg_channels_bad``, ``eeg_flat``, ``eeg_noisy`` and ``eeg_muscle`` are given where a quarter of the
+channels have that fault. Where the EEG is used all the same, they are warnings.
+
+``Window.quality`` holds, for ``eeg`` and each further series: ``quality`` (0-1), ``channels_ok``, ``interpolated_frac`` (0-1), ``age_s``;
 for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``, ``fps``, ``age_s``. NaN: not measured.
 """
 
@@ -13,12 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from clmer_streaming.align import FaceCut
-from clmer_streaming.channel_quality import ChannelJudge, ChannelVerdict
-from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.channel_quality import MASKING, ChannelJudge, ChannelVerdict
+from clmer_streaming.config import PhysioConfig, PreprocessConfig
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
-from clmer_streaming.types import BoolArray, FloatArray, Reason, Window
+from clmer_streaming.types import BoolArray, ChannelQuality, FloatArray, Reason, Window
 from clmer_streaming.windows import EegCut
 
+_WARNING_SHARE = 0.25  # of the channels; training drops 10 to 15 % of them, beyond that the model is on new ground
+_MOST_FILLED = 0.25  # share of invented values beyond which a channel of a further series is masked
 _NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": np.nan, "interpolated_frac": np.nan}
 
 
@@ -29,6 +34,7 @@ class _Parts:
     quality: dict[str, Mapping[str, float]] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
     calibration: dict[str, str] = field(default_factory=dict)
+    channels: tuple[ChannelQuality, ...] = ()
 
 
 class WindowAssembler:
@@ -40,13 +46,20 @@ class WindowAssembler:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self._config = config
-        self._judge = ChannelJudge(len(config.signal.ch_names))
+        self._judge = ChannelJudge(len(config.signal.ch_names), config.signal.sfreq)
 
     def reset(self) -> None:
         """Take every channel as good until judged."""
         self._judge.reset()
 
-    def assemble(self, index: int, eeg: EegCut, face: FaceCut, face_reasons: tuple[Reason, ...]) -> Window:
+    def assemble(
+        self,
+        index: int,
+        eeg: EegCut,
+        face: FaceCut,
+        face_reasons: tuple[Reason, ...],
+        physio: Mapping[str, EegCut] | None = None,
+    ) -> Window:
         """Return the window at a grid index.
 
         Args:
@@ -54,12 +67,15 @@ class WindowAssembler:
             eeg: Its EEG.
             face: Its face.
             face_reasons: What ails the face; with FACE_MISSING, VIDEO_STALE or a mismatch it is masked.
+            physio: Its further series by name; one that is not there is masked.
         """
         window = self._config.window
         t_end = index * window.hop_s
         parts = _Parts()
         self._add_eeg(parts, eeg, t_end)
         self._add_face(parts, face, face_reasons, t_end)
+        for further in self._config.physio:
+            self._add_physio(parts, further, (physio or {}).get(further.name), t_end)
         series = {name: parts.series[name] for name in self._config.modalities}
         mask = {name: parts.mask[name] for name in self._config.modalities}
         return Window(
@@ -71,6 +87,7 @@ class WindowAssembler:
             quality=parts.quality,
             reasons=tuple(dict.fromkeys(parts.reasons)),
             calibration=parts.calibration,
+            channels=parts.channels,
             crc=window_crc(index, series, mask),
         )
 
@@ -83,14 +100,28 @@ class WindowAssembler:
         if cut.x is None or cut.filled is None:
             parts.quality["eeg"] = {**_NO_EEG_QUALITY, "age_s": t_end - cut.t_last}
             return
-        verdict = self._judge.judge(cut.x, cut.filled)
+        verdict = self._judge.judge(cut.x, cut.filled, cut.evidence)
         good = verdict.good
-        parts.quality["eeg"] = _eeg_quality(cut.filled, good, t_end - cut.t_last)
-        if 2 * np.sum(good) < n_channels:
-            parts.reasons.extend(_channel_reasons(verdict))
+        parts.channels = verdict.channels(self._config.signal.ch_names)
+        parts.quality["eeg"] = _quality(cut.filled, good, t_end - cut.t_last)
+        usable = 2 * np.sum(good) >= n_channels
+        parts.reasons.extend(_warnings(verdict) if usable else _refusal(verdict))
+        if not usable:
             return
         parts.mask["eeg"] = good
         parts.series["eeg"][good] = cut.x[good] - self._reference(cut.x[good])
+
+    def _add_physio(self, parts: _Parts, config: PhysioConfig, cut: EegCut | None, t_end: float) -> None:
+        n_times = self._config.physio_times(config)
+        parts.series[config.name] = np.zeros((len(config.ch_names), n_times))
+        parts.mask[config.name] = np.zeros(len(config.ch_names), dtype=np.bool_)
+        if cut is None or cut.x is None or cut.filled is None:
+            parts.quality[config.name] = {**_NO_EEG_QUALITY, "age_s": np.nan if cut is None else t_end - cut.t_last}
+            return
+        good = np.mean(cut.filled, axis=1) <= _MOST_FILLED
+        parts.quality[config.name] = _quality(cut.filled, good, t_end - cut.t_last)
+        parts.mask[config.name] = good
+        parts.series[config.name][good] = cut.x[good]
 
     def _reference(self, x_good: FloatArray) -> FloatArray:
         if self._config.signal.reference == "none":
@@ -123,7 +154,7 @@ def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, 
     return crc
 
 
-def _eeg_quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, float]:
+def _quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, float]:
     interpolated = float(np.mean(filled[good])) if good.any() else 1.0
     return {
         "quality": float(np.mean(good)) * (1.0 - interpolated),
@@ -133,7 +164,18 @@ def _eeg_quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, 
     }
 
 
-def _channel_reasons(verdict: ChannelVerdict) -> tuple[Reason, ...]:
-    flat = (Reason.EEG_FLAT,) if np.sum(verdict.flat) > np.sum(verdict.noisy) else ()
-    noisy = (Reason.EEG_NOISY,) if np.sum(verdict.noisy) > np.sum(verdict.flat) else ()
-    return (Reason.EEG_CHANNELS_BAD, *flat, *noisy)
+def _refusal(verdict: ChannelVerdict) -> tuple[Reason, ...]:
+    """Return why too few channels are left."""
+    still, noisy = verdict.share("flat", "railed"), verdict.share("noisy")
+    flat = (Reason.EEG_FLAT,) if still > noisy else ()
+    return (Reason.EEG_CHANNELS_BAD, *flat, *((Reason.EEG_NOISY,) if noisy > still else ()))
+
+
+def _warnings(verdict: ChannelVerdict) -> tuple[Reason, ...]:
+    shares = {
+        Reason.EEG_CHANNELS_BAD: verdict.share(*MASKING),
+        Reason.EEG_FLAT: verdict.share("flat", "railed"),
+        Reason.EEG_NOISY: verdict.share("noisy", "line"),
+        Reason.EEG_MUSCLE: verdict.share("muscle"),
+    }
+    return tuple(reason for reason, share in shares.items() if share >= _WARNING_SHARE)

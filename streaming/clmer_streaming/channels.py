@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,53 +12,41 @@ import numpy as np
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, StreamInfo
+from clmer_streaming.units import channel_scales
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}  # 10-20 names before the 1991 revision
-_PREFIXES = ("EEG_", "EEG ", "EEG-")
+_PREFIX = re.compile(r"^EEG[\s_.:-]+")  # "EEG AF3" (EDF), "EEG.AF3" (EmotivPRO's CSV), "EEG_TP9"
+_REFERENCE = re.compile(r"[\s_-]+(REF|LE|AR|AVG|CAR|CMS|A1|A2|M1|M2)$")  # what the channel was recorded against
+_UNIT_SUFFIX = re.compile(r"\s*[\[(][^\])]*[\])]$")  # "AF3 [uV]"
 _COUNTER_LABELS = ("COUNTER", "PACKET_COUNTER", "SAMPLE_COUNTER")
 _INTERPOLATE_LABELS = ("INTERPOLATE", "INTERPOLATED")
-
-# Spellings seen in the field, as factors to microvolts.
-_UNITS_UV = {
-    "V": 1e6, "VOLT": 1e6, "VOLTS": 1e6,
-    "MV": 1e3, "MILLIVOLT": 1e3, "MILLIVOLTS": 1e3,
-    "UV": 1.0, "µV": 1.0, "MICROVOLT": 1.0, "MICROVOLTS": 1.0,
-}  # fmt: skip
 
 _IMPOSSIBLE_UV = 1e9  # no amplifier delivers a kilovolt; such values, like NaN, are no measurements
 
 
 def normalise_label(label: str) -> str:
-    """Return a channel label in the form that labels are compared in: upper case, current 10-20 name."""
-    name = label.strip().upper()
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    """Return a channel label in the form that labels are compared in: upper case, current 10-20 name.
+
+    A bipolar pair such as ``F7-T3`` stays what it is, and so never passes for one of its electrodes.
+    """
+    name = _PREFIX.sub("", _UNIT_SUFFIX.sub("", label.strip().upper()))
+    name = _REFERENCE.sub("", name).strip(" .")  # PhysioNet pads with dots: "Af3."
     return _OLD_NAMES.get(name, name)
 
 
-def microvolts_per_unit(unit: str) -> float:
-    """Return the factor from ``unit`` to microvolts; an unknown or missing unit is taken as microvolts."""
-    return _UNITS_UV.get(_unit_key(unit), 1.0)
-
-
-def knows_unit(unit: str) -> bool:
-    """Tell whether ``unit`` is a known spelling of volts, millivolts or microvolts."""
-    return _unit_key(unit) in _UNITS_UV
-
-
-def _unit_key(unit: str) -> str:
-    key = unit.strip().replace("μ", "µ")  # the Greek letter and the micro sign look the same
-    return key if key.startswith("µ") else key.upper()
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelMap:
     """Where the model's channels, and the loss marks, stand in a stream."""
 
     picks: tuple[int, ...]  # for each model channel its index in the stream, -1 where the stream lacks it
     counter: int | None  # index of the packet counter
     interpolate: int | None  # index of the headset's "this sample was filled in" mark
-    scale: float  # factor to microvolts
+    scales: FloatArray  # (C,) factor of each channel to microvolts; NaN where the unit is unknown
+
+    @property
+    def unit_unknown(self) -> tuple[int, ...]:
+        """Indices in the stream of the model's channels whose unit is unknown."""
+        return tuple(p for p, scale in zip(self.picks, self.scales, strict=True) if p >= 0 and np.isnan(scale))
 
     @property
     def present(self) -> BoolArray:
@@ -85,7 +74,7 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
             mend="choose another stream, or record it again with its rate declared",
         )
     return ChannelMap(
-        picks, _first(names, _COUNTER_LABELS), _first(names, _INTERPOLATE_LABELS), microvolts_per_unit(info.unit)
+        picks, _first(names, _COUNTER_LABELS), _first(names, _INTERPOLATE_LABELS), channel_scales(info, picks)
     )
 
 
@@ -159,6 +148,8 @@ class _HoldState:
 class ChannelPicker:
     """Stage: picks the model's channels, scales them to microvolts, holds the last value over NaN.
 
+    Channels of unknown unit are taken as microvolts; ``UnitGuess`` before this stage makes them so.
+
     Channels that the stream lacks are 0 and marked as filled throughout; so is every held value. A later
     stage never meets a NaN, which would stay in a recursive filter for ever.
 
@@ -169,7 +160,7 @@ class ChannelPicker:
     def __init__(self, channel_map: ChannelMap) -> None:
         self._present = channel_map.present
         self._picks = np.array(channel_map.picks, dtype=np.intp)
-        self._scale = channel_map.scale
+        self._scales = np.where(np.isnan(channel_map.scales), 1.0, channel_map.scales)[:, None]
         self.reset()
 
     def reset(self) -> None:
@@ -183,7 +174,7 @@ class ChannelPicker:
         return [self._pick(item)] if isinstance(item, Chunk) else [item]
 
     def _pick(self, chunk: Chunk) -> Chunk:
-        x = chunk.x[self._picks] * self._scale
+        x = chunk.x[self._picks] * self._scales
         x[~self._present] = 0.0
         filled = np.zeros(x.shape, dtype=np.bool_) if chunk.filled is None else chunk.filled[self._picks].copy()
         filled[~self._present] = True

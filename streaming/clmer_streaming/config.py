@@ -47,6 +47,18 @@ class WindowConfig:
 
 
 @dataclass(frozen=True)
+class PhysioConfig:
+    """A further physiological series of a window, such as ECG, skin conductance or respiration."""
+
+    name: str  # of the series in a window, e.g. "ecg"
+    ch_names: tuple[str, ...]
+    sfreq: float  # Hz, of the windows
+    band: tuple[float, float] | None = None  # Hz, causal Butterworth; from 0: a low-pass; None: unfiltered
+    filter_order: int = 2  # of the Butterworth prototype
+    settle_s: float = 0.5  # s after a (re)start of the filter in which no window may begin
+
+
+@dataclass(frozen=True)
 class PreprocessConfig:
     """Everything that decides the bits of a window."""
 
@@ -55,15 +67,30 @@ class PreprocessConfig:
     modalities: tuple[str, ...] = ("eeg", "landmarks", "aus", "gaze")
     extractor: str = EXTRACTOR_ID
     preprocessor: str = PREPROCESSOR_ID
+    physio: tuple[PhysioConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
 
     @property
     def n_times(self) -> int:
         """Samples of a window, T."""
         return round(self.signal.sfreq * self.window.window_s)
 
+    def physio_times(self, series: PhysioConfig) -> int:
+        """Samples that a window holds of a further series."""
+        return round(series.sfreq * self.window.window_s)
+
+    def physio_of(self, name: str) -> PhysioConfig | None:
+        """Return the series of this name, in any case; None without one."""
+        return next((series for series in self.physio if series.name.lower() == name.lower()), None)
+
+    def with_notch(self, notch_hz: float | None) -> PreprocessConfig:
+        """Return these settings with another notch, and so with another hash."""
+        return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
+        """Return the settings as plain JSON values; without further series there is no word of them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if not self.physio:
+            del plain["physio"]
         return plain
 
     @classmethod
@@ -74,13 +101,14 @@ class PreprocessConfig:
             ArtefactError: A field is missing or unknown.
         """
         try:
-            rest = {k: v for k, v in plain.items() if k not in ("signal", "window", "modalities")}
+            rest = {k: v for k, v in plain.items() if k not in ("signal", "window", "modalities", "physio")}
             signal = dict(plain["signal"])
             signal.update(ch_names=tuple(signal["ch_names"]), band=tuple(signal["band"]))
             return cls(
                 signal=SignalConfig(**signal),
                 window=WindowConfig(**plain["window"]),
                 modalities=tuple(plain["modalities"]),
+                physio=tuple(_physio_from_dict(series) for series in plain.get("physio", ())),
                 **rest,
             )
         except (KeyError, TypeError) as error:
@@ -95,3 +123,8 @@ class PreprocessConfig:
         """First 12 hex digits of the SHA-256 of the canonical JSON of these settings."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _physio_from_dict(plain: dict[str, Any]) -> PhysioConfig:
+    band = None if plain["band"] is None else tuple(plain["band"])
+    return PhysioConfig(**{**plain, "ch_names": tuple(plain["ch_names"]), "band": band})

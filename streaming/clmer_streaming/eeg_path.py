@@ -9,13 +9,15 @@ import numpy as np
 from clmer_streaming.channels import ChannelPicker, resolve_channels
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.raw_monitor import RawMonitor
 from clmer_streaming.resampling import PolyphaseResampler
 from clmer_streaming.timeline import Timeline
 from clmer_streaming.types import Chunk, Gap, Item, Items, StreamInfo
+from clmer_streaming.units import UnitGuess
 
 
 class EegPath:
-    """Stage: timeline, then channels, filter and resampling, for one announced EEG stream.
+    """Stage: timeline, then unit, channels, filter and resampling, for one announced EEG stream.
 
     Args:
         info: The stream, with its labels (or the names that a map gave them).
@@ -35,9 +37,13 @@ class EegPath:
             channel_map.interpolate,
             config.signal.max_bridge_s,
         )
+        self.unit = UnitGuess(channel_map.unit_unknown, info.sfreq, info.unit)
+        self.raw = RawMonitor(info.sfreq, config.signal.notch_hz)
         self._stages = (
             self.timeline,
+            self.unit,
             ChannelPicker(channel_map),
+            self.raw,
             CausalFilter(design_sos(config.signal, info.sfreq)),
             PolyphaseResampler(info.sfreq, config.signal.sfreq),
         )

@@ -25,19 +25,51 @@ def design_sos(config: SignalConfig, sfreq: float) -> FloatArray:
         (n_sections, 6) float64.
 
     Raises:
+        StreamError: The rate is too low for the band or the notch.
+    """
+    sections = [design_band(config.band, config.filter_order, sfreq)]
+    if config.notch_hz is not None:
+        sections.insert(0, _design_notch(config.notch_hz, sfreq))
+    sos: FloatArray = np.concatenate(sections)
+    return sos
+
+
+def design_band(band: tuple[float, float], order: int, sfreq: float) -> FloatArray:
+    """Return the second-order sections of a Butterworth band-pass; of a low-pass where the band begins at 0 Hz.
+
+    Args:
+        band: Edges in Hz, where the gain is 3 dB down.
+        order: Of the prototype.
+        sfreq: Rate of the signal to be filtered in Hz.
+
+    Returns:
+        (n_sections, 6) float64.
+
+    Raises:
         StreamError: The rate is too low for the band.
     """
-    low, high = config.band
+    low, high = band
     if 2 * high >= sfreq:
         raise StreamError(
-            expected=f"an EEG stream above {2 * high:g} Hz, for a band up to {high:g} Hz",
+            expected=f"a stream above {2 * high:g} Hz, for a band up to {high:g} Hz",
             found=f"a nominal rate of {sfreq:g} Hz",
             mend="choose another stream, or a model with a narrower band",
         )
-    sections = [sps.butter(config.filter_order, (low, high), btype="bandpass", fs=sfreq, output="sos")]
-    if config.notch_hz is not None:
-        sections.insert(0, sps.tf2sos(*sps.iirnotch(config.notch_hz, _NOTCH_Q, fs=sfreq)))
-    sos: FloatArray = np.concatenate(sections)
+    if low <= 0:
+        sos: FloatArray = sps.butter(order, high, btype="lowpass", fs=sfreq, output="sos")
+    else:
+        sos = sps.butter(order, (low, high), btype="bandpass", fs=sfreq, output="sos")
+    return sos
+
+
+def _design_notch(notch_hz: float, sfreq: float) -> FloatArray:
+    if 2 * notch_hz >= sfreq:
+        raise StreamError(
+            expected=f"a stream above {2 * notch_hz:g} Hz, for a notch at {notch_hz:g} Hz",
+            found=f"a nominal rate of {sfreq:g} Hz",
+            mend="go without it: --notch none",
+        )
+    sos: FloatArray = sps.tf2sos(*sps.iirnotch(notch_hz, _NOTCH_Q, fs=sfreq))
     return sos
 
 

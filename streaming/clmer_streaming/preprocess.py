@@ -8,12 +8,16 @@ import numpy as np
 
 from clmer_streaming.align import FaceCut, FaceSlots
 from clmer_streaming.assembly import WindowAssembler
+from clmer_streaming.channel_quality import Evidence
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.contact_quality import ContactQuality
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.liveness import Liveness
+from clmer_streaming.physio_path import PhysioPath, PhysioPaths
 from clmer_streaming.types import (
     Chunk,
     FaceSample,
+    FloatArray,
     Gap,
     Item,
     Marker,
@@ -23,7 +27,7 @@ from clmer_streaming.types import (
     Tick,
     Window,
 )
-from clmer_streaming.windows import EegBuffer
+from clmer_streaming.windows import EegBuffer, EegCut
 
 _LONGEST_GRID_GAP_S = 600.0  # s; a clock that jumps further ahead moves the grid with it
 
@@ -55,6 +59,8 @@ class Preprocessor:
         self._now = -np.inf  # s, the furthest that any source or tick has come
         self._next_index: int | None = None
         self._n_face = 0
+        self._contact: dict[str, ContactQuality] = {}
+        self._physio = PhysioPaths(self.config)
 
     def push(self, item: Item) -> list[Window]:
         """Take one item and return the windows that it closes, in order.
@@ -67,6 +73,11 @@ class Preprocessor:
                 self._announce(item)
             case Chunk() | Gap() if self._eeg is not None and item.source == self._eeg.info.source:
                 self._take_eeg(self._eeg, item)
+            case Chunk() | Gap() if item.source in self._physio.by_source:
+                self._take_physio(self._physio.by_source[item.source], item)
+            case Chunk() | Gap() if item.source in self._contact:
+                self._contact[item.source].push(item)
+                return []
             case FaceSample() if self._face is not None and self._face_fits:
                 self._take_face(item, self._face.delay_s)
             case Tick():
@@ -87,9 +98,20 @@ class Preprocessor:
             self._eeg = EegPath(info, self.config)
         elif info.kind == "face":
             self._face = info
-        else:
+        elif info.kind == "contact":
+            self._contact[info.source] = ContactQuality(info, self.config.signal.ch_names)
+            return
+        elif info.kind != "physio" or not self._physio.announce(info, self._now):
             return
         self._live[info.source] = Liveness(self._now if np.isfinite(self._now) else np.nan)
+
+    def _take_physio(self, path: PhysioPath, item: Chunk | Gap) -> None:
+        before = path.last_t
+        path.push(item)
+        if isinstance(item, Chunk) and path.last_t != before:
+            self._begin_grid(path.last_t)
+            self._live[item.source].observe(path.last_t - (item.t.size - 1) / path.info.sfreq, path.last_t)
+        self._now = max(self._now, path.watermark)
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
         before = path.last_t
@@ -131,6 +153,9 @@ class Preprocessor:
         if windows:
             self._buffer.forget_before(windows[-1].t_end)
             self._slots.forget_before(windows[-1].t_end)
+            self._physio.forget_before(windows[-1].t_end)
+            if self._eeg is not None:
+                self._eeg.raw.forget_before(windows[-1].t_end - self.config.window.window_s)
         return windows
 
     def _complete(self, t_end: float) -> bool:
@@ -146,12 +171,29 @@ class Preprocessor:
             marks[self._eeg.info.source] = self._buffer.watermark
         if self._face is not None and self._face_fits:
             marks[self._face.source] = self._slots.watermark
+        marks.update(self._physio.watermarks())
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
         t_end = index * self.config.window.hop_s
         face = self._slots.cut(t_end)
-        return self._assembler.assemble(index, self._buffer.cut(t_end), face, self._face_reasons(face))
+        eeg, physio = self._cut_eeg(t_end), self._physio.cuts(t_end)
+        return self._assembler.assemble(index, eeg, face, self._face_reasons(face), physio)
+
+    def _cut_eeg(self, t_end: float) -> EegCut:
+        cut = self._buffer.cut(t_end)
+        if cut.x is None or self._eeg is None:
+            return cut
+        raw = self._eeg.raw.view(t_end - self.config.window.window_s, t_end)
+        return dataclasses.replace(cut, evidence=Evidence(raw, self._contact_at(t_end)))
+
+    def _contact_at(self, t_end: float) -> FloatArray | None:
+        """Return the worst contact (C,) that any stream reports of each channel; None without such a stream."""
+        if not self._contact:
+            return None
+        values = [contact.at(t_end) for contact in self._contact.values()]
+        worst: FloatArray = np.fmin.reduce(values)
+        return worst
 
     def _face_reasons(self, cut: FaceCut) -> tuple[Reason, ...]:
         if self._face is None:
@@ -159,10 +201,10 @@ class Preprocessor:
         return cut.reasons() if self._face_fits else (Reason.FACE_EXTRACTOR_MISMATCH,)
 
     def statuses(self) -> tuple[StreamStatus, ...]:
-        """Return what is known now of each announced EEG and face stream."""
+        """Return what is known now of each announced EEG and face stream, and of those that give further series."""
         eeg = (self._eeg_status(self._eeg),) if self._eeg is not None else ()
         face = (self._face_status(self._face),) if self._face is not None else ()
-        return (*eeg, *face)
+        return (*eeg, *face, *self._physio.statuses(self._live))
 
     def _eeg_status(self, path: EegPath) -> StreamStatus:
         liveness, rate_hz = self._live[path.info.source], path.timeline.rate_hz
@@ -172,6 +214,7 @@ class Preprocessor:
             name=path.info.name,
             state=liveness.state,
             since=liveness.since,
+            reason=path.unit.note,
             nominal_rate_hz=path.info.sfreq,
             rate_hz=rate_hz,
             drift_ppm=(rate_hz / path.info.sfreq - 1) * 1e6 if rate_hz else 0.0,

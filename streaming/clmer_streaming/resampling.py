@@ -13,7 +13,7 @@ from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray,
 
 _LOBES = 6  # of the sinc on either side, at the lower of the two rates: 46.9 ms delay at 128 Hz
 _KAISER_BETA = 6.0
-_MAX_FACTOR = 1000  # nominal rates are small ratios of 128 Hz; the stamps carry what the ratio does not
+_MAX_FACTOR = 5000  # any rate is met within 1e-4, at no more than 60,000 taps; the stamps carry the rest
 
 
 def design_polyphase(up: int, down: int) -> FloatArray:
@@ -46,11 +46,13 @@ class _ResamplerState:
 class PolyphaseResampler:
     """Stage: brings (C, n) chunks from one nominal rate to another, its delay taken off the stamps.
 
-    The ratio is that of the nominal rates; the stamps carry the drift. Equal rates pass unchanged and
-    undelayed. Before the first sample of a segment the signal is taken to have had its value.
+    The ratio is the nearest of whole numbers up to 5000, so that a measured rate such as 98.96 Hz is met within
+    1e-4 too; every output lies at the time its own stamp says, and the stamps carry what the ratio leaves over.
+    Equal rates pass unchanged and undelayed. Before the first sample of a segment the signal is taken to have had
+    its value.
 
     Args:
-        sfreq_in: Nominal rate of the input in Hz.
+        sfreq_in: Rate of the input in Hz, nominal or measured.
         sfreq_out: Nominal rate of the output in Hz.
     """
 

@@ -87,7 +87,8 @@ class StreamInfo:
     name: str  # the stream's own name, e.g. "EmotivDataStream-EEG"
     ch_names: tuple[str, ...]  # as the stream has them, or as a map renamed them; "" where unnamed
     sfreq: float  # nominal rate in Hz; 0 for irregular streams
-    unit: str = ""  # as the stream declares it; "" where it declares none
+    unit: str = ""  # that of most channels, as the stream declares it; "" where it declares none
+    units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
     source_id: str = ""
     hostname: str = ""
     manufacturer: str = ""
@@ -161,12 +162,34 @@ Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap
 """What a source delivers and a recorder keeps."""
 
 
+ChannelFault: TypeAlias = Literal[
+    "missing", "flat", "railed", "noisy", "filled", "contact", "line", "muscle", "uncorrelated"
+]
+"""What can ail an EEG channel; which of these mask it stands in channel_quality.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelQuality:
+    """One EEG channel in one window. NaN: not measured."""
+
+    name: str
+    good: bool  # False: masked
+    faults: tuple[ChannelFault, ...]
+    sd_uv: float  # uV, in the model's band
+    filled_share: float  # 0-1, of invented values
+    stuck_share: float  # 0-1, of raw values that repeat the one before
+    line_share: float  # 0-1, of the mains in the unfiltered signal
+    muscle_share: float  # 0-1, of 20-45 Hz in the power of 4-45 Hz
+    correlation: float  # 0-1, largest |r| with another good channel
+    contact: float  # 0-4, as the headset itself reports it
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """One model input on the absolute grid ``t_end = index * hop``.
 
     ``series`` always holds every modality of the configuration, of fixed shape; what could not be measured
-    is 0 there and False in ``mask``.
+    is 0 there and False in ``mask``. Further physiological series are (C, T) with a mask (C,), like EEG.
     """
 
     index: int
@@ -177,6 +200,7 @@ class Window:
     quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by "eeg", "face"; see assembly.py
     reasons: tuple[Reason, ...] = ()
     calibration: Mapping[str, str] = field(default_factory=dict)  # {"face": ..., "eeg": ...}
+    channels: tuple[ChannelQuality, ...] = ()  # of EEG, in the model's order; empty where there is no EEG to judge
     crc: int = 0  # CRC-32 of times, series and masks
 
 

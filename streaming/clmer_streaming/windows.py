@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from clmer_streaming.channel_quality import Evidence
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Reason
 
 _STALE_SAMPLES = 3.0  # sample periods that the newest sample of a window may lie before t_end
@@ -45,6 +46,7 @@ class EegCut:
     filled: BoolArray | None  # (C, T)
     t_last: float  # s, the newest sample; NaN without
     reasons: tuple[Reason, ...] = ()
+    evidence: Evidence | None = None  # what else its channels are judged by
 
 
 class EegBuffer:

@@ -26,6 +26,11 @@ SUBSETS: Mapping[str, tuple[str, ...]] = {
 """The subsets of modalities that are scored: both sources, the headset alone, the camera alone."""
 
 
+def subsets_of(model: Clmer) -> dict[str, tuple[str, ...]]:
+    """Return the subsets that are scored for this model, whose further series count to ``all``."""
+    return {**SUBSETS, "all": tuple(model.names)}
+
+
 def logits_of(model: Clmer, examples: Examples, modalities: Sequence[str]) -> Tensor:
     """Return the model's logits (n, K) with every modality masked that is not named."""
     model.eval()
@@ -48,7 +53,7 @@ def fit_temperature(model: Clmer, examples: Examples) -> float:
     """
     model.temperature.fill_(1.0)
     truth = torch.from_numpy(examples.label)
-    logits = [logits_of(model, examples, names) for names in SUBSETS.values()]
+    logits = [logits_of(model, examples, names) for names in subsets_of(model).values()]
     grid = torch.logspace(np.log10(MIN_TEMPERATURE), np.log10(MAX_TEMPERATURE), 121)
     losses = [sum(F.cross_entropy(part / t, truth).item() for part in logits) for t in grid]
     best = float(grid[int(np.argmin(losses))])
@@ -62,7 +67,7 @@ def evaluate(model: Clmer, examples: Examples, majority_class: int) -> dict[str,
     Windows in which a subset has nothing measured are not scored for it.
     """
     scores: dict[str, Any] = {}
-    for subset, names in SUBSETS.items():
+    for subset, names in subsets_of(model).items():
         known = np.any([examples.mask[name].any(1) for name in names], axis=0)
         part = examples.take(np.flatnonzero(known))
         probs = logits_of(model, part, names).softmax(1).numpy()

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clmer_model.clmer import Clmer
-from clmer_model.training.evaluate import SUBSETS, logits_of
+from clmer_model.training.evaluate import logits_of, subsets_of
 from clmer_model.training.examples import Examples
 from clmer_model.training.pretrain import Report, batches
-from clmer_model.training.views import VIEWS, ViewConfig, drop_modalities
+from clmer_model.training.views import ViewConfig, drop_modalities, view_of
 
 GENTLE_VIEWS = ViewConfig(eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, channel_dropout=0.1)
 """Views for training with labels. Channel power carries the emotion, so strong gains would hide it (measured)."""
@@ -100,7 +100,10 @@ class _Stepper:
 def validation_losses(model: Clmer, examples: Examples) -> dict[str, float]:
     """Return the cross-entropy on the examples with each subset of modalities."""
     truth = torch.from_numpy(examples.label)
-    return {name: F.cross_entropy(logits_of(model, examples, subset), truth).item() for name, subset in SUBSETS.items()}
+    return {
+        name: F.cross_entropy(logits_of(model, examples, subset), truth).item()
+        for name, subset in subsets_of(model).items()
+    }
 
 
 def _views(
@@ -109,7 +112,7 @@ def _views(
     seen: dict[str, Tensor] = {}
     known: dict[str, Tensor] = {}
     for name in x:
-        seen[name], known[name] = VIEWS[name](x[name][rows], mask[name][rows], config.views, rng)
+        seen[name], known[name] = view_of(name)(x[name][rows], mask[name][rows], config.views, rng)
     return seen, drop_modalities(known, config.modality_dropout, rng)
 
 

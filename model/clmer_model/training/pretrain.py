@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clmer_model.contrastive import TEMPERATURE, ProjectionHead, nt_xent
 from clmer_model.encoder import ModalityEncoder, masked_mean
-from clmer_model.training.views import VIEWS, ViewConfig
+from clmer_model.training.views import ViewConfig, view_of
 
 Report = Callable[[dict[str, Any]], None]
 """Takes one line of the training log."""
@@ -79,6 +79,6 @@ def sample_loss(
     rng: torch.Generator,
 ) -> Tensor:
     """Return the loss of Eq. 2 for a batch (series and mask), its two views drawn anew."""
-    view = VIEWS[encoder.name]
+    view = view_of(encoder.name)
     first, second = (head(masked_mean(*encoder(*view(*batch, config.views, rng)))) for _ in range(2))
     return nt_xent(first, second, config.temperature)

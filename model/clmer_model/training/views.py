@@ -104,6 +104,11 @@ VIEWS: Mapping[str, View] = {"eeg": eeg_view, "landmarks": landmark_view, "aus":
 """The views of each modality."""
 
 
+def view_of(name: str) -> View:
+    """Return the view of a modality; further physiological series have that of EEG."""
+    return VIEWS.get(name, eeg_view)
+
+
 def drop(mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
     """Return the mask (B, n) with entries taken away at random; a row that had any keeps at least one."""
     kept = mask & (torch.rand(mask.shape, generator=rng) >= probability)

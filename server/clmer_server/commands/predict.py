@@ -21,6 +21,7 @@ from clmer_server.inputs import Inputs, SessionConfig, replay_inputs
 from clmer_server.messages import EmotionEvent, Message, Notice, encode
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
+from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
 from clmer_server.session import Delivery, Session
 from clmer_server.settings import Speed
 from clmer_streaming.config import PreprocessConfig
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--eeg-map", help="names of EEG channels without labels, e.g. AF3=1,F7=2")
+    parser.add_argument("--eeg-unit", choices=("V", "mV", "uV"), help="unit of the EEG, in place of the declared one")
+    parser.add_argument(
+        "--eeg-delay", type=float, default=0.0, help="s from the brain to the stamp, on top of the declared delay"
+    )
+    parser.add_argument("--notch", choices=("50", "60", "none"), help="Hz; by default as the model was trained")
+    parser.add_argument("--physio", help="further series of the model and their streams, e.g. ecg=Polar")
     parser.add_argument("--video", type=Path, help="video of the face beside the recording, or OpenFace's CSV of it")
     parser.add_argument(
         "--video-offset", type=float, default=0.0, help="s from the first EEG sample to its first frame"
@@ -100,6 +107,9 @@ def run(args: argparse.Namespace) -> int:
         session=secrets.token_hex(4),
         replay=args.file,
         eeg_map=args.eeg_map,
+        eeg_unit=args.eeg_unit,
+        eeg_delay_s=args.eeg_delay,
+        physio=parse_physio(args.physio),
         speed=speed,
         video=args.video,
         video_offset_s=args.video_offset,
@@ -107,12 +117,16 @@ def run(args: argparse.Namespace) -> int:
         neutral=load_neutral(args.participants, args.participant, extractor.id),
     )
     artefact = find_artefact(args.model, args.model_sha256)
-    inputs, duration_s = replay_inputs(config, artefact.meta.preprocess)
+    preprocess = effective_preprocess(artefact.meta.preprocess, args.notch)
+    check_physio(config.physio, preprocess)
+    inputs, duration_s = replay_inputs(config, preprocess)
+    if notch := notch_text(artefact.meta.preprocess, preprocess):
+        print(f"warning: {notch}", file=sys.stderr)
     predictor = load_predictor(artefact, args.device)
-    context = EventContext(config.session, model_info(artefact, predictor), config.mode)
+    context = EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)
-        _replay(context, inputs, artefact.meta.preprocess, InferenceThread(predictor.predict), report)
+        _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)
     print(report, file=sys.stderr)
     return 0
 

@@ -19,8 +19,10 @@ from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_input
 from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.participants import load_neutral
+from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.sources.lsl_setup import set_up_lsl
 
@@ -43,6 +45,10 @@ _OPTIONS = {
     "--video": "beside a replay: video of the face, or OpenFace's CSV of it",
     "--video-offset": "seconds from the first EEG sample to the video's first frame (default 0)",
     "--eeg-map": "names of EEG channels without labels, e.g. AF3=1,F7=2",
+    "--eeg-unit": "unit of the EEG, V, mV or uV, in place of what the stream declares",
+    "--eeg-delay": "seconds from the brain to the stamp of its sample, on top of what the stream declares (default 0)",
+    "--notch": "filter the mains out at 50 or 60 Hz, or none; by default as the model was trained",
+    "--physio": "further series of the model and their streams, e.g. ecg or ecg=Polar,gsr=Shimmer",
     "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
     "--lsl-config": LSL_CONFIG_HELP,
     "--log-level": "debug, info, warning or error (default warning)",
@@ -67,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
     with open_listener(settings.host, settings.port) as listener:
         config = _session_config(settings)
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
-        inputs = _inputs(config, artefact)
-        plan = _plan(settings, config, artefact, inputs)
-        print(_start_up_text(settings, config, plan, listener), flush=True)
+        preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
+        inputs = _inputs(config, preprocess)
+        plan = _plan(settings, config, artefact, preprocess, inputs)
+        notch = notch_text(artefact.meta.preprocess, preprocess)
+        print(_start_up_text(settings, config, plan, listener, notch), flush=True)
         if not settings.on_loopback:
             print(f"warning: {settings.host} is open to the network, without encryption or password", file=sys.stderr)
         asyncio.run(run_service(plan, listener))
@@ -90,6 +98,9 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
         replay=settings.replay,
         eeg=settings.eeg,
         eeg_map=settings.eeg_map,
+        eeg_unit=settings.eeg_unit,
+        eeg_delay_s=settings.eeg_delay,
+        physio=parse_physio(settings.physio),
         speed=settings.speed,
         loop=settings.loop,
         camera=None if camera == "none" else camera,
@@ -102,19 +113,25 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
     )
 
 
-def _inputs(config: SessionConfig, artefact: ArtefactFile) -> Inputs:
-    preprocess = artefact.meta.preprocess
+def _inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
+    check_physio(config.physio, preprocess)
     return live_inputs(config, preprocess) if config.replay is None else replay_inputs(config, preprocess)[0]
 
 
-def _plan(settings: ServeSettings, config: SessionConfig, artefact: ArtefactFile, inputs: Inputs) -> ServicePlan:
+def _plan(
+    settings: ServeSettings,
+    config: SessionConfig,
+    artefact: ArtefactFile,
+    preprocess: PreprocessConfig,
+    inputs: Inputs,
+) -> ServicePlan:
     predictor = load_predictor(artefact, settings.device)
     inference = InferenceThread(predictor.predict)
     inference.start()
     return ServicePlan(
-        context=EventContext(config.session, model_info(artefact, predictor), config.mode),
+        context=EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode),
         inputs=inputs,
-        preprocess=artefact.meta.preprocess,
+        preprocess=preprocess,
         inference=inference,
         model_card=model_card(artefact),
         host=settings.host,
@@ -122,7 +139,9 @@ def _plan(settings: ServeSettings, config: SessionConfig, artefact: ArtefactFile
     )
 
 
-def _start_up_text(settings: ServeSettings, config: SessionConfig, plan: ServicePlan, listener: socket.socket) -> str:
+def _start_up_text(
+    settings: ServeSettings, config: SessionConfig, plan: ServicePlan, listener: socket.socket, notch: str
+) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address, model = f"{host}:{listener.getsockname()[1]}", plan.context.model
     lines = [
@@ -130,6 +149,7 @@ def _start_up_text(settings: ServeSettings, config: SessionConfig, plan: Service
         f"websocket  ws://{address}/ws",
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
         f"source     {_source_text(config)}",
+        *([f"notch      {notch}"] if notch else []),
         *(f"warning    {text}" for text in plan.inputs.warnings),
         "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
     ]

@@ -25,6 +25,7 @@ def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "
         ch_names=header.ch_names,
         sfreq=header.sfreq,
         unit=header.unit,
+        units=header.units if len(set(filter(None, header.units))) > 1 else (),
         source_id=header.source_id,
         hostname=header.hostname,
         manufacturer=header.manufacturer,

@@ -9,7 +9,7 @@ import math
 import operator
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ class ReplaySource:
         video: Faces of a video beside the recording; they take the place of a face stream within it.
         video_offset_s: Where the video begins, in seconds behind the first EEG sample; a stream of frame numbers
             in the recording says it better and goes before.
+        physio: By further series of the model: name or type of the stream that gives it.
 
     Attributes:
         infos: Announcements of the streams that are delivered.
@@ -73,11 +74,12 @@ class ReplaySource:
         signal: SignalConfig | None = None,
         video: FaceTrack | None = None,
         video_offset_s: float = 0.0,
+        physio: Mapping[str, str] | None = None,
     ) -> None:
         if not speed > 0:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         file = read_xdf(path)
-        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor)
+        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio)
         self._video = None if video is None else VideoLane(video, video_clock(file, used, video_offset_s))
         used = used if video is None else dataclasses.replace(used, face=None, foreign_face=None)
         self._speed = speed
@@ -145,6 +147,10 @@ def _lanes(used: UsedStreams) -> list[Lane]:
     others: list[Lane] = []
     if used.face is not None:
         others.append(FaceLane(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
+    others.extend(
+        EegLane(series.info.source, series.xdf.t_synced, series.xdf.x, series.info.sfreq, np.empty(0))
+        for series in used.physio
+    )
     if used.markers:
         others.append(MarkerLane(used.markers[0].info.source, *_markers(used.markers)))
     heard = [(s.info.source, running_maximum(s.xdf.t_synced)) for s in (used.eeg, used.face) if s is not None]
@@ -167,7 +173,7 @@ def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[MarkerWo
 
 def _spans(used: UsedStreams) -> dict[str, tuple[float, float]]:
     """Return the first and last stamp of each source, in seconds."""
-    stamps = {s.info.source: s.xdf.t_synced for s in (used.eeg, used.face) if s is not None}
+    stamps = {s.info.source: s.xdf.t_synced for s in (used.eeg, used.face, *used.physio) if s is not None}
     if used.markers:
         stamps[used.markers[0].info.source] = _markers(used.markers)[0]
     return {source: (float(t[0]), float(np.max(t))) for source, t in stamps.items()}
@@ -182,7 +188,7 @@ def _period(used: UsedStreams) -> float:
 def _steps_back(used: UsedStreams) -> list[str]:
     """Return a sentence for each stream whose stamps step back further than buffering explains."""
     sentences = []
-    for stream in (used.eeg, used.face, *used.markers):
+    for stream in (used.eeg, used.face, *used.physio, *used.markers):
         if stream is None:
             continue
         step_s = float(np.max(running_maximum(stream.xdf.t_synced) - stream.xdf.t_synced))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clmer_streaming.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError, StreamError
 from clmer_streaming.face.layout import is_clmer_face
+from clmer_streaming.physio_path import physio_source
 from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.marker_words import marker_words
 from clmer_streaming.types import StreamInfo
@@ -35,17 +37,24 @@ class UsedStreams:
     face: UsedStream | None
     foreign_face: StreamInfo | None  # announced only: another extractor's numbers are not what the model learnt
     markers: tuple[UsedStream, ...]
+    physio: tuple[UsedStream, ...]  # further series of the model
     warnings: tuple[str, ...]  # sentences for people
 
     @property
     def infos(self) -> tuple[StreamInfo, ...]:
         """Announcements, in the order in which they are made; several marker streams share one."""
-        used = [stream.info for stream in (self.eeg, self.face, *self.markers[:1]) if stream is not None]
+        used = [stream.info for stream in (self.eeg, self.face, *self.physio, *self.markers[:1]) if stream is not None]
         return tuple(used) if self.foreign_face is None else (*used, self.foreign_face)
 
 
-def choose_streams(file: XdfFile, eeg_map: str | None, signal: SignalConfig, extractor: str) -> UsedStreams:
-    """Choose by type, labels and extractor; streams without samples do not count.
+def choose_streams(
+    file: XdfFile,
+    eeg_map: str | None,
+    signal: SignalConfig,
+    extractor: str,
+    physio: Mapping[str, str] | None = None,
+) -> UsedStreams:
+    """Choose by type, labels and extractor, further series by name or type; streams without samples do not count.
 
     Raises:
         RecordingError: There are neither EEG nor usable face samples.
@@ -62,7 +71,29 @@ def choose_streams(file: XdfFile, eeg_map: str | None, signal: SignalConfig, ext
         for stream in filled
         if "marker" in stream.type.lower() and any(words is not None for words in marker_words(stream))
     )
-    return UsedStreams(eeg, face, foreign, markers, tuple(warnings))
+    series = _choose_physio([stream for stream in filled if eeg is None or stream is not eeg.xdf], physio, warnings)
+    return UsedStreams(eeg, face, foreign, markers, series, tuple(warnings))
+
+
+def _choose_physio(
+    streams: Sequence[XdfStream], physio: Mapping[str, str] | None, warnings: list[str]
+) -> tuple[UsedStream, ...]:
+    chosen = []
+    for series, wanted in (physio or {}).items():
+        named = [
+            s for s in streams if s.channel_format != "string" and wanted.lower() in (s.name.lower(), s.type.lower())
+        ]
+        if not named:
+            there = ", ".join(repr(stream.name) for stream in streams) or "nothing else"
+            warnings.append(f"No stream {wanted!r} for the series {series!r}; the recording has {there}.")
+            continue
+        if len(named) > 1:
+            warnings.append(
+                f"{len(named)} streams are called {wanted!r}; the series {series!r} is taken from the first."
+            )
+        info = dataclasses.replace(announcement(named[0], "physio"), source=physio_source(series))
+        chosen.append(UsedStream(info, named[0]))
+    return tuple(chosen)
 
 
 def _choose_eeg(

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from clmer_streaming.channels import knows_unit
+from clmer_streaming.units import microvolts_per_unit
 from clmer_streaming.xdf.clock_drift import ClockHealth
 from clmer_streaming.xdf.description import StreamDescription
 from clmer_streaming.xdf.reader import XdfStream
@@ -100,7 +100,7 @@ def _header_faults(stream: XdfStream) -> Iterator[Fault]:
         yield Fault(
             FaultCode.NO_LABELS, f"{stream.n_channels - n_named} of {stream.n_channels} channels have no label."
         )
-    if stream.type.lower() == "eeg" and not knows_unit(stream.unit):
+    if stream.type.lower() == "eeg" and microvolts_per_unit(stream.unit) is None:
         said = f"the unit {stream.unit!r}, which is not known" if stream.unit else "no unit"
         yield Fault(FaultCode.UNIT_UNKNOWN, f"It declares {said}.")
 

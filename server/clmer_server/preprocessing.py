@@ -1,0 +1,59 @@
+"""The signal settings that a session runs with: the model's own, and what the user changes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
+
+
+def effective_preprocess(trained: PreprocessConfig, notch: Literal["50", "60", "none"] | None) -> PreprocessConfig:
+    """Return the model's settings with the user's notch; None leaves them as they are."""
+    return trained if notch is None else trained.with_notch(None if notch == "none" else float(notch))
+
+
+def notch_text(trained: PreprocessConfig, used: PreprocessConfig) -> str:
+    """Return what a user should know of a notch that is not the model's own; ``""`` where it is."""
+    ours, theirs = used.signal.notch_hz, trained.signal.notch_hz
+    if ours == theirs:
+        return ""
+    return f"{_words(ours)}, other than the model, which was trained with {_words(theirs)}; config {used.config_hash}"
+
+
+def _words(notch_hz: float | None) -> str:
+    return "no notch" if notch_hz is None else f"a notch at {notch_hz:g} Hz"
+
+
+def parse_physio(spec: str | None) -> dict[str, str]:
+    """Return by series the stream that gives it, from ``ecg,gsr=Shimmer``; a series alone names its stream too.
+
+    Raises:
+        SettingsError: An entry names no series, or one names it twice.
+    """
+    streams: dict[str, str] = {}
+    for entry in spec.split(",") if spec is not None else ():
+        series, _, stream = (part.strip() for part in entry.partition("="))
+        if not series or series.lower() in map(str.lower, streams):
+            raise SettingsError(
+                "--physio SERIES or SERIES=STREAM, with commas between", repr(spec), "for example --physio ecg=Polar"
+            )
+        streams[series] = stream or series
+    return streams
+
+
+def check_physio(physio: Mapping[str, str], preprocess: PreprocessConfig) -> None:
+    """Refuse series that the model does not know.
+
+    Raises:
+        SettingsError: The model has no series of that name.
+    """
+    known = ", ".join(series.name for series in preprocess.physio) or "none"
+    for name in physio:
+        if preprocess.physio_of(name) is None:
+            raise SettingsError(
+                expected=f"a further series of this model, which has {known}",
+                found=f"--physio {name}: this model has no series of that name",
+                mend="leave the option out, or choose a model that was trained with it",
+            )

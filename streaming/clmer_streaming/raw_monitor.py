@@ -1,0 +1,98 @@
+"""What can only be seen before filtering: values that stand still, the level at which they do, and the mains."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from clmer_streaming.spectrum import band_power, power_spectrum
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Item
+
+_MAINS_HZ = (50.0, 60.0)
+_MAINS_HALF_WIDTH_HZ = 1.0  # a Hann window of 2 s spreads a line over 1 Hz to either side
+_EEG_HZ = (4.0, 45.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RawView:
+    """The unfiltered signal of one window, all (C,)."""
+
+    stuck: FloatArray  # 0-1, share of the measured samples that repeat the one before, to the last bit
+    level_uv: FloatArray  # uV, median of the measured samples
+    line: FloatArray  # 0-1, power of the mains (50 or 60 Hz, whichever has more) over it and that of 4-45 Hz
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    t: FloatArray  # (n,) s
+    x: FloatArray  # (C, n) uV
+    measured: BoolArray  # (C, n)
+
+
+class RawMonitor:
+    """Keeps the latest seconds of the unfiltered signal; a stage that passes everything on.
+
+    Args:
+        sfreq: Rate of the stream in Hz.
+        notch_hz: Mains frequency that is filtered out later, and so does not count; None without a notch.
+    """
+
+    def __init__(self, sfreq: float, notch_hz: float | None = None) -> None:
+        self._sfreq = sfreq
+        self._mains_hz = tuple(hz for hz in _MAINS_HZ if hz != notch_hz)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the signal."""
+        self._pieces: deque[_Piece] = deque()
+
+    def push(self, item: Item) -> list[Item]:
+        """Take note of Chunks (C, n) in microvolts; pass everything."""
+        if isinstance(item, Chunk) and item.t.size:
+            if self._pieces and item.t[0] <= self._pieces[-1].t[-1]:
+                self.reset()  # the clock has gone back
+            measured = np.ones(item.x.shape, dtype=np.bool_) if item.filled is None else ~item.filled
+            self._pieces.append(_Piece(item.t, item.x, measured))
+        return [item]
+
+    def view(self, t_start: float, t_end: float) -> RawView | None:
+        """Return what the samples with ``t_start <= t < t_end`` look like; None where there are fewer than two."""
+        if not self._pieces:
+            return None
+        t = np.concatenate([piece.t for piece in self._pieces])
+        first, last = np.searchsorted(t, (t_start, t_end)).tolist()
+        if last - first < 2:
+            return None
+        x = np.concatenate([piece.x for piece in self._pieces], axis=1)[:, first:last]
+        measured = np.concatenate([piece.measured for piece in self._pieces], axis=1)[:, first:last]
+        n_measured = np.maximum(np.sum(measured[:, 1:], axis=1), 1)
+        level = [float(np.median(row[known])) if known.any() else 0.0 for row, known in zip(x, measured, strict=True)]
+        return RawView(
+            stuck=np.sum((np.diff(x, axis=1) == 0.0) & measured[:, 1:], axis=1) / n_measured,
+            level_uv=np.array(level),
+            line=mains_share(x, self._sfreq, self._mains_hz),
+        )
+
+    def forget_before(self, t: float) -> None:
+        """Drop samples older than ``t``, as far as they lie in chunks of their own."""
+        while self._pieces and self._pieces[0].t[-1] < t:
+            self._pieces.popleft()
+
+
+def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAINS_HZ) -> FloatArray:
+    """Return the share (C,) of the mains in unfiltered EEG (C, n): its power over it and that of 4-45 Hz.
+
+    Args:
+        x: (C, n) uV.
+        sfreq: Its rate in Hz; frequencies that it cannot carry do not count.
+        mains_hz: Where to look; the frequency with the most power counts.
+    """
+    freqs, power = power_spectrum(x, sfreq)
+    eeg = band_power(freqs, power, *_EEG_HZ)
+    carried = [hz for hz in mains_hz if hz + _MAINS_HALF_WIDTH_HZ < sfreq / 2]
+    lines = [band_power(freqs, power, hz - _MAINS_HALF_WIDTH_HZ, hz + _MAINS_HALF_WIDTH_HZ) for hz in carried]
+    line: FloatArray = np.max(lines, axis=0) if lines else np.zeros(x.shape[0])
+    total = eeg + line
+    return np.divide(line, total, out=np.zeros(x.shape[0]), where=total > 0)
