@@ -260,7 +260,7 @@ def test_the_crc_sees_every_part_of_a_window() -> None:
 @settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 200), min_size=1, max_size=6),
-    sfreq=st.sampled_from([125.0, 128.0, 250.0, 256.0, 1000.0]),
+    sfreq=st.sampled_from([100.0, 125.0, 128.0, 200.0, 220.0, 250.0, 256.0, 300.0, 500.0, 512.0, 1000.0, 1200.0]),
     lost=st.lists(st.tuples(st.floats(0.5, 8.0), st.floats(0.01, 2.0)), max_size=2),
     jitter_ms=st.sampled_from([0.0, 4.0]),
 )
@@ -281,6 +281,33 @@ def test_any_cut_gives_the_same_windows(
     whole = windows([info, *cut(t, x, [t.size])])
     pieces = windows([info, *cut(t, x, sizes)])
     assert [(w.crc, w.reasons, w.t_end) for w in pieces] == [(w.crc, w.reasons, w.t_end) for w in whole]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sfreq=st.sampled_from([100.0, 128.0, 220.0, 250.0, 256.0, 512.0, 1000.0]),
+    bursts=st.lists(
+        st.tuples(
+            st.floats(0.0, 6.0), st.floats(0.005, 1.5), st.integers(0, 14), st.sampled_from([np.nan, np.inf, 1e300])
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_no_burst_of_nan_outlives_its_window(sfreq: float, bursts: list[tuple[float, float, int, float]]) -> None:
+    """NaN, infinity and absurd values anywhere: what comes out is finite, and the last window holds EEG again."""
+    n = int(12 * sfreq)
+    info = dataclasses.replace(EEG_INFO, sfreq=sfreq)
+    t, clean = stamps(n, sfreq), eeg_like(n, sfreq=sfreq)
+    spoilt = clean.copy()
+    for start_s, length_s, channel, value in bursts:
+        rows = slice(None) if channel == 14 else slice(channel, channel + 1)
+        spoilt[rows, int(start_s * sfreq) : int((start_s + length_s) * sfreq) + 1] = value
+    out, reference = windows([info, *cut(t, spoilt, [16])]), windows([info, *cut(t, clean, [16])])
+    assert all(np.isfinite(series).all() for w in out for series in w.series.values())
+    last, expected = out[-1], reference[-1]
+    assert last.mask["eeg"].all()
+    assert np.std(last.series["eeg"], axis=1) == pytest.approx(np.std(expected.series["eeg"], axis=1), rel=0.1)
 
 
 @pytest.mark.parametrize("sizes", [[1], [8], [32]])

@@ -11,7 +11,9 @@ from clmer_streaming.resampling import PolyphaseResampler, design_polyphase
 from clmer_streaming.types import Chunk, Gap
 from signals import cut, eeg_like, joined, push_all, stamps
 
-RATES = [100.0, 125.0, 200.0, 250.0, 256.0, 300.0, 500.0, 512.0, 1000.0, 1200.0, 2048.0]
+RATES = [100.0, 125.0, 128.0, 200.0, 220.0, 250.0, 256.0, 300.0, 500.0, 512.0, 1000.0, 1024.0, 1200.0, 2000.0, 2048.0]
+ODD_RATES = [98.96, 127.94, 128.01, 219.7, 257.1, 999.3, 1111.11]
+"""Rates as they are measured: no small ratio of 128 Hz."""
 
 
 @pytest.mark.parametrize("sfreq", RATES)
@@ -49,11 +51,33 @@ def test_equal_rates_pass_untouched_and_undelayed() -> None:
     assert out.t is t
 
 
-@pytest.mark.parametrize("sfreq", [125.0, 250.0, 1000.0])
-@settings(max_examples=25, deadline=None)
-@given(sizes=st.lists(st.integers(1, 70), min_size=1, max_size=6))
+@pytest.mark.parametrize("sfreq", ODD_RATES)
+@pytest.mark.parametrize("hz", [1.0, 3.0, 10.0])
+def test_a_rate_that_is_no_small_ratio_is_met_too(sfreq: float, hz: float) -> None:
+    """At measured rates every output has the value of the sine at the time of its own stamp."""
+    t = stamps(int(6 * sfreq), sfreq)
+    x = np.sin(2 * np.pi * hz * t)[None, :]
+    t_out, y = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, [37])))
+    settled = t_out > t[0] + 0.5
+    assert np.max(np.abs(y[0, settled] - np.sin(2 * np.pi * hz * t_out[settled]))) < 2e-3
+    assert np.diff(t_out) == pytest.approx(1 / 128.0, rel=1.1e-4)
+
+
+@pytest.mark.parametrize("sfreq", [*RATES, *ODD_RATES])
+def test_a_filter_stays_of_bounded_length(sfreq: float) -> None:
+    """However odd the rate, its delay stays below 70 ms and its taps fit into a megabyte."""
+    resampler = PolyphaseResampler(sfreq, 128.0)
+    assert resampler.delay_s < 0.07
+    assert resampler._phases.nbytes < 2**20
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sfreq=st.one_of(st.sampled_from([*RATES, *ODD_RATES]), st.floats(91.0, 2048.0)),
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=6),
+)
 def test_any_cut_gives_the_same_bits(sfreq: float, sizes: list[int]) -> None:
-    """Values, stamps and marks do not depend on how the stream was cut."""
+    """Values, stamps and marks do not depend on how the stream was cut, at any rate."""
     t, x = stamps(300, sfreq), eeg_like(300, 3)
     whole = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, [300])))
     pieces = joined(push_all(PolyphaseResampler(sfreq, 128.0), cut(t, x, sizes)))

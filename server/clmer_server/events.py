@@ -16,6 +16,7 @@ from clmer_server.messages import (
     Modalities,
     ModelInfo,
     ModelRef,
+    SeriesQuality,
     SourceMode,
     StreamEntry,
     StreamStatusMessage,
@@ -125,6 +126,8 @@ def _modalities(window: Window, used: frozenset[str]) -> Modalities:
             age_ms=_milliseconds(eeg, "age_s"),
             channels_ok=_count(eeg, "channels_ok"),
             interpolated_frac=eeg.get("interpolated_frac"),
+            channels_bad=tuple(channel.name for channel in window.channels if not channel.good),
+            faults={channel.name: channel.faults for channel in window.channels if channel.faults},
         ),
         face=FaceQuality(
             used=bool(used & FACE_MODALITIES),
@@ -134,6 +137,11 @@ def _modalities(window: Window, used: frozenset[str]) -> Modalities:
             fps=face.get("fps"),
             age_ms=_milliseconds(face, "age_s"),
         ),
+        series={
+            name: SeriesQuality(used=name in used, quality=given.get("quality"), age_ms=_milliseconds(given, "age_s"))
+            for name, given in window.quality.items()
+            if name not in ("eeg", "face")
+        },
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from clmer_streaming.types import StreamKind
+from clmer_streaming.types import ChannelFault, StreamKind
 
 PROTOCOL: Literal["clmer.v1.json"] = "clmer.v1.json"
 """The WebSocket subprotocol of these messages."""
@@ -134,6 +134,8 @@ class EegQuality(_Part):
     age_ms: Number
     channels_ok: int | None
     interpolated_frac: Number  # 0-1
+    channels_bad: tuple[str, ...] = ()  # channels that were masked
+    faults: dict[str, tuple[ChannelFault, ...]] = {}  # by channel, where there are any: what ails it, masked or not
 
 
 class FaceQuality(_Part):
@@ -147,11 +149,20 @@ class FaceQuality(_Part):
     age_ms: Number
 
 
+class SeriesQuality(_Part):
+    """A further physiological series of one window."""
+
+    used: bool
+    quality: Number  # 0-1
+    age_ms: Number
+
+
 class Modalities(_Part):
     """What each modality contributed."""
 
     eeg: EegQuality
     face: FaceQuality
+    series: dict[str, SeriesQuality] = {}  # by name; empty for a model without further series
 
 
 class Latency(_Part):

@@ -3,8 +3,9 @@
 The reasons ``eeg_channels_bad``, ``eeg_flat``, ``eeg_noisy`` and ``eeg_muscle`` are given where a quarter of the
 channels have that fault. Where the EEG is used all the same, they are warnings.
 
-``Window.quality`` holds, for ``eeg`` and each further series: ``quality`` (0-1), ``channels_ok``, ``interpolated_frac`` (0-1), ``age_s``;
-for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``, ``fps``, ``age_s``. NaN: not measured.
+``Window.quality`` holds, for ``eeg`` and each further series: ``quality`` (0-1), ``channels_ok``,
+``interpolated_frac`` (0-1), ``age_s``; for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``,
+``fps``, ``age_s``. NaN: not measured.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class PhysioPath:
         self._stages = (*stages, PolyphaseResampler(info.sfreq, series.sfreq))
         self._buffer = EegBuffer(config.physio_times(series), series.sfreq, config.window.window_s, series.settle_s)
         self.n_samples = 0
+        self.t_first = np.nan  # s, the first sample in the buffer
         self.last_t = np.nan  # s, the newest sample placed in time
 
     @property
@@ -95,6 +96,8 @@ class PhysioPath:
         for out in items:
             if isinstance(out, Chunk | Gap):
                 self._buffer.push(out)
+            if isinstance(out, Chunk) and out.t.size and np.isnan(self.t_first):
+                self.t_first = float(out.t[0])
 
     def cut(self, t_end: float) -> EegCut:
         """Return the window that ends at ``t_end``."""

@@ -109,8 +109,9 @@ class Preprocessor:
         before = path.last_t
         path.push(item)
         if isinstance(item, Chunk) and path.last_t != before:
-            self._begin_grid(path.last_t)
             self._live[item.source].observe(path.last_t - (item.t.size - 1) / path.info.sfreq, path.last_t)
+        if np.isfinite(path.t_first):
+            self._begin_grid(path.t_first)
         self._now = max(self._now, path.watermark)
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:

@@ -27,7 +27,7 @@ def design_polyphase(up: int, down: int) -> FloatArray:
         (L, K) float64; output ``m`` is the sum over k of ``phases[m * M % L, k] * x[m * M // L - k]``.
         The K taps of a phase span the whole prototype, whose delay is ``(L * K - 1) / 2 / L`` input samples.
     """
-    n_taps = 2 * _LOBES * -(-max(up, down) // up)
+    n_taps = -(-2 * _LOBES * max(up, down) // up)
     prototype = sps.firwin(up * n_taps, 1.0 / max(up, down), window=("kaiser", _KAISER_BETA))
     phases: FloatArray = np.ascontiguousarray(prototype.reshape(n_taps, up).T)
     normalised: FloatArray = phases / phases.sum(axis=1, keepdims=True)

@@ -1,0 +1,186 @@
+"""Claims about further physiological series: ECG, skin conductance, respiration."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clmer_model.artefact import find_artefact
+from clmer_model.checkpoint import Checkpoint
+from clmer_model.clmer import Clmer
+from clmer_model.export import export
+from clmer_model.labels import LABELS_VA4
+from clmer_model.modalities import modality_specs
+from clmer_model.predictor import Predictor
+from clmer_server.preprocessing import check_physio, parse_physio
+from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig
+from clmer_streaming.errors import ArtefactError, SettingsError
+from clmer_streaming.physio_path import physio_source
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.sources.replay import ReplaySource
+from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, Window
+from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from model_windows import SMALL
+from signals import EEG_INFO, cut, eeg_like, stamps
+
+ECG = PhysioConfig("ecg", ("ECG",), 128.0, (0.5, 40.0))
+BREATH = PhysioConfig("breath", ("chest", "belly"), 32.0)
+CONFIG = PreprocessConfig(modalities=("eeg", "landmarks", "aus", "ecg", "breath"), physio=(ECG, BREATH))
+ECG_INFO = StreamInfo(physio_source("ecg"), "physio", "Polar", ("",), 250.0, unit="mV")
+BREATH_INFO = StreamInfo(physio_source("breath"), "physio", "Belt", ("belly", "chest"), 32.0, unit="a.u.")
+SECONDS = 8
+
+
+def heart(sfreq: float = 250.0, hz: float = 5.0) -> FloatArray:
+    """Return a sine of 1 mV on an offset, (1, n) in mV."""
+    return 3.0 + np.sin(2 * np.pi * hz * np.arange(int(SECONDS * sfreq)) / sfreq)[None, :]
+
+
+def breaths() -> FloatArray:
+    """Return sample numbers, belly first, (2, n)."""
+    n = np.arange(SECONDS * 32, dtype=np.float64)
+    return np.stack([n, 1000.0 + n])
+
+
+def merged(*streams: list[Chunk]) -> list[Item]:
+    return sorted((chunk for stream in streams for chunk in stream), key=lambda chunk: float(chunk.t[-1]))
+
+
+def session(
+    sizes: tuple[int, ...] = (16,), ecg: StreamInfo = ECG_INFO, config: PreprocessConfig = CONFIG
+) -> list[Window]:
+    eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
+    x = heart()
+    beats = list(cut(stamps(x.shape[1], 250.0), x, sizes, ecg.source))
+    belts = list(cut(stamps(SECONDS * 32, 32.0), breaths(), (4,), BREATH_INFO.source))
+    stage = Preprocessor(config)
+    items = [EEG_INFO, ecg, BREATH_INFO, *merged(eeg, beats, belts)]
+    return [window for item in items for window in stage.push(item)]
+
+
+def test_a_series_comes_at_its_own_rate_by_label_and_in_microvolts() -> None:
+    """ECG of 1 mV at 250 Hz is 1000 uV at 128 Hz without its offset; the belts are told apart by their labels."""
+    window = session()[-1]
+    assert window.series["ecg"].shape == (1, 256)
+    assert np.max(np.abs(window.series["ecg"])) == pytest.approx(1000.0, rel=0.05)
+    assert window.series["breath"].shape == (2, 64)
+    assert np.array_equal(window.series["breath"][0] - window.series["breath"][1], np.full(64, 1000.0))
+    assert window.mask["ecg"].tolist() == [True]
+    assert window.mask["breath"].tolist() == [True, True]
+    assert window.quality["ecg"]["quality"] == 1.0
+
+
+def test_samples_of_a_series_lie_in_the_window_of_their_time() -> None:
+    """Unfiltered sample numbers: the last one before the end of the window is its last value."""
+    for window in session():
+        if window.mask["breath"].all():
+            assert window.series["breath"][1, -1] == (window.t_end - 100.0) * 32 - 1
+
+
+def test_a_series_that_is_not_there_is_masked_and_zero() -> None:
+    """No ECG stream: the window keeps its shape, and EEG is what it would be."""
+    stage = Preprocessor(CONFIG)
+    items: list[Item] = [EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))]
+    window = [w for item in items for w in stage.push(item)][-1]
+    assert not window.series["ecg"].any()
+    assert not window.mask["ecg"].any()
+    assert window.mask["eeg"].all()
+
+
+def test_a_loss_masks_the_series_alone() -> None:
+    """Two seconds of ECG are missing: its mask is down for as long, EEG goes on."""
+    x, t = heart(), stamps(SECONDS * 250, 250.0)
+    keep = (t < 103.0) | (t >= 105.0)
+    eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
+    stage = Preprocessor(dataclasses.replace(CONFIG, physio=(ECG,), modalities=("eeg", "ecg")))
+    items = [EEG_INFO, ECG_INFO, *merged(eeg, list(cut(t[keep], x[:, keep], (25,), ECG_INFO.source)))]
+    at = {w.t_end: w for item in items for w in stage.push(item)}
+    assert at[102.5].mask["ecg"].all()
+    assert not at[105.0].mask["ecg"].any()
+    assert at[105.0].mask["eeg"].all()
+    assert at[107.5].mask["ecg"].all()
+
+
+@pytest.mark.parametrize("sizes", [(1,), (7, 60), (250,)])
+def test_any_cut_of_a_series_gives_the_same_windows(sizes: tuple[int, ...]) -> None:
+    """The checksum covers every series, and the cut changes none."""
+    whole = {w.index: w.crc for w in session((25,))}
+    pieces = {w.index: w.crc for w in session(sizes)}
+    shared = [index for index in whole if index in pieces and index * 0.5 < 106.5]
+    assert [whole[i] for i in shared] == [pieces[i] for i in shared]
+
+
+def test_a_stream_that_cannot_give_its_series_is_refused_in_one_sentence() -> None:
+    """The belts lack a label: the session goes on, the status says what was found and what to do."""
+    stage = Preprocessor(CONFIG)
+    stage.push(dataclasses.replace(BREATH_INFO, ch_names=("left", "right")))
+    (status,) = stage.statuses()
+    assert "expected a stream with a nominal rate and the channels chest, belly" in status.reason
+    assert "'Belt' at 32 Hz with left, right" in status.reason
+
+
+def test_settings_with_a_series_survive_json_and_change_the_hash() -> None:
+    """What an artefact holds comes back; settings without further series are written as they always were."""
+    assert PreprocessConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert "physio" not in PreprocessConfig().to_dict()
+    assert CONFIG.config_hash != dataclasses.replace(CONFIG, physio=()).config_hash
+
+
+def test_the_option_names_series_and_their_streams() -> None:
+    """A series alone is also the name of its stream; a model without it says so in one line."""
+    assert parse_physio("ecg, breath=Belt") == {"ecg": "ecg", "breath": "Belt"}
+    assert parse_physio(None) == {}
+    check_physio({"ECG": "x"}, CONFIG)
+    with pytest.raises(SettingsError, match="--physio gsr: this model has no series of that name"):
+        check_physio({"gsr": "gsr"}, CONFIG)
+    for spec in ("", "=Belt", "ecg,ECG=x"):
+        with pytest.raises(SettingsError, match="SERIES"):
+            parse_physio(spec)
+
+
+def test_a_replay_takes_a_series_by_the_name_of_its_stream(tmp_path: Path) -> None:
+    """EEG at 128 Hz and ECG at 250 Hz in one file: the windows are those of the same items live."""
+    path = tmp_path / "session.xdf"
+    with XdfWriter(path) as writer:
+        eeg = writer.add_stream(XdfStreamSpec("EPOC", "EEG", EPOC_CH_NAMES, 128.0, units=("microvolts",) * 14))
+        ecg = writer.add_stream(XdfStreamSpec("Polar H10", "ECG", ("",), 250.0, units=("mV",)))
+        writer.write_samples(eeg, stamps(128 * SECONDS), eeg_like(128 * SECONDS))
+        writer.write_samples(ecg, stamps(250 * SECONDS, 250.0), heart())
+    config = dataclasses.replace(CONFIG, physio=(ECG,), modalities=("eeg", "ecg"))
+    source = ReplaySource(path, speed=float("inf"), signal=config.signal, physio={"ecg": "polar h10", "gsr": "Shimmer"})
+    items: list[Item] = []
+    source.run(items.append, threading.Event())
+    stage = Preprocessor(config)
+    out = [window for item in items for window in stage.push(item)]
+    assert out[-1].mask["ecg"].all()
+    assert np.max(np.abs(out[-1].series["ecg"])) == pytest.approx(1000.0, rel=0.05)
+    assert source.warnings == ("No stream 'Shimmer' for the series 'gsr'; the recording has 'Polar H10'.",)
+
+
+def test_a_model_with_a_series_is_exported_and_answers(tmp_path: Path) -> None:
+    """The network builds an encoder and its pairs for the series; masking it is heeded, and the file keeps it."""
+    config = dataclasses.replace(CONFIG, modalities=("eeg", "landmarks", "ecg"), physio=(ECG,))
+    model = Clmer(modality_specs(config), len(LABELS_VA4), SMALL).eval()
+    checkpoint = Checkpoint(model, LABELS_VA4, config, SMALL, "simulated", {"people": 0}, {"none": {}})
+    path = tmp_path / "with-ecg.ts"
+    export(checkpoint, path)
+    artefact = find_artefact(str(path))
+    assert artefact.meta.preprocess == config
+    predictor = Predictor(artefact, "cpu")
+    with_ecg = session(config=config)[-1]
+    deaf = dataclasses.replace(with_ecg, mask={**with_ecg.mask, "ecg": np.zeros(1, dtype=np.bool_)})
+    heard, unheard = predictor.predict([with_ecg, deaf])
+    assert heard.used == ("eeg", "ecg")
+    assert unheard.used == ("eeg",)
+    assert heard.probs != unheard.probs
+
+
+def test_a_series_too_slow_for_the_network_is_refused() -> None:
+    """Eight samples in a window make no token: said when the model is built, not by a crash within."""
+    slow = dataclasses.replace(CONFIG, modalities=("eeg", "gsr"), physio=(PhysioConfig("gsr", ("GSR",), 4.0),))
+    with pytest.raises(ArtefactError, match="gsr of shape"):
+        Clmer(modality_specs(slow), len(LABELS_VA4), SMALL)
