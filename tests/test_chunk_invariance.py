@@ -14,21 +14,28 @@ from clmer_streaming.channels import ChannelPicker, resolve_channels
 from clmer_streaming.config import PreprocessConfig, SignalConfig
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.raw_monitor import RawMonitor
 from clmer_streaming.resampling import PolyphaseResampler
 from clmer_streaming.timeline import Timeline
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Stage
+from clmer_streaming.units import UnitGuess
 from signals import EEG_INFO, cut, eeg_like, push_all, stamps
 
 SFREQ = 250.0
 INFO = dataclasses.replace(EEG_INFO, sfreq=SFREQ, ch_names=(*EEG_INFO.ch_names, "COUNTER"))
 CHANNELS = resolve_channels(INFO, SignalConfig())
 
+UNDECLARED = dataclasses.replace(INFO, unit="")
+
 STAGES: dict[str, Callable[[], Stage[Item]]] = {
     "timeline": lambda: Timeline(SFREQ, range(14), counter=14),
     "channels": lambda: ChannelPicker(CHANNELS),
     "filter": lambda: CausalFilter(design_sos(SignalConfig(), SFREQ)),
     "resampling": lambda: PolyphaseResampler(SFREQ, 128.0),
+    "unit": lambda: UnitGuess(range(14), SFREQ),
+    "unfiltered": lambda: RawMonitor(SFREQ),
     "all of them": lambda: EegPath(INFO, PreprocessConfig()),
+    "all, guessing and with a notch": lambda: EegPath(UNDECLARED, PreprocessConfig().with_notch(50.0)),
 }
 
 SIZES = st.one_of(st.sampled_from([[1], [8], [32]]), st.lists(st.integers(1, 300), min_size=1, max_size=8))
@@ -88,3 +95,29 @@ def test_a_reset_stage_is_as_new(name: str) -> None:
         strict=True,
     ):
         assert np.array_equal(one, other)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sfreq=st.one_of(
+        st.sampled_from([100.0, 128.0, 220.0, 300.0, 512.0, 1024.0, 2000.0, 2048.0]), st.floats(95.0, 2048.0)
+    ),
+    sizes=SIZES,
+    undeclared=st.booleans(),
+    seed=st.integers(0, 3),
+)
+def test_any_cut_gives_the_same_bits_at_any_rate(sfreq: float, sizes: list[int], undeclared: bool, seed: int) -> None:
+    """Losses, NaN and jitter at any rate, the unit declared or guessed: the whole path gives the same bits."""
+    info = dataclasses.replace(INFO, sfreq=sfreq, ch_names=EEG_INFO.ch_names, unit="" if undeclared else "uV")
+    rng = np.random.default_rng(seed)
+    n = int(3 * sfreq)
+    t, x = stamps(n, sfreq) + 1e-3 * rng.standard_normal(n), eeg_like(n, seed=seed, sfreq=sfreq)
+    x[rng.integers(0, 14), rng.integers(0, n, 20)] = np.nan
+    first = int(rng.integers(n // 3, n // 2))
+    keep = (np.arange(n) < first) | (np.arange(n) >= first + int(0.4 * sfreq))
+    t, x = t[keep], x[:, keep]
+    whole = flattened(push_all(EegPath(info, PreprocessConfig()), cut(t, x, [t.size])))
+    pieces = flattened(push_all(EegPath(info, PreprocessConfig()), cut(t, x, sizes)))
+    for one, other in zip(whole[:3], pieces[:3], strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+    assert whole[3] == pieces[3]

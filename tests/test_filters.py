@@ -8,7 +8,7 @@ from scipy.signal import sosfreqz
 
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
-from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.filters import CausalFilter, design_band, design_sos
 from clmer_streaming.types import Chunk, Gap
 from signals import cut, eeg_like, joined, push_all, stamps
 
@@ -32,6 +32,19 @@ def test_a_notch_takes_the_mains_out() -> None:
     config = SignalConfig(notch_hz=50.0)
     assert gain_at(50, config) < 1e-6
     assert gain_at(40, config) == pytest.approx(gain_at(40, SignalConfig()), rel=0.01)
+
+
+def test_a_notch_that_the_rate_cannot_carry_is_refused() -> None:
+    """60 Hz lies beyond what 100 Hz can hold; the user reads how to go without."""
+    with pytest.raises(StreamError, match="--notch none"):
+        design_sos(SignalConfig(notch_hz=60.0), 100.0)
+
+
+def test_a_band_from_zero_is_a_low_pass() -> None:
+    """Skin conductance lives at 0 Hz: its mean stays."""
+    sos = design_band((0.0, 5.0), 2, 32.0)
+    _, response = sosfreqz(sos, worN=[0.0, 5.0], fs=32.0)
+    assert np.abs(response) == pytest.approx([1.0, np.sqrt(0.5)], abs=1e-6)
 
 
 def test_a_rate_too_low_for_the_band_is_refused() -> None:

@@ -92,16 +92,16 @@ def test_a_series_that_is_not_there_is_masked_and_zero() -> None:
 
 
 def test_a_loss_masks_the_series_alone() -> None:
-    """Two seconds of ECG are missing: its mask is down for as long, EEG goes on."""
+    """One second of ECG are missing: its mask is down for as long, EEG goes on."""
     x, t = heart(), stamps(SECONDS * 250, 250.0)
-    keep = (t < 103.0) | (t >= 105.0)
+    keep = (t < 103.7) | (t >= 104.7)
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
     stage = Preprocessor(dataclasses.replace(CONFIG, physio=(ECG,), modalities=("eeg", "ecg")))
     items = [EEG_INFO, ECG_INFO, *merged(eeg, list(cut(t[keep], x[:, keep], (25,), ECG_INFO.source)))]
     at = {w.t_end: w for item in items for w in stage.push(item)}
-    assert at[102.5].mask["ecg"].all()
-    assert not at[105.0].mask["ecg"].any()
-    assert at[105.0].mask["eeg"].all()
+    assert at[103.5].mask["ecg"].all()
+    assert not at[104.5].mask["ecg"].any()
+    assert at[104.5].mask["eeg"].all()
     assert at[107.5].mask["ecg"].all()
 
 
