@@ -37,7 +37,8 @@ SECONDS = 8
 
 def heart(sfreq: float = 250.0, hz: float = 5.0) -> FloatArray:
     """Return a sine of 1 mV on an offset, (1, n) in mV."""
-    return 3.0 + np.sin(2 * np.pi * hz * np.arange(int(SECONDS * sfreq)) / sfreq)[None, :]
+    x: FloatArray = 3.0 + np.sin(2 * np.pi * hz * np.arange(int(SECONDS * sfreq)) / sfreq)[None, :]
+    return x
 
 
 def breaths() -> FloatArray:
@@ -47,7 +48,8 @@ def breaths() -> FloatArray:
 
 
 def merged(*streams: list[Chunk]) -> list[Item]:
-    return sorted((chunk for stream in streams for chunk in stream), key=lambda chunk: float(chunk.t[-1]))
+    chunks = sorted((chunk for stream in streams for chunk in stream), key=lambda chunk: float(chunk.t[-1]))
+    return list(chunks)
 
 
 def session(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clmer_server.messages import SourceMode
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
@@ -122,11 +123,13 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
     Raises:
         StreamError: This machine cannot receive live streams.
         SettingsError: A stream is asked for in words that cannot be read, or the camera is named as nothing that
-            could be opened.
+            could be opened, or a further series is wanted.
         RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
+    if config.physio:
+        raise SettingsError("a recording (replay) beside physio", "a live session", "leave --physio out")
     load_pylsl()
     headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
     eeg = Inputs(

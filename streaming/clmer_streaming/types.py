@@ -88,13 +88,13 @@ class StreamInfo:
     ch_names: tuple[str, ...]  # as the stream has them, or as a map renamed them; "" where unnamed
     sfreq: float  # nominal rate in Hz; 0 for irregular streams
     unit: str = ""  # that of most channels, as the stream declares it; "" where it declares none
-    units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
     source_id: str = ""
     hostname: str = ""
     manufacturer: str = ""
     extractor: str = ""  # face streams: which extractor made the numbers; "" if unknown
     delay_s: float = 0.0  # known device delay in seconds, taken off every stamp
     type: str = ""  # content as the stream declares it, e.g. "EEG"
+    units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
     channel_format: str = "double64"  # of the stream itself; what a recorder keeps the samples in
     xml: str = field(default="", repr=False, compare=False)  # the whole header as the stream has it; "" without one
 
