@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import pytest
 from clmer_server.events import EventContext, EventTimes, emotion_event
 from clmer_streaming.assembly import window_crc
 from clmer_streaming.channel_quality import MASKING, ChannelJudge, ChannelVerdict, Evidence
-from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig
+from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.raw_monitor import RawMonitor, mains_share
+from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.types import Chunk, FloatArray, Item, Reason, StreamInfo, Window
+from clmer_streaming.xdf.reader import read_xdf
 from session_parts import MODEL, certain
 from signals import EEG_INFO, cut, eeg_like, stamps
 
@@ -213,7 +217,7 @@ def test_quality_takes_no_part_in_the_checksum() -> None:
 
 
 def test_the_monitor_forgets_what_no_window_needs() -> None:
-    """Chunks that lie wholly before a time go, and what is left is judged as before."""
+    """What lies before a time goes, and what is left is judged as before."""
     monitor = RawMonitor(128.0)
     for chunk in cut(stamps(1280), eeg_like(1280), [16]):
         monitor.push(Chunk(chunk.source, chunk.t, chunk.x))
@@ -231,3 +235,35 @@ def test_every_masking_fault_masks() -> None:
     verdict = ChannelJudge(4, 128.0).judge(signal(0, 10, 10, 300), NOTHING_FILLED)
     for channel in range(4):
         assert verdict.good[channel] == (not faults_of(verdict, channel) & set(MASKING))
+
+
+# Real recordings.
+
+
+def faults_by_channel(path: Path, first: int) -> tuple[dict[str, Counter[str]], int]:
+    """Return how often each channel of a recording has which fault, and how many windows were judged."""
+    stream = next(s for s in read_xdf(path).streams if s.type.lower() == "eeg")
+    labels = stream.ch_names if any(stream.ch_names) else tuple(f"C{i}" for i in range(stream.n_channels))
+    info = dataclasses.replace(announcement(stream, "eeg"), ch_names=labels)
+    stage = Preprocessor(PreprocessConfig(SignalConfig(ch_names=labels[first:]), modalities=("eeg",)))
+    items: list[Item] = [info, *cut(stream.t_synced, stream.x.astype(np.float64), [64])]
+    judged = [window for item in items for window in stage.push(item) if window.channels]
+    return {
+        name: Counter(f for window in judged for f in window.channels[i].faults)
+        for i, name in enumerate(labels[first:])
+    }, len(judged)
+
+
+def test_two_railed_channels_of_a_real_headset_are_named_throughout(sample_data: Path) -> None:
+    """OpenBCI at 187.5 mV: railed in every window, no other channel ever; mains in half of the others."""
+    faults, n_windows = faults_by_channel(sample_data / "xdf/real16_openbci_125Hz_counter.xdf", first=1)
+    assert n_windows > 700
+    assert {name: n["railed"] for name, n in faults.items() if n["railed"]} == {"C1": n_windows, "C2": n_windows}
+    assert sum(n["line"] > n_windows / 2 for n in faults.values()) == 7
+
+
+def test_an_open_input_of_a_real_headset_is_named_railed(sample_data: Path) -> None:
+    """The Muse's auxiliary input swings between its rails; its electrodes do not rest anywhere."""
+    faults, n_windows = faults_by_channel(sample_data / "xdf/muse_5ch_256Hz_4streams_P001.xdf", first=0)
+    assert faults["AUX_RIGHT"]["railed"] == n_windows
+    assert not any(faults[name]["railed"] for name in ("TP9", "AF7", "AF8", "TP10"))

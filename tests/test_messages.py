@@ -33,6 +33,8 @@ def test_an_event_carries_what_was_measured() -> None:
         "age_ms": 250.0,
         "channels_ok": 12,
         "interpolated_frac": 0.0,
+        "channels_bad": (),
+        "faults": {},
     }
     assert made.latency_ms.model_dump() == pytest.approx({"window": 100, "model": 1, "publish": 300, "total": 500})
     assert made.reasons == ("face_missing",)

@@ -18,6 +18,7 @@ from clmer_streaming.errors import SettingsError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Chunk, Item, StreamInfo, Window
+from serving import serving
 from session_parts import ListSource
 from signals import EEG_INFO, FACE_INFO, cut, eeg_like, stamps
 
@@ -133,3 +134,15 @@ def test_a_series_that_the_model_lacks_is_one_clear_line(tmp_path: Path, capsys:
     assert main(["simulate", "--out", str(session), "--seconds", "2"]) == 0
     assert main(["predict", str(session), "--out", str(tmp_path / "p"), "--physio", "ecg"]) == 2
     assert "--physio ecg: this model has no series of that name" in capsys.readouterr().err
+
+
+def test_the_service_says_at_its_start_that_the_notch_is_not_the_models(tmp_path: Path) -> None:
+    """Who starts with --notch 50 reads what the model was trained with, and clients get the other hash."""
+    session = tmp_path / "s.xdf"
+    assert main(["simulate", "--out", str(session), "--seconds", "4"]) == 0
+    with serving(tmp_path, "--replay", session, "--notch", "50", "--speed", "max") as service, service.connect() as ws:
+        welcome = json.loads(ws.recv(timeout=30))
+        assert service.process.stdout is not None
+        said = [service.process.stdout.readline() for _ in range(3)]
+    assert said[-1].startswith("notch      a notch at 50 Hz, other than the model, which was trained with no notch")
+    assert welcome["model"]["config_hash"] == find_artefact().meta.preprocess.with_notch(50.0).config_hash

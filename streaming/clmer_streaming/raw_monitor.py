@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ class RawView:
     """The unfiltered signal of one window, all (C,)."""
 
     stuck: FloatArray  # 0-1, share of the measured samples that repeat the one before, to the last bit
-    level_uv: FloatArray  # uV, median of the measured samples
+    level_uv: FloatArray  # uV, mean
     line: FloatArray  # 0-1, power of the mains (50 or 60 Hz, whichever has more) over it and that of 4-45 Hz
 
 
@@ -46,7 +45,7 @@ class RawMonitor:
 
     def reset(self) -> None:
         """Forget the signal."""
-        self._pieces: deque[_Piece] = deque()
+        self._pieces: list[_Piece] = []
 
     def push(self, item: Item) -> list[Item]:
         """Take note of Chunks (C, n) in microvolts; pass everything."""
@@ -61,24 +60,32 @@ class RawMonitor:
         """Return what the samples with ``t_start <= t < t_end`` look like; None where there are fewer than two."""
         if not self._pieces:
             return None
-        t = np.concatenate([piece.t for piece in self._pieces])
-        first, last = np.searchsorted(t, (t_start, t_end)).tolist()
+        whole = self._joined()
+        first, last = np.searchsorted(whole.t, (t_start, t_end)).tolist()
         if last - first < 2:
             return None
-        x = np.concatenate([piece.x for piece in self._pieces], axis=1)[:, first:last]
-        measured = np.concatenate([piece.measured for piece in self._pieces], axis=1)[:, first:last]
+        x, measured = whole.x[:, first:last], whole.measured[:, first:last]
         n_measured = np.maximum(np.sum(measured[:, 1:], axis=1), 1)
-        level = [float(np.median(row[known])) if known.any() else 0.0 for row, known in zip(x, measured, strict=True)]
         return RawView(
             stuck=np.sum((np.diff(x, axis=1) == 0.0) & measured[:, 1:], axis=1) / n_measured,
-            level_uv=np.array(level),
+            level_uv=np.mean(x, axis=1),
             line=mains_share(x, self._sfreq, self._mains_hz),
         )
 
     def forget_before(self, t: float) -> None:
-        """Drop samples older than ``t``, as far as they lie in chunks of their own."""
-        while self._pieces and self._pieces[0].t[-1] < t:
-            self._pieces.popleft()
+        """Drop samples older than ``t``."""
+        if self._pieces:
+            whole = self._joined()
+            first = int(np.searchsorted(whole.t, t))
+            kept = _Piece(whole.t[first:].copy(), whole.x[:, first:].copy(), whole.measured[:, first:].copy())
+            self._pieces = [kept] if kept.t.size else []
+
+    def _joined(self) -> _Piece:
+        """Return all that is kept in one piece, and keep it so."""
+        if len(self._pieces) > 1:
+            parts = zip(*((piece.t, piece.x, piece.measured) for piece in self._pieces), strict=True)
+            self._pieces = [_Piece(*(np.concatenate(part, axis=-1) for part in parts))]
+        return self._pieces[0]
 
 
 def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAINS_HZ) -> FloatArray:

@@ -6,17 +6,21 @@ import numpy as np
 
 from clmer_streaming.types import FloatArray
 
+_HIGHEST_HZ = 64.0  # beyond EEG and mains; higher frequencies are not looked at
+
 
 def power_spectrum(x: FloatArray, sfreq: float) -> tuple[FloatArray, FloatArray]:
-    """Return frequencies (n // 2 + 1,) in Hz and power (C, n // 2 + 1) of x (C, n), without its mean, Hann-windowed.
+    """Return frequencies (m,) up to 64 Hz and power (C, m) of x (C, n), without its mean and Hann-windowed.
 
     The power has no scale; only its shares mean something.
     """
     n = x.shape[1]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
     spectrum = np.fft.rfft((x - np.mean(x, axis=1, keepdims=True)) * window, axis=1)
+    freqs = np.fft.rfftfreq(n, 1.0 / sfreq)
+    spectrum = spectrum[:, freqs <= _HIGHEST_HZ]
     power: FloatArray = spectrum.real**2 + spectrum.imag**2
-    return np.fft.rfftfreq(n, 1.0 / sfreq), power
+    return freqs[freqs <= _HIGHEST_HZ], power
 
 
 def band_power(freqs: FloatArray, power: FloatArray, low: float, high: float) -> FloatArray:
