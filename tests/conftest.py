@@ -27,6 +27,7 @@ _forbidden_skips: list[str] = []
 _LSL_CONFIG = """\
 [ports]
 IPv6 = disable
+PortRange = 128
 [multicast]
 ResolveScope = machine
 [lab]

@@ -1,57 +1,130 @@
 """A headset on the LSL network: plays a simulated session in EmotivPRO's layout, in real time, until it is ended.
 
-Run as a program: ``python lsl_outlet.py NAME SOURCE_ID [CHUNK]``. Prints a line when somebody may connect.
+Run as a program it takes an ``Outlet`` as JSON and prints a line when somebody may connect. Beside EmotivPRO's
+columns it has one with the running number of each sample, by which a test can account for all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from clmer_streaming.sources.simulator import SimulationConfig, simulate
+from clmer_streaming.types import FloatArray
 
 SECONDS = 120.0
+NUMBER = "SampleNumber"
+"""Label of the column with the running number of each sample."""
+
+_FIRST_SENSOR = 3  # behind Timestamp, Counter, Interpolate
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """What the headset does, and what is wrong with it."""
+
+    name: str = "EmotivDataStream-EEG"
+    source_id: str = "TEST-0001"
+    chunk: int = 4  # samples sent at a time
+    hz: float = 128.0  # at which it runs
+    nominal_hz: float | None = None  # which it declares; None: that at which it runs
+    sensors: int = 14  # of the 14, how many it has
+    counter: bool = True  # whether the packet counter can be known by its label
+    stamps: Literal["lsl", "unix"] = "lsl"
+    lost: float = 0.0  # share of the samples lost on the radio
+    flat: int = 0  # of the sensors, how many are constant
+    railed: int = 0  # how many more are at the end of the amplifier's range
+    nan_bursts: bool = False  # whether, each four seconds, 50 ms of all sensors and 300 ms of one are NaN
+
+
+@dataclass(frozen=True)
+class Headset:
+    """A running headset."""
+
+    process: subprocess.Popen[str]
+
+    def freeze(self) -> None:
+        """Stop the program as a hung driver does; the network sees nothing of it."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; it sends at once what it owes."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
 
 
 @contextlib.contextmanager
-def headset(name: str = "EmotivDataStream-EEG", source_id: str = "TEST-0001", chunk: int = 4) -> Iterator[None]:
+def headset(
+    name: str = "EmotivDataStream-EEG", source_id: str = "TEST-0001", chunk: int = 4, **faults: Any
+) -> Iterator[Headset]:
     """Run the headset in its own process; it is on the network when the context begins."""
-    command = [sys.executable, str(Path(__file__).resolve()), name, source_id, str(chunk)]
+    outlet = Outlet(name=name, source_id=source_id, chunk=chunk, **faults)
+    command = [sys.executable, str(Path(__file__).resolve()), json.dumps(dataclasses.asdict(outlet))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline().strip() == "ready"
-            yield
+            yield Headset(process)
         finally:
             process.kill()
 
 
-def main(name: str, source_id: str, chunk: int) -> None:
+def played(outlet: Outlet) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
+    """Return the labels (C), when each sample is due after the first (n,) s, and the samples (C, n)."""
+    session = simulate(SimulationConfig(seconds=SECONDS, seed=3))
+    labels, x = session.eeg_info.ch_names, session.eeg_x.astype(np.float64)
+    due: FloatArray = (session.eeg_t - session.eeg_t[0]) * 128.0 / outlet.hz
+    x[1] = np.arange(x.shape[1]) % round(outlet.hz)
+    first = _FIRST_SENSOR
+    x[first : first + outlet.flat] = 4200.0
+    x[first + outlet.flat : first + outlet.flat + outlet.railed] = 187_500.0
+    if outlet.nan_bursts:
+        turn = np.arange(x.shape[1]) % (4 * round(outlet.hz))
+        x[first : first + 14, turn < 0.05 * outlet.hz] = np.nan
+        x[first + 5, turn > 3.7 * outlet.hz] = np.nan
+    rows = [i for i in range(len(labels)) if not first + outlet.sensors <= i < first + 14]
+    names = tuple(labels[i] if outlet.counter or i != 1 else "Reserved" for i in rows)
+    x = np.concatenate([x[rows], np.arange(x.shape[1])[None, :]])
+    received = np.random.default_rng(5).random(x.shape[1]) >= outlet.lost
+    return (*names, NUMBER), due[received], x[:, received]
+
+
+def main(outlet: Outlet) -> None:
     """Publish the stream and play it."""
     import pylsl
 
-    session = simulate(SimulationConfig(seconds=SECONDS, seed=3))
-    labels = session.eeg_info.ch_names
-    info = pylsl.StreamInfo(name, "EEG", len(labels), session.eeg_info.sfreq, pylsl.cf_float32, source_id)
+    labels, times, x = played(outlet)
+    nominal_hz = outlet.hz if outlet.nominal_hz is None else outlet.nominal_hz
+    info = pylsl.StreamInfo(outlet.name, "EEG", len(labels), nominal_hz, pylsl.cf_float32, outlet.source_id)
     info.desc().append_child_value("manufacturer", "Emotiv")
     channels = info.desc().append_child("channels")
     for label in labels:
         channels.append_child("channel").append_child_value("label", label)
-    outlet = pylsl.StreamOutlet(info)
+    stream = pylsl.StreamOutlet(info)
     print("ready", flush=True)
-    outlet.wait_for_consumers(60)
-    begin = pylsl.local_clock() - session.eeg_t[0]
-    for first in range(0, session.eeg_t.size - chunk, chunk):
-        due = begin + session.eeg_t[first + chunk - 1]
+    stream.wait_for_consumers(60)
+    begin = pylsl.local_clock() - times[0]
+    to_stamp = time.time() - pylsl.local_clock() if outlet.stamps == "unix" else 0.0
+    for first in range(0, times.size - outlet.chunk, outlet.chunk):
+        due = begin + times[first + outlet.chunk - 1]
         time.sleep(max(0.0, due - pylsl.local_clock()))
-        outlet.push_chunk(np.ascontiguousarray(session.eeg_x[:, first : first + chunk].T), due)
+        stream.push_chunk(np.ascontiguousarray(x[:, first : first + outlet.chunk].T), due + to_stamp)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(Outlet(**json.loads(sys.argv[1])))

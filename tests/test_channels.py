@@ -77,12 +77,6 @@ def test_half_of_the_channels_is_enough() -> None:
         resolve_channels(renamed(EPOC_CH_NAMES[:6]), SignalConfig())
 
 
-def test_a_stream_without_a_rate_is_refused() -> None:
-    """Rate 0 says that samples come when they like."""
-    with pytest.raises(StreamError, match="0 Hz"):
-        resolve_channels(dataclasses.replace(EEG_INFO, sfreq=0.0), SignalConfig())
-
-
 def test_a_map_names_channels_by_index_or_label() -> None:
     """Mapped channels take the new name, others keep theirs."""
     info = renamed(("one", "two", "three"))

@@ -14,7 +14,8 @@ import pytest
 
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
-from clmer_streaming.sources.lsl import LslEegSource, arrival_stamps
+from clmer_streaming.sources.lsl import LslEegSource
+from clmer_streaming.sources.lsl_connection import arrival_stamps
 from clmer_streaming.types import Chunk, Item, StreamInfo, Tick
 from lsl_outlet import headset
 from serving import serving
@@ -109,7 +110,7 @@ def test_a_named_stream_that_does_not_fit_is_refused() -> None:
 
 def test_arrival_stamps_end_now() -> None:
     """Three samples at 2 Hz that arrive at 10 s were taken at 9, 9.5 and 10 s."""
-    assert arrival_stamps(10.0, 3, 2.0).tolist() == [9.0, 9.5, 10.0]
+    assert arrival_stamps(10.0, np.zeros(3), 2.0).tolist() == [9.0, 9.5, 10.0]
 
 
 def test_live_predictions_come_as_soon_as_the_window_is_full(tmp_path: Path) -> None:

@@ -163,14 +163,13 @@ def test_a_face_of_another_extractor_is_not_used() -> None:
 
 
 def test_a_window_waits_for_a_slow_source_but_not_for_ever() -> None:
-    """The face falls silent at 100 s: windows wait for it for a second, then go on without it."""
+    """The face falls silent at 105 s: windows wait for it for a second, then go on without it."""
     stage = Preprocessor(PreprocessConfig())
-    for item in (FACE_INFO, face(100.0), EEG_INFO):
-        stage.push(item)
-    chunks = list(cut(stamps(N), eeg_like(N), [16]))
-    closed_at = {window.t_end: chunk.t[-1] for chunk in chunks for window in stage.push(chunk)}
-    assert 101.0 < closed_at[100.5] <= 101.5
-    assert closed_at[103.0] - 103.0 < 0.2
+    closed_at = {}
+    for item in merged(eeg_items(), faces(t1=105.0)):
+        closed_at.update({window.t_end: item.t[-1] for window in stage.push(item) if isinstance(item, Chunk)})
+    assert 105.9 < closed_at[105.5] <= 106.2
+    assert closed_at[108.0] - 108.0 < 0.2
 
 
 def test_ticks_drive_the_grid_when_everything_is_silent() -> None:

@@ -272,10 +272,13 @@ def test_channels_without_labels_need_a_map(tmp_path: Path) -> None:
         ReplaySource(path, eeg_map="AF3=99")
 
 
-def test_eeg_without_a_rate_is_refused(tmp_path: Path) -> None:
-    """A nominal rate of 0 cannot be filtered."""
-    with pytest.raises(StreamError, match="0 Hz"):
-        ReplaySource(record(tmp_path, eeg(sfreq=0.0)))
+def test_eeg_without_a_rate_is_measured(tmp_path: Path) -> None:
+    """A nominal rate of 0 says nothing; eight seconds of stamps tell 128 Hz, and windows come of them."""
+    preprocessor = Preprocessor(PreprocessConfig())
+    path = record(tmp_path, eeg(T0 + np.arange(1024) / 128, sfreq=0.0))
+    windows = [window for item in replayed(path) for window in preprocessor.push(item)]
+    assert windows[-1].t_end == T0 + 7.5
+    assert preprocessor.statuses()[0].reason.startswith("declares no rate, runs at 128 Hz")
 
 
 def test_a_recording_without_usable_samples_is_refused(tmp_path: Path) -> None:

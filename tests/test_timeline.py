@@ -95,6 +95,83 @@ def test_time_is_right_at_once_behind_a_gap() -> None:
     assert t == pytest.approx(stamps(1280)[keep], abs=1e-6)
 
 
+@pytest.mark.parametrize("counter", [True, False])
+@pytest.mark.parametrize("lost_s", [0.25, 1.0, 3.0, 10.0])
+def test_ten_seconds_behind_a_gap_time_is_right_to_a_millisecond(lost_s: float, counter: bool) -> None:
+    """With 4 ms of jitter and 35 ppm of drift, for four seeds, to the end of the minute after."""
+    n_lost, n = round(128 * lost_s), round(128 * (80 + lost_s))
+    keep = without(1280, n_lost, n)
+    true = 100.0 + np.arange(n) / (128.0 * (1 + 35e-6))
+    behind = true[keep] >= true[1280 + n_lost] + 10.0
+    for seed in range(4):
+        jitter = 0.004 * np.random.default_rng(seed).standard_normal(n)
+        t, _ = joined(run(keep, true + jitter, counter=counter, n=n)[0])
+        assert np.max(np.abs(t - true[keep])[behind]) < 1e-3
+
+
+@pytest.mark.parametrize("n_lost", [1, 12, 32, 128, 300])
+def test_losses_are_counted_exactly_by_the_counter(n_lost: int) -> None:
+    """Bridged or a gap, of whole turns of the counter or not."""
+    _, stage = run(without(640, n_lost))
+    assert stage.n_lost == n_lost
+
+
+@pytest.mark.parametrize("n_lost", [12, 32, 128, 300])
+def test_without_a_counter_losses_are_counted_by_the_stamps(n_lost: int) -> None:
+    """To within a sample."""
+    _, stage = run(without(640, n_lost), counter=False)
+    assert stage.n_lost == pytest.approx(n_lost, abs=1)
+
+
+def test_unusable_samples_are_no_losses() -> None:
+    """Rows of NaN were received: they are unusable, and not counted a second time as lost."""
+    for counter in (True, False):
+        stage, x = timeline(counter=counter), numbered(1280)
+        x[0, 640:680] = np.nan
+        push_all(stage, cut(stamps(1280), x, [16]))
+        assert (stage.n_unusable, stage.n_lost) == (40, 0)
+
+
+@pytest.mark.parametrize("jump_s", [50.3, 5000.0, -50.3])
+def test_a_clock_that_was_set_while_the_counter_runs_on_is_a_jump(jump_s: float) -> None:
+    """Nothing was lost, as the counter shows: the segment ends, and no loss is invented."""
+    received = stamps(1280)
+    received[640:] += jump_s
+    items, stage = run(t=received)
+    assert [gap.reason for gap in gaps(items)] == ["clock_jump"]
+    assert stage.n_lost == 0
+
+
+def test_without_a_counter_a_leap_of_more_than_ten_minutes_is_a_clock_that_was_set() -> None:
+    """Shorter ones are taken for what they look like: samples that are missing."""
+    for jump_s, reason in ((300.0, "lost_samples"), (3600.0, "clock_jump")):
+        received = stamps(1280)
+        received[640:] += jump_s
+        assert [gap.reason for gap in gaps(run(t=received, counter=False)[0])] == [reason]
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_stamps_in_a_staircase_with_backward_steps_are_jitter(counter: bool) -> None:
+    """Chunks of 8 that all carry one stamp, every other one 80 ms back: no gap, nothing invented."""
+    n = 128 * 20
+    t = stamps(n)[np.arange(n) // 8 * 8 + 7] - 0.08 * (np.arange(n) // 8 % 2)
+    assert np.min(np.diff(t)) < 0
+    items, stage = run(t=t, n=n, counter=counter)
+    assert (gaps(items), stage.n_bridged, stage.n_lost) == ([], 0, 0)
+    counted = joined(items)[0]
+    assert np.min(np.diff(counted)) > 0
+    assert np.max(np.abs(counted - stamps(n) - np.median(counted - stamps(n)))[1280:]) < 0.005
+
+
+def test_what_was_learnt_of_the_jitter_outlives_a_gap() -> None:
+    """Stamps in blocks that stray by 80 ms: once known as jitter they are jitter behind a gap, too."""
+    rng = np.random.default_rng(0)
+    late = np.repeat(rng.uniform(-0.04, 0.04, 768), 10)[: 128 * 60]
+    keep = without(128 * 30, 640, 128 * 60)
+    items, _ = run(keep, stamps(128 * 60) + late, counter=False, n=128 * 60)
+    assert len(gaps(items)) == 1
+
+
 def test_one_odd_stamp_is_no_gap() -> None:
     """A single stamp half a second off is given its counted time."""
     received = stamps(1280)

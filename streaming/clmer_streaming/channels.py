@@ -58,7 +58,7 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
     """Find the model's channels in a stream by label.
 
     Raises:
-        StreamError: Fewer than half of the model's channels are there, or the stream has no nominal rate.
+        StreamError: Fewer than half of the model's channels are there.
     """
     names = [normalise_label(name) for name in info.ch_names]
     picks = tuple(
@@ -67,12 +67,6 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
     n_found = sum(pick >= 0 for pick in picks)
     if 2 * n_found < len(config.ch_names):
         raise _unusable_channels(info, config, n_found)
-    if not info.sfreq > 0:
-        raise StreamError(
-            expected="an EEG stream with a nominal rate",
-            found=f"stream {info.name!r} declares {info.sfreq:g} Hz",
-            mend="choose another stream, or record it again with its rate declared",
-        )
     return ChannelMap(
         picks, _first(names, _COUNTER_LABELS), _first(names, _INTERPOLATE_LABELS), channel_scales(info, picks)
     )

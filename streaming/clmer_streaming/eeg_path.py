@@ -8,16 +8,21 @@ import numpy as np
 
 from clmer_streaming.channels import ChannelPicker, resolve_channels
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.rate_gate import RateGate
 from clmer_streaming.raw_monitor import RawMonitor
 from clmer_streaming.resampling import PolyphaseResampler
 from clmer_streaming.timeline import Timeline
-from clmer_streaming.types import Chunk, Gap, Item, Items, StreamInfo
+from clmer_streaming.types import Chunk, Gap, Item, Items, Stage, StreamInfo
 from clmer_streaming.units import UnitGuess
+
+_LOSS_SHARES = (0.4, 0.2, 0.1, 0.05)  # of the samples sent, that are spoken of
+_LOSS_AFTER_S = 5.0  # s of samples before a share of losses means anything
 
 
 class EegPath:
-    """Stage: timeline, then unit, channels, filter and resampling, for one announced EEG stream.
+    """Stage: rate, timeline, unit, channels, filter and resampling, for one announced EEG stream.
 
     Args:
         info: The stream, with its labels (or the names that a map gave them).
@@ -28,39 +33,67 @@ class EegPath:
     """
 
     def __init__(self, info: StreamInfo, config: PreprocessConfig) -> None:
-        channel_map = resolve_channels(info, config.signal)
         self.info = info
-        self.timeline = Timeline(
-            info.sfreq,
-            [pick for pick in channel_map.picks if pick >= 0],
-            channel_map.counter,
-            channel_map.interpolate,
-            config.signal.max_bridge_s,
-        )
-        self.unit = UnitGuess(channel_map.unit_unknown, info.sfreq, info.unit)
-        self.raw = RawMonitor(info.sfreq, config.signal.notch_hz)
-        self._stages = (
-            self.timeline,
-            self.unit,
-            ChannelPicker(channel_map),
-            self.raw,
-            CausalFilter(design_sos(config.signal, info.sfreq)),
-            PolyphaseResampler(info.sfreq, config.signal.sfreq),
-        )
-        self.n_samples = 0
-        self.last_t = np.nan  # s, the newest sample placed in time
+        self._signal = config.signal
+        self._channels = resolve_channels(info, config.signal)
+        if info.sfreq:
+            design_sos(config.signal, info.sfreq)  # refuses a rate that is too low for the band
+        self._gate = RateGate(info, self._channels.counter)
+        self.reset()
 
     def reset(self) -> None:
         """Forget everything, as if newly made."""
-        for stage in self._stages:
-            stage.reset()
-        self.n_samples, self.last_t = 0, np.nan
+        self._gate.reset()
+        self._attach(self.info.sfreq or self._signal.sfreq)
+        self._stages: tuple[Stage[Item], ...] | None = None  # None while the rate is unknown, or too low
+        self._too_slow = ""
+        self._n_refused = 0
+        self.n_samples = 0
+        self.t_first = np.nan  # s, the oldest sample that the last push placed in time
+        self.last_t = np.nan  # s, the newest sample placed in time
+
+    @property
+    def sfreq(self) -> float:
+        """Rate in Hz by which samples are counted: the nominal one, or what the stream was found to run at."""
+        return self._gate.rate_hz or self.info.sfreq
+
+    @property
+    def held(self) -> tuple[float, float]:
+        """Stamps in seconds of the first and the newest sample that wait for the rate to be known; NaN without."""
+        return self._gate.held
+
+    @property
+    def note(self) -> str:
+        """What is odd about the stream, in a sentence for people; empty where nothing is."""
+        return self._too_slow or self._gate.note or self._loss_note()
+
+    def _loss_note(self) -> str:
+        if not self.timeline.n_lost or self.n_samples < _LOSS_AFTER_S * self.sfreq:
+            return ""
+        share = self.timeline.n_lost / (self.timeline.n_lost + self.n_samples)
+        reached = next((limit for limit in _LOSS_SHARES if share >= limit), None)
+        return "" if reached is None else f"more than {100 * reached:.0f} % of its samples are lost on the way"
+
+    @property
+    def n_dropped(self) -> int:
+        """Samples that were received and not used."""
+        return self.timeline.n_unusable + self._gate.n_dropped + self._n_refused
 
     def push(self, item: Item) -> list[Item]:
         """Take raw chunks (C_stream, n) and gaps; return filtered chunks (C, m) in microvolts, and gaps."""
+        self.t_first = np.nan
         if isinstance(item, Chunk):
             self.n_samples += item.t.size
             item = dataclasses.replace(item, t=item.t - self.info.delay_s)
+        return [out for given in self._gate.push(item) for out in self._through(given)]
+
+    def _through(self, item: Item) -> list[Item]:
+        if isinstance(item, StreamInfo):
+            self._begin(item.sfreq)
+            return []
+        if self._stages is None:
+            self._n_refused += item.t.size if isinstance(item, Chunk) else 0
+            return []
         items: Items = [item]
         for stage in self._stages:
             items = [out for given in items for out in stage.push(given)]
@@ -68,7 +101,40 @@ class EegPath:
                 self._note_time(items)
         return [out for out in items if isinstance(out, Chunk | Gap)]
 
+    def _begin(self, sfreq: float) -> None:
+        """Build the signal path for the rate at which the stream runs."""
+        self._attach(sfreq)
+        if self._gate.measured is not None:
+            self.timeline.start_from(self._gate.measured)
+        try:
+            sos = design_sos(self._signal, sfreq)
+        except StreamError as error:
+            self._too_slow = f"runs at {sfreq:g} Hz, but the model needs {error.expected}: not used"
+            return
+        self._stages = (
+            self.timeline,
+            self.unit,
+            ChannelPicker(self._channels),
+            self.raw,
+            CausalFilter(sos),
+            PolyphaseResampler(sfreq, self._signal.sfreq),
+        )
+
+    def _attach(self, sfreq: float) -> None:
+        """Make the stages that are asked from outside, for a rate in Hz."""
+        channels, signal = self._channels, self._signal
+        self.timeline = Timeline(
+            sfreq,
+            [pick for pick in channels.picks if pick >= 0],
+            channels.counter,
+            channels.interpolate,
+            signal.max_bridge_s,
+        )
+        self.unit = UnitGuess(channels.unit_unknown, sfreq, self.info.unit)
+        self.raw = RawMonitor(sfreq, signal.notch_hz)
+
     def _note_time(self, items: Items) -> None:
         chunks = [item for item in items if isinstance(item, Chunk) and item.t.size]
         if chunks:
+            self.t_first = float(chunks[0].t[0]) if np.isnan(self.t_first) else self.t_first
             self.last_t = float(chunks[-1].t[-1])

@@ -10,6 +10,7 @@ from clmer_streaming.types import StreamState
 
 _STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is more
 _LOST_S = 5.0  # s of silence
+_LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
 _REMEMBERED_CHUNKS = 16
 
 
@@ -24,6 +25,7 @@ class Liveness:
         self.state: StreamState = "connecting"
         self.since = t  # s, when the state was entered
         self.last_t = np.nan  # s, the newest sample
+        self._now = t  # s, the latest time told
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
@@ -36,15 +38,27 @@ class Liveness:
         """Seconds of silence after which the stream counts as stalled."""
         return max(_STALLED_S, 2 * self.chunk_s)
 
-    def observe(self, t_first: float, t_last: float) -> None:
-        """Take note of samples from ``t_first`` to ``t_last`` seconds."""
-        self._spans.append(max(0.0, t_last - t_first))
-        if self.state != "live":
-            self.state, self.since = "live", t_first
+    @property
+    def note(self) -> str:
+        """A sentence for people where the chunks are too long to be timely; empty where they are not."""
+        if self.chunk_s <= _LATENCY_BUDGET_S:
+            return ""
+        return f"comes {self.chunk_s:.1f} s at a time, and so late: let the sender send shorter chunks"
+
+    def observe(self, t_first: float, t_last: float, chunk_s: float) -> None:
+        """Take note of samples from ``t_first`` to ``t_last`` seconds, in a chunk of ``chunk_s`` seconds.
+
+        A backlog does not make a stream live before it has caught up with the time that is known.
+        """
+        if self.state not in ("stalled", "lost"):  # a backlog says nothing of how the source delivers
+            self._spans.append(chunk_s)
         self.last_t = t_last
+        if self.state != "live" and not self._now - t_last > self.stalled_after_s:
+            self.state, self.since = "live", t_first
 
     def advance(self, now: float) -> None:
         """Take note that it is ``now`` (seconds), by another stream's samples or a tick."""
+        self._now = now
         if np.isnan(self.since):
             self.since = now
         silent_s = now - self.last_t

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clmer_streaming.stream_rate import Counting
 from clmer_streaming.types import FloatArray
 
 _MODULI = (256, 65536)  # one and two bytes, when the counter passes the nominal rate (Emotiv restarts each second)
@@ -23,16 +24,20 @@ class LossCounter:
     """Reads losses off a wrapping counter whose increment and modulus it learns.
 
     The increment is taken from the first two equal consecutive differences (boards that send every other
-    packet step by 2). The counter wraps at the nominal rate (EmotivPRO: each second), or at one or two bytes
-    once it has been seen beyond that.
+    packet step by 2), unless it is known. The counter wraps at the nominal rate (EmotivPRO: each second) or
+    where it was seen to wrap, or at one or two bytes once it has been seen beyond that.
 
     Args:
         sfreq: Nominal rate in Hz.
+        counting: What is known of the counter beforehand.
     """
 
-    def __init__(self, sfreq: float) -> None:
-        self._base = max(2, round(sfreq))
+    def __init__(self, sfreq: float, counting: Counting | None = None) -> None:
+        self._base = max(2.0, round(sfreq))
         self._state = _CounterState()
+        if counting is not None:
+            self._base = counting.modulus or self._base
+            self._state.step = counting.step
 
     def forget_last(self) -> None:
         """Begin a new segment: the next value follows nothing, increment and modulus stay known."""

@@ -14,6 +14,7 @@ from clmer_streaming.contact_quality import ContactQuality
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.liveness import Liveness
 from clmer_streaming.physio_path import PhysioPath, PhysioPaths
+from clmer_streaming.rate_gate import LONGEST_HOLD_S
 from clmer_streaming.types import (
     Chunk,
     FaceSample,
@@ -93,7 +94,7 @@ class Preprocessor:
 
     def _announce(self, info: StreamInfo) -> None:
         if info.kind == "eeg":
-            if self._eeg is not None:
+            if self._eeg is not None and np.isfinite(self._eeg.last_t):
                 self._buffer.push(Gap(self._eeg.last_t, self._eeg.last_t, info.source, "stream_restarted"))
             self._eeg = EegPath(info, self.config)
         elif info.kind == "face":
@@ -109,33 +110,37 @@ class Preprocessor:
         before = path.last_t
         path.push(item)
         if isinstance(item, Chunk) and path.last_t != before:
-            self._live[item.source].observe(path.last_t - (item.t.size - 1) / path.info.sfreq, path.last_t)
+            chunk_s = (item.t.size - 1) / path.info.sfreq
+            self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
         if np.isfinite(path.t_first):
             self._begin_grid(path.t_first)
         self._now = max(self._now, path.watermark)
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
-        before = path.last_t
         for out in path.push(item):
             if isinstance(out, Chunk | Gap):
                 self._buffer.push(out)
             if isinstance(out, Chunk) and out.t.size:
                 self._begin_grid(float(out.t[0]))
-        if isinstance(item, Chunk) and path.last_t != before:
-            span_s = (item.t.size - 1) / path.info.sfreq
-            self._live[item.source].observe(path.last_t - span_s, path.last_t)
+        if isinstance(item, Chunk) and np.isfinite(path.t_first):
+            chunk_s = (item.t.size - 1) / path.sfreq
+            self._live[item.source].observe(path.t_first, path.last_t, chunk_s)
         self._now = max(self._now, self._buffer.watermark)
+        if self._next_index is not None and np.isfinite(path.held[1]):
+            self._now = max(self._now, path.held[1])  # what waits for the rate must not come late and pass for live
 
     def _take_face(self, sample: FaceSample, delay_s: float) -> None:
         sample = dataclasses.replace(sample, t=sample.t - delay_s) if delay_s else sample
         self._n_face += 1
         self._begin_grid(sample.t)
         self._slots.push(sample)
-        self._live[sample.source].observe(sample.t, sample.t)
+        self._live[sample.source].observe(sample.t, sample.t, 0.0)
         self._now = max(self._now, self._slots.watermark)
 
     def _begin_grid(self, t: float) -> None:
         if self._next_index is None:
+            held = np.nan if self._eeg is None else self._eeg.held[0]
+            t = held if 0 < t - held < LONGEST_HOLD_S else t
             self._next_index = int(np.floor(t / self.config.window.hop_s)) + 1
 
     def _close_windows(self) -> list[Window]:
@@ -215,13 +220,16 @@ class Preprocessor:
             name=path.info.name,
             state=liveness.state,
             since=liveness.since,
-            reason=path.unit.note,
+            reason="; ".join(filter(None, (path.info.note, path.note, path.unit.note, liveness.note))),
             nominal_rate_hz=path.info.sfreq,
             rate_hz=rate_hz,
-            drift_ppm=(rate_hz / path.info.sfreq - 1) * 1e6 if rate_hz else 0.0,
+            drift_ppm=(rate_hz / path.sfreq - 1) * 1e6 if rate_hz else 0.0,
             n_samples=path.n_samples,
             n_gaps=path.timeline.n_gaps,
             n_bridged=path.timeline.n_bridged,
+            n_lost=path.timeline.n_lost,
+            n_dropped=path.n_dropped,
+            chunk_s=liveness.chunk_s,
         )
 
     def _face_status(self, info: StreamInfo) -> StreamStatus:

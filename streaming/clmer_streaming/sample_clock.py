@@ -14,7 +14,9 @@ _MEMORY_S = 30.0  # s of stamps that a fit looks back on
 _STAMP_SD_S = 0.005  # s, of a block's mean stamp: what chunked delivery leaves after averaging
 _PERIOD_SD = 0.005  # relative SD of the true period about its prior; rates seen differ by up to 0.4 %
 _PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
-_UNKNOWN_JITTER_S = 0.05  # s, assumed until enough blocks have been seen
+UNKNOWN_JITTER_S = 0.05
+"""Jitter of the stamps in seconds that is assumed until enough blocks have been seen."""
+
 _MIN_BLOCKS = 8
 
 
@@ -27,7 +29,7 @@ class _ClockState:
     block_n: deque[float] = field(default_factory=deque)  # mean index of each past block
     block_t: deque[float] = field(default_factory=deque)  # s, mean stamp of each past block
     block_spread: deque[float] = field(default_factory=deque)  # s, largest residual of each past block
-    jitter: float = _UNKNOWN_JITTER_S  # s, 90th percentile of block_spread
+    jitter: float = UNKNOWN_JITTER_S  # s, 90th percentile of block_spread
 
 
 class SampleClock:
@@ -40,14 +42,17 @@ class SampleClock:
         sfreq: Nominal rate in Hz.
         t0: Stamp of the segment's first sample in seconds.
         period: Period to begin with in seconds, from an earlier segment; the nominal one if None.
+        jitter: Of the stamps in seconds, from an earlier segment; None while unknown.
     """
 
-    def __init__(self, sfreq: float, t0: float, period: float | None = None) -> None:
+    def __init__(self, sfreq: float, t0: float, period: float | None = None, jitter: float | None = None) -> None:
         self._nominal = 1.0 / sfreq
         self._prior = period or self._nominal
         self.block = max(2, round(_BLOCK_S * sfreq))
         memory = round(_MEMORY_S / _BLOCK_S)
-        self._state = _ClockState(anchor_t=t0, period=self._prior)
+        self._state = _ClockState(
+            anchor_t=t0, period=self._prior, jitter=UNKNOWN_JITTER_S if jitter is None else jitter
+        )
         self._state.block_n = deque(maxlen=memory)
         self._state.block_t = deque(maxlen=memory)
         self._state.block_spread = deque(maxlen=memory)
@@ -67,6 +72,11 @@ class SampleClock:
     def jitter(self) -> float:
         """Seconds by which stamps stray from the map: the 90th percentile of each block's largest residual."""
         return self._state.jitter
+
+    @property
+    def jitter_known(self) -> bool:
+        """Whether the jitter was measured in this segment (2 s of stamps)."""
+        return len(self._state.block_spread) >= _MIN_BLOCKS
 
     @property
     def room(self) -> int:
@@ -105,7 +115,7 @@ class SampleClock:
             state.block_spread.append(float(np.max(np.abs(residual[measured]))))
             state.block_n.append(float(np.mean(index[measured])))
             state.block_t.append(float(np.mean(stamps[measured])))
-            if len(state.block_spread) >= _MIN_BLOCKS:
+            if self.jitter_known:
                 state.jitter = float(np.percentile(state.block_spread, 90))
         self._refit(t_last)
         state.pending = []

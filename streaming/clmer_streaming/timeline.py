@@ -14,13 +14,15 @@ from typing import Literal
 import numpy as np
 
 from clmer_streaming.loss_counter import LossCounter
-from clmer_streaming.sample_clock import SampleClock
+from clmer_streaming.sample_clock import UNKNOWN_JITTER_S, SampleClock
+from clmer_streaming.stream_rate import MeasuredRate
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item
 
 _CONFIRM_S = 0.25  # s for which an offset must last; also the longest time a sample is held back
 _MIN_TOLERANCE_S = 0.03  # s; and at least three samples
 _JITTER_FACTOR = 2.0  # times the measured jitter of the stamps
 _RECLOCK_S = 1.0  # s; up to here a contiguous counter outweighs the stamps
+_LONGEST_LOSS_S = 600.0  # s; stamps that leap further ahead are a clock that was set
 
 _GapReason = Literal["lost_samples", "clock_jump"]
 
@@ -43,6 +45,7 @@ class _TimelineState:
     n_dropped: int = 0  # unusable samples since the last usable one
     clock: SampleClock | None = None  # None between segments
     period: float | None = None  # s per sample, carried from one segment to the next once settled
+    jitter: float | None = None  # s, of the stamps, carried likewise once measured
     last_t: float = np.nan  # s, the last sample placed
     last_x: FloatArray = field(default_factory=lambda: np.empty(0))  # (C,) its values
     gap_reason: _GapReason | None = None  # why the segment ended; None if the source said so itself
@@ -84,6 +87,13 @@ class Timeline:
         self.n_gaps = 0
         self.n_bridged = 0
         self.n_unusable = 0
+        self.n_lost = 0  # missing between received ones: exact by the counter, else by the stamps
+
+    def start_from(self, measured: MeasuredRate) -> None:
+        """Take over what a look at the stream's first seconds has told of its counter and its jitter."""
+        self._counter = LossCounter(self._sfreq, measured.counting)
+        if measured.steady and measured.spread_s > UNKNOWN_JITTER_S:
+            self._state.jitter = measured.spread_s
 
     @property
     def rate_hz(self) -> float:
@@ -182,7 +192,7 @@ class Timeline:
         if self._counter_row is None or not self._counter.known:
             return int(rows.lost[0])
         lost = self._counter.lost_before(float(rows.x[self._counter_row, 0]))
-        if lost is None:
+        if lost is None or offset > _LONGEST_LOSS_S:
             return 0
         wrap_s = self._counter.wrap_samples * clock.period
         lost += max(0, round((offset - lost * clock.period) / wrap_s)) * round(self._counter.wrap_samples)
@@ -206,9 +216,10 @@ class Timeline:
         ahead = rows.x[self._counter_row, : self._n_confirm] if counted else np.empty(0)
         if counted and abs(offset) < _RECLOCK_S and self._counter.contiguous(ahead) == ahead.size:
             t0 = max(float(rows.t[0]), self._state.last_t + 0.5 * clock.period)
-            self._state.clock = SampleClock(self._sfreq, t0, self._carried_period(clock))
+            self._carry(clock)
+            self._state.clock = SampleClock(self._sfreq, t0, self._state.period, self._state.jitter)
             return self._place_first(rows)
-        if offset < 0:
+        if offset < 0 or offset > _LONGEST_LOSS_S or (counted and self._counter.contiguous(ahead) == ahead.size):
             return self._skip(clock, rows, 0, "clock_jump", source)
         return self._skip(clock, rows, max(1, round(offset / clock.period)), "lost_samples", source)
 
@@ -219,6 +230,7 @@ class Timeline:
 
     def _skip(self, clock: SampleClock, rows: _Rows, lost: int, reason: _GapReason, source: str) -> int:
         """Bridge a short loss before the next sample, or end the segment there."""
+        self.n_lost += max(0, lost - round(float(rows.lost[0])))
         if 0 < lost * clock.period <= self._max_bridge_s:
             self._bridge(clock, rows.x[:, 0], lost)
             self._accept(clock, rows, 1)
@@ -239,12 +251,16 @@ class Timeline:
         self._pieces.append((t, x, np.ones(x.shape, dtype=np.bool_)))
         self.n_bridged += n
 
-    def _carried_period(self, clock: SampleClock) -> float | None:
-        return clock.period if clock.settled else self._state.period
+    def _carry(self, clock: SampleClock) -> None:
+        """Keep what the segment has taught of the stream."""
+        if clock.settled:
+            self._state.period = clock.period
+        if clock.jitter_known:
+            self._state.jitter = clock.jitter
 
     def _end_segment(self, reason: _GapReason | None = None) -> None:
         if self._state.clock is not None:
-            self._state.period = self._carried_period(self._state.clock)
+            self._carry(self._state.clock)
         self._state.clock, self._state.gap_reason = None, reason
         self._counter.forget_last()
 
@@ -256,7 +272,7 @@ class Timeline:
             self._out.append(Gap(state.last_t, t0, source, state.gap_reason))
             self.n_gaps += 1
             state.gap_reason = None
-        state.clock = SampleClock(self._sfreq, t0, state.period)
+        state.clock = SampleClock(self._sfreq, t0, state.period, state.jitter)
         self._place_first(rows)
 
     def _flush(self, source: str) -> None:

@@ -97,6 +97,7 @@ class StreamInfo:
     units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
     channel_format: str = "double64"  # of the stream itself; what a recorder keeps the samples in
     xml: str = field(default="", repr=False, compare=False)  # the whole header as the stream has it; "" without one
+    note: str = ""  # what the source has to say of it, in a sentence for people; "" where all is plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ class StreamStatus:
     reason: str = ""  # a sentence for people; "" when nothing is wrong
     nominal_rate_hz: float = 0.0
     rate_hz: float = 0.0  # effective rate of the current segment; 0 before it is known
-    drift_ppm: float = 0.0  # (effective / nominal - 1) * 1e6
+    drift_ppm: float = 0.0  # (rate_hz / the rate counted by - 1) * 1e6; that one is the nominal, if it holds
     n_samples: int = 0  # received since the stream was announced
     n_gaps: int = 0
     n_bridged: int = 0  # samples invented to bridge short losses

@@ -70,6 +70,7 @@ class EegBuffer:
         """Forget all samples."""
         self._segments: list[_Segment] = []
         self._gap: Gap | None = None
+        self._began = np.inf  # s, the first sample ever
         self.watermark = -np.inf  # s; every sample before it has arrived
 
     def push(self, item: Chunk | Gap) -> None:
@@ -82,6 +83,7 @@ class EegBuffer:
                 self._segments.append(_Segment(t_first=float(item.t[0]), after=after))
                 self._gap = None
             self._segments[-1].append(item)
+            self._began = min(self._began, float(item.t[0]))
             self.watermark = max(self.watermark, float(item.t[-1]))
 
     def cut(self, t_end: float) -> EegCut:
@@ -90,8 +92,9 @@ class EegBuffer:
             n = int(np.searchsorted(segment.t, t_end))  # samples with t < t_end
             if n:
                 return self._cut_segment(segment, n, t_end)
-        if self.watermark < t_end and np.isfinite(self.watermark):
-            return EegCut(None, None, self.watermark, (Reason.EEG_STALE,))
+        if self._began < t_end:
+            t_last = self.watermark if self.watermark < t_end else np.nan
+            return EegCut(None, None, t_last, (Reason.EEG_STALE,))
         return EegCut(None, None, np.nan, (Reason.EEG_MISSING,))
 
     def _cut_segment(self, segment: _Segment, n: int, t_end: float) -> EegCut:

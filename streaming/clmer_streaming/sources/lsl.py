@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from clmer_streaming.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
+from clmer_streaming.filters import design_sos
 from clmer_streaming.sources.announcement import announcement
-from clmer_streaming.sources.selection import StreamQuery, one_line, the_only_one, watch_network, why_none, with_headers
-from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
+from clmer_streaming.sources.lsl_connection import LslConnection
+from clmer_streaming.sources.lsl_watch import FORGET_S, same_stream
+from clmer_streaming.sources.selection import (
+    AUTO,
+    StreamQuery,
+    one_line,
+    the_only_one,
+    watch_network,
+    why_none,
+    with_headers,
+)
+from clmer_streaming.types import Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
 SOURCE = "eeg"
@@ -24,12 +34,8 @@ OWN_ID_PREFIX = "clmer-"
 """Source ids of this project's own outlets, which are never taken as input."""
 
 _LOOK_S = 0.5  # s between two looks at the network
-_FORGET_S = 2.0  # s after which a stream that no longer answers is forgotten
-_CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction (0.64 s on a quiet network)
-_PULL_S = 0.5  # s of silence after which a tick is put
-_MAX_SAMPLES = 1024  # samples taken by one pull
-_GIVE_UP_S = 10.0  # s of silence after which the inlet is dropped and the stream searched anew
-_FOREIGN_CLOCK_S = 10.0  # s; stamps further from now than this are not on the LSL clock
+_CONNECT_S = 5.0  # s, for metadata
+_OTHERS_S = 10.0  # s for which a lost stream is waited for before another one that fits is taken
 
 
 def load_pylsl() -> Any:
@@ -52,16 +58,14 @@ def load_pylsl() -> Any:
 class LslEegSource:
     """Source: one EEG stream of the network.
 
-    While there is none it puts ticks; a stream that falls silent for good is searched anew. Stamps come on
-    this machine's LSL clock (clock synchronisation on, de-jitter off).
+    While there is none it puts ticks. A stream that is lost is looked for by its identity and taken up again by
+    itself, with a Gap, or announced anew where it is not what it was. Stamps come on this machine's LSL clock
+    (clock synchronisation on, de-jitter off).
 
     Args:
         query: "auto" for the only EEG stream that the model can use, a name, or what ``StreamQuery`` reads.
         signal: The settings that tell which streams the model can use.
         eeg_map: Names for channels, as in ``AF3=1,F7=2``.
-
-    Attributes:
-        reason: Why there is no stream now; "" while there is one.
 
     Raises:
         SettingsError: The query cannot be read.
@@ -71,60 +75,99 @@ class LslEegSource:
         self._query = StreamQuery.parse(query)
         self._signal = signal
         self._eeg_map = eeg_map
-        self.reason = why_none(None, self._query, "EEG stream")
+        self._reason = why_none(None, self._query, "EEG stream")
+        self._connection: LslConnection | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why nothing comes now, in a sentence for people; "" while samples come."""
+        return self._reason if self._connection is None else self._connection.reason
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
 
         Raises:
-            StreamError: More than one stream fits, or the named one cannot feed the model.
+            StreamError: At first, more than one stream fits, or the named one cannot feed the model. Once a stream
+                was there, such things are said in ``reason`` and waited out.
         """
         pylsl = load_pylsl()
-        gone = (pylsl.util.LostError, pylsl.util.TimeoutError)
+        before: LslConnection | None = None
         while not stop.is_set():
-            found = self._search(pylsl, put, stop)
+            found = self._search(pylsl, put, stop, before)
             if found is None:
                 continue
-            inlet, info = found
+            self._connection = found
             try:
-                _open(inlet)
-                put(info)
-                self._read(inlet, info, put, stop)
-            except gone:
+                found.open()
+                if before is not None and not _what_changed(before.info, found.info):
+                    found.take_over(before)
+                else:
+                    put(found.info)
+                before = found
+                found.read(put, stop)
+            except (pylsl.util.LostError, pylsl.util.TimeoutError):
                 put(Tick(local_clock(), SOURCE))
+            self._reason = f"{found.info.name} is gone; waiting for it to come back"
+            self._connection = None
 
-    def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> tuple[Any, StreamInfo] | None:
-        """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
-        network = watch_network(pylsl, self._query, _FORGET_S)
+    def _search(
+        self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event, before: LslConnection | None
+    ) -> LslConnection | None:
+        """Look for the stream, putting ticks, until two looks agree on what there is; None when nothing can be used."""
+        network = watch_network(pylsl, self._query if before is None else StreamQuery(AUTO), FORGET_S)
         seen: set[str] = set()
+        began = local_clock()
         while not stop.wait(_LOOK_S):
-            put(Tick(local_clock(), SOURCE))
+            now = local_clock()
+            put(Tick(now, SOURCE))
             found = with_headers(network.results())
-            candidates = [candidate for candidate, header in found if self._wanted(header)]
+            candidates = self._candidates(found, before, now - began)
             uids = {candidate.uid() for candidate in candidates}
-            if not uids:
-                self.reason = why_none((header for _, header in found), self._query, "EEG stream")
+            if not uids and before is None:
+                self._reason = why_none((header for _, header in found), self._query, "EEG stream")
             if uids and uids == seen:
-                return self._choose(pylsl, candidates)
+                return self._choose(pylsl, candidates) if before is None else self._retake(pylsl, candidates, before)
             seen = uids
         return None
 
-    def _choose(self, pylsl: Any, candidates: list[Any]) -> tuple[Any, StreamInfo] | None:
-        """Return the inlet and description of the one stream that fits; None to look again."""
-        usable: list[tuple[Any, StreamInfo]] = []
+    def _candidates(
+        self, found: list[tuple[Any, StreamDescription]], before: LslConnection | None, waited_s: float
+    ) -> list[Any]:
+        """Return what may be taken: at first all that is meant; later the stream from before, while it may return."""
+        if before is not None:
+            again = [stream for stream, header in found if same_stream(header, before.info)]
+            others = [stream for stream in again if stream.uid() != before.uid]
+            if again or waited_s < _OTHERS_S or self._query.is_predicate:
+                return others or again
+        return [stream for stream, header in found if self._wanted(header)]
+
+    def _retake(self, pylsl: Any, candidates: list[Any], before: LslConnection) -> LslConnection | None:
+        """Return a connection to the stream that came back; None, and why, where it cannot be used."""
+        try:
+            found = self._choose(pylsl, candidates)
+        except StreamError as error:
+            self._reason = one_line(error)
+            return None
+        if found is not None and (changed := _what_changed(before.info, found.info)):
+            found.info = dataclasses.replace(found.info, note=changed)
+        return found
+
+    def _choose(self, pylsl: Any, candidates: list[Any]) -> LslConnection | None:
+        """Return a connection to the one stream that fits; None to look again."""
+        usable: list[LslConnection] = []
         unfit: list[StreamError] = []
         for candidate in candidates:
-            inlet = pylsl.StreamInlet(candidate, recover=True, processing_flags=pylsl.proc_clocksync)
+            inlet = pylsl.StreamInlet(candidate, recover=False, processing_flags=pylsl.proc_clocksync)
             try:
                 info = self._describe(pylsl, inlet)
             except StreamError as error:
                 unfit.append(error)
             else:
-                usable += [(inlet, info)] if info is not None else []
-        the_only_one([info for _, info in usable], "--eeg", "EEG stream")
+                usable += [LslConnection(pylsl, inlet, info, candidate.uid())] if info is not None else []
+        the_only_one([connection.info for connection in usable], "--eeg", "EEG stream")
         if unfit and not usable and self._query.means_one:
             raise unfit[0]
-        self.reason = "" if usable else "; ".join(map(one_line, unfit))
+        self._reason = "" if usable else "; ".join(map(one_line, unfit))
         return usable[0] if usable else None
 
     def _wanted(self, header: StreamDescription) -> bool:
@@ -140,37 +183,23 @@ class LslEegSource:
         """
         try:
             xml = inlet.info(_CONNECT_S).as_xml()
-        except (pylsl.util.LostError, pylsl.util.TimeoutError):
+            info = announcement(parse_stream_header(0, xml.encode()), "eeg")
+        except (pylsl.util.LostError, pylsl.util.TimeoutError, ValueError):
             return None
-        info = announcement(parse_stream_header(0, xml.encode()), "eeg")
         info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
         resolve_channels(info, self._signal)
+        if info.sfreq:
+            design_sos(self._signal, info.sfreq)
         return info
 
-    def _read(self, inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event) -> None:
-        last_heard = local_clock()
-        foreign_clock = False
-        while not stop.is_set() and local_clock() - last_heard < _GIVE_UP_S:
-            x, t = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1, as_numpy=True)
-            now = local_clock()
-            if inlet.was_clock_reset():
-                put(Gap(last_heard, now, SOURCE, "stream_restarted"))
-            if not len(t):
-                put(Tick(now, SOURCE))
-                continue
-            last_heard = now
-            foreign_clock = foreign_clock or abs(now - t[-1]) > _FOREIGN_CLOCK_S
-            stamps = arrival_stamps(now, len(t), info.sfreq) if foreign_clock else t
-            put(Chunk(SOURCE, stamps, np.ascontiguousarray(x.T, dtype=np.float64)))
 
-
-def _open(inlet: Any) -> None:
-    """Open the inlet, wait for the first clock correction, and drop what grew stale meanwhile."""
-    inlet.open_stream(_CONNECT_S)
-    inlet.time_correction(_CONNECT_S)
-    inlet.flush()
-
-
-def arrival_stamps(now: float, n: int, sfreq: float) -> FloatArray:
-    """Return (n,) stamps for samples whose own ones are on another clock: the newest arrives now."""
-    return now - np.arange(n - 1, -1, -1) / sfreq
+def _what_changed(before: StreamInfo, now: StreamInfo) -> str:
+    """Return what a stream that came back has otherwise than before, in a sentence for people; "" if nothing."""
+    if dataclasses.replace(before, note="") == dataclasses.replace(now, note=""):
+        return ""
+    if (before.name, before.source_id) != (now.name, now.source_id):
+        return f"took the place of {before.name} (source_id {before.source_id or 'none'}), which is gone"
+    layouts = [f"{len(info.ch_names)} channels at {info.sfreq:g} Hz" for info in (before, now)]
+    if layouts[0] == layouts[1]:
+        return "came back with another description"
+    return f"came back with {layouts[1]}; before it had {layouts[0]}"

@@ -84,14 +84,14 @@ class EegLane:
         source: Name that the chunks carry.
         t: (n,) stamps in seconds.
         x: (C, n) in the stream's own unit.
-        sfreq: Nominal rate in Hz.
+        sfreq: Nominal rate in Hz; 0 where none is declared.
         between: (m,) seconds, when items of other lanes are delivered; they come behind samples of equal time.
     """
 
     def __init__(self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray) -> None:
         sample_due = running_maximum(t)
         steps = np.floor((sample_due - sample_due[0]) / _LONGEST_CHUNK_S)
-        n_longest = max(1, int(_LONGEST_CHUNK_S * sfreq))
+        n_longest = max(1, int(_LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
         cuts = np.concatenate(
             [
                 np.searchsorted(sample_due, between, side="right"),

@@ -1,0 +1,138 @@
+"""Holds the first seconds of a stream until it is known at which rate it really runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clmer_streaming.stream_rate import MeasuredRate, measure_rate
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo
+
+_SHORT_S = 2.0  # s of stamps that can confirm the nominal rate; a window is not full before
+_LONG_S = 6.0  # s of stamps that must do otherwise
+LONGEST_HOLD_S = 2 * _LONG_S
+"""Seconds of samples, by the nominal rate, after which the stamps have had their chance, whatever they say."""
+
+_MOST_SAMPLES = 20_000  # held at most, whatever the stamps do
+_HIGHEST_HZ = 20_000.0  # beyond it the stamps of an undeclared stream tell no rate
+_TOLERANCE = 0.01  # a rate within 1 % of the nominal one is that, with drift (SampleClock follows it)
+
+
+@dataclass
+class _GateState:
+    held: list[Chunk | Gap] = field(default_factory=list)
+    t: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) stamps held since the last gap
+    counter: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) and their counters
+    n_seen: int = 0  # of these, how many were looked at
+    short_done: bool = False
+    n_held: int = 0  # samples in ``held``
+
+
+class RateGate:
+    """Stage: passes chunks on once the rate is known, after a StreamInfo that has it as its ``sfreq``.
+
+    A nominal rate that the stamps of 2 s confirm within 1 % is kept. Otherwise 6 s decide: the rate at which
+    the packet counter ran or, without one, the rate of the stamps if they came evenly. Stamps that came
+    unevenly are losses, and the nominal rate is kept. What was held is passed on in its order.
+
+    Args:
+        info: The stream as announced.
+        counter: Row of the packet counter, if there is one.
+    """
+
+    def __init__(self, info: StreamInfo, counter: int | None) -> None:
+        self._info = info
+        self._counter_row = counter
+        self.reset()
+
+    def reset(self) -> None:
+        """Measure anew."""
+        self._state = _GateState()
+        self.rate_hz = 0.0  # at which the stream is taken to run; 0 while it is measured
+        self.note = ""  # a sentence for people, where the rate is not what the stream declares
+        self.measured: MeasuredRate | None = None  # what decided
+        self.n_dropped = 0  # samples whose stamps told no rate at all
+
+    @property
+    def measuring(self) -> bool:
+        """Whether samples are held back."""
+        return self.rate_hz == 0.0
+
+    @property
+    def held(self) -> tuple[float, float]:
+        """Stamps in seconds of the first and the newest sample held; NaN where none is, or they make no sense."""
+        t = self._state.t
+        if not t.size or not 0 <= t[-1] - t[0] < LONGEST_HOLD_S:
+            return float("nan"), float("nan")
+        return float(t[0]), float(t[-1])
+
+    def push(self, item: Item) -> list[Item]:
+        """Hold Chunks and Gaps while measuring; pass everything else."""
+        if not self.measuring or not isinstance(item, Chunk | Gap):
+            return [item]
+        state = self._state
+        state.held.append(item)
+        if isinstance(item, Gap):
+            state.t, state.counter, state.n_seen, state.short_done = np.empty(0), np.empty(0), 0, False
+            return []
+        state.n_held += item.t.size
+        self._note_stamps(item)
+        self._decide()
+        return [] if self.measuring else self._open()
+
+    def _note_stamps(self, chunk: Chunk) -> None:
+        finite = np.isfinite(chunk.t)
+        state = self._state
+        state.t = np.concatenate([state.t, chunk.t[finite]])
+        if self._counter_row is not None:
+            state.counter = np.concatenate([state.counter, chunk.x[self._counter_row, finite]])
+
+    def _decide(self) -> None:
+        """Look at the samples one by one, so that the cut of the stream changes nothing."""
+        state = self._state
+        while state.n_seen < state.t.size and self.measuring:
+            state.n_seen += 1
+            span_s = state.t[state.n_seen - 1] - state.t[0]
+            if span_s >= _LONG_S or state.n_seen >= self._longest():
+                self.measured = self._measure()
+                self._settle(self.measured)
+            elif span_s >= _SHORT_S and not state.short_done:
+                state.short_done = True
+                self.measured = self._measure()
+                self.rate_hz = self._info.sfreq if self._nominal(self.measured) and self.measured.close else 0.0
+
+    def _longest(self) -> int:
+        return min(round(LONGEST_HOLD_S * self._info.sfreq) or _MOST_SAMPLES, _MOST_SAMPLES)
+
+    def _measure(self) -> MeasuredRate:
+        t, counter = self._state.t[: self._state.n_seen], self._state.counter[: self._state.n_seen]
+        return measure_rate(t, counter if self._counter_row is not None else None, self._info.sfreq)
+
+    def _nominal(self, measured: MeasuredRate) -> bool:
+        return self._info.sfreq > 0 and abs(measured.rate_hz / self._info.sfreq - 1) <= _TOLERANCE
+
+    def _settle(self, measured: MeasuredRate) -> None:
+        nominal = self._info.sfreq
+        if not nominal:
+            self._settle_undeclared(measured)
+        elif self._nominal(measured) or not measured.steady:
+            self.rate_hz = nominal
+        else:
+            self.rate_hz = measured.snapped_hz
+            doubt = "" if measured.counting else "; without a packet counter this may be an even loss"
+            self.note = f"declares {nominal:g} Hz, runs at {self.rate_hz:g} Hz{doubt}"
+
+    def _settle_undeclared(self, measured: MeasuredRate) -> None:
+        if measured.rate_hz <= _HIGHEST_HZ:
+            self.rate_hz = measured.snapped_hz
+            self.note = f"declares no rate, runs at {self.rate_hz:g} Hz"
+        if self.measuring:
+            n_dropped = self.n_dropped + self._state.n_held
+            self.reset()
+            self.n_dropped, self.note = n_dropped, "declares no rate, and its stamps tell none"
+
+    def _open(self) -> list[Item]:
+        held, self._state = self._state.held, _GateState()
+        return [dataclasses.replace(self._info, sfreq=self.rate_hz), *held]
