@@ -8,7 +8,6 @@ import itertools
 import math
 import operator
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.sources.marker_words import MarkerWords, marker_words
+from clmer_streaming.sources.pace import Pace
 from clmer_streaming.sources.replay_lanes import (
-    LONGEST_SILENCE_S,
     EegLane,
     FaceLane,
     Lane,
@@ -98,7 +97,7 @@ class ReplaySource:
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the recording, each item when its newest sample is due, until its end or until stopped."""
-        pace = _Pace(self._speed)
+        pace = Pace(self._speed)
         for due, item in self._scheduled():
             if pace.stopped_before(due, stop):
                 return
@@ -121,25 +120,6 @@ class ReplaySource:
             return recorded
         end = shift_s + max(last for _, last in self._spans.values()) if self._loop else math.inf
         return heapq.merge(recorded, self._video.items(shift_s, end), key=operator.itemgetter(0))
-
-
-class _Pace:
-    """Waits until stream time comes round; silences beyond ``LONGEST_SILENCE_S`` are passed over at once."""
-
-    def __init__(self, speed: float) -> None:
-        self._speed = speed
-        self._last_due = math.nan  # s of stream time
-        self._next_at = time.monotonic()
-
-    def stopped_before(self, due: float, stop: threading.Event) -> bool:
-        """Wait until ``due`` seconds of stream time; return True, at once, when told to stop."""
-        if math.isinf(self._speed):
-            return stop.is_set()
-        ahead_s = due - self._last_due
-        if 0 < ahead_s <= LONGEST_SILENCE_S:
-            self._next_at += ahead_s / self._speed
-        self._last_due = due
-        return stop.wait(max(0.0, self._next_at - time.monotonic()))
 
 
 def _lanes(used: UsedStreams) -> list[Lane]:
