@@ -29,29 +29,31 @@ def marker_words(stream: XdfStream) -> list[MarkerWords | None]:
     A numeric stream of a regular rate is a trigger line: only a change to a value other than 0 is a marker.
     """
     if stream.channel_format == "string":
-        return [_of_strings(row) for row in stream.strings]
-    chosen = _value_channel(stream.ch_names)
+        return [string_words(row) for row in stream.strings]
+    chosen = value_channel(stream.ch_names)
     values = stream.x[chosen]
     held = np.zeros(values.size, dtype=np.bool_)
     if stream.sfreq:
         before = np.concatenate([[0.0], values[:-1]])
         held = (values == before) | (values == 0) | np.isnan(values)
     rows = stream.x.T.tolist()
-    return [None if skip else _of_numbers(row, chosen) for row, skip in zip(rows, held.tolist(), strict=True)]
+    return [None if skip else number_words(row, chosen) for row, skip in zip(rows, held.tolist(), strict=True)]
 
 
-def _of_strings(row: Sequence[str]) -> MarkerWords:
+def string_words(row: Sequence[str]) -> MarkerWords:
+    """Return what one row of strings says."""
     label = " ".join(word for word in row if word)
     return MarkerWords(label, _number(row[0]), tuple(row) if len(row) > 1 else ())
 
 
-def _of_numbers(row: Sequence[float], chosen: int) -> MarkerWords:
-    fields = tuple(map(_text, row))
+def number_words(row: Sequence[float], chosen: int) -> MarkerWords:
+    """Return what one row of numbers says; ``chosen`` is the channel of the value."""
+    fields = tuple(map(number_text, row))
     value = row[chosen] if math.isfinite(row[chosen]) else None
     return MarkerWords(fields[chosen], value, fields if len(row) > 1 else ())
 
 
-def _value_channel(ch_names: Sequence[str]) -> int:
+def value_channel(ch_names: Sequence[str]) -> int:
     """Return the channel that holds the value: the first, but the second of PsychoPy's three."""
     names = [name.strip().upper() for name in ch_names]
     if _VALUE_LABEL in names:
@@ -67,7 +69,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _text(value: float) -> str:
+def number_text(value: float) -> str:
     """Return a number as a label: ``5``, not ``5.0``; reading it back gives the same bits."""
     whole = math.isfinite(value) and value == int(value) and abs(value) < 2**53
     return str(int(value)) if whole else repr(value)

@@ -1,0 +1,23 @@
+"""What a live session takes beside its EEG and its face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clmer_streaming.types import Source
+
+
+def side_sources(sources: Sequence[Source], choice: str) -> tuple[Source, ...]:
+    """Return live sources, with the markers among their samples, and with the other streams of the network.
+
+    Args:
+        sources: Of EEG and face.
+        choice: Which other streams; see LslSideSource.
+    """
+    from clmer_streaming.sources.lsl_side import LslSideSource
+    from clmer_streaming.sources.marker_columns import MarkerColumns
+    from clmer_streaming.sources.taken_streams import Noting, TakenStreams
+
+    taken = TakenStreams()
+    noted = tuple(Noting(MarkerColumns(source), taken) for source in sources)
+    return (*noted, MarkerColumns(LslSideSource(choice, taken)))

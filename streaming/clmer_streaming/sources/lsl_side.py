@@ -1,0 +1,184 @@
+"""Every other stream of the network, taken as it is: contact quality, markers, motion, whatever a lab has running."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from clmer_streaming.clock import local_clock
+from clmer_streaming.sources.announcement import announcement
+from clmer_streaming.sources.lsl import OWN_ID_PREFIX, load_pylsl
+from clmer_streaming.sources.marker_streams import MarkerRows
+from clmer_streaming.sources.taken_streams import TakenStreams
+from clmer_streaming.types import Chunk, Item, StreamInfo, StreamKind
+from clmer_streaming.xdf.description import parse_stream_header
+
+logger = logging.getLogger(__name__)
+
+ALL, NONE, USED = "all", "none", "used"
+"""Which streams: every one, none, or those that the service makes use of (contact quality and markers)."""
+
+_ANY_STREAM = "channel_count>0"
+_LOOK_S = 0.5  # s between two looks at the network
+_FORGET_S = 2.0  # s after which a stream that no longer answers is forgotten
+_CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction
+_PULL_S = 0.2  # s for which a reader waits for samples; how soon it stops
+_MAX_SAMPLES = 1024  # samples taken by one pull
+_EEG_GRACE_S = 10.0  # s for which a stream of type EEG is left to the EEG source, as long as that has none
+_CONTACT_TYPES = ("CONTACT-QUALITY", "EEG-QUALITY")
+
+
+class LslSideSource:
+    """Source: all streams of the network that no other source has taken, and none of CLMER's own.
+
+    Stamps come on this machine's LSL clock. Streams of words, and numeric ones of type Markers without a rate,
+    give markers; all others give chunks, of kind ``contact`` or ``other``.
+
+    Args:
+        choice: ``all``, ``none``, ``used``, or names of streams with commas between.
+        taken: What the other sources have taken.
+    """
+
+    def __init__(self, choice: str, taken: TakenStreams) -> None:
+        self._choice = choice
+        self._names = frozenset(name.strip() for name in choice.split(","))
+        self._taken = taken
+        self._readers: dict[str, _Reader] = {}  # by uid
+        self._first_seen: dict[str, float] = {}  # by uid, s
+        self._keys: dict[tuple[str, str, str, str], str] = {}  # name, type, source_id, host -> source name
+        self._numbers: dict[str, Iterator[int]] = {}  # by source name, for the ids of its markers
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        """Deliver the streams until ``stop`` is set.
+
+        Raises:
+            IntakeOverflowError: Nobody takes what the streams deliver.
+        """
+        if self._choice == NONE:
+            return
+        pylsl = load_pylsl()
+        network = pylsl.ContinuousResolver(pred=_ANY_STREAM, forget_after=_FORGET_S)
+        try:
+            while not stop.wait(_LOOK_S):
+                self._look(pylsl, network.results(), put)
+        finally:
+            for reader in self._readers.values():
+                reader.stop.set()
+            for reader in self._readers.values():
+                reader.thread.join(2 * _PULL_S)
+
+    def _look(self, pylsl: Any, results: list[Any], put: Callable[[Item], None]) -> None:
+        """Begin to read what is new and wanted; end what another source has taken meanwhile."""
+        for uid, reader in list(self._readers.items()):
+            if reader.failure is not None:
+                raise reader.failure
+            if self._taken.has(uid, *reader.identity):
+                reader.stop.set()
+            if not reader.thread.is_alive() and not reader.refused:
+                del self._readers[uid]
+        for result in results:
+            if result.uid() not in self._readers and self._wanted(pylsl, result):
+                source = self._key(result)
+                numbers = self._numbers.setdefault(source, itertools.count(1))
+                reader = self._readers[result.uid()] = _Reader(pylsl, result, source, numbers, put)
+                reader.thread.start()
+
+    def _wanted(self, pylsl: Any, result: Any) -> bool:
+        uid, numeric = result.uid(), result.channel_format() != pylsl.cf_string
+        if result.source_id().startswith(OWN_ID_PREFIX) or self._taken.has(uid, *_identity(result)):
+            return False
+        seen = self._first_seen.setdefault(uid, local_clock())
+        if numeric and result.type().upper() == "EEG" and not self._taken.has_kind("eeg"):
+            return local_clock() - seen > _EEG_GRACE_S and self._chosen(result.name(), "other")
+        return self._chosen(result.name(), _kind(result.name(), result.type(), result.nominal_srate(), numeric=numeric))
+
+    def _chosen(self, name: str, kind: StreamKind) -> bool:
+        if self._choice in (ALL, USED):
+            return self._choice == ALL or kind != "other"
+        return name in self._names
+
+    def _key(self, result: Any) -> str:
+        """Return a source name that this stream gets again when it returns, and no other one has."""
+        identity = (result.name(), result.type(), result.source_id(), result.hostname())
+        if identity not in self._keys:
+            n = 1 + sum(name == result.name() for name, *_ in self._keys)
+            self._keys[identity] = f"lsl:{result.name()}" if n == 1 else f"lsl:{result.name()}#{n}"
+        return self._keys[identity]
+
+
+class _Reader:
+    """Reads one stream in its own thread until it is gone or ``stop`` is set."""
+
+    def __init__(
+        self, pylsl: Any, result: Any, source: str, numbers: Iterator[int], put: Callable[[Item], None]
+    ) -> None:
+        self.identity = _identity(result)
+        self._source = source
+        self._numbers = numbers
+        self.stop = threading.Event()
+        self.failure: Exception | None = None
+        self.refused = False  # it cannot be read, now or later
+        self.thread = threading.Thread(target=self._run, args=(pylsl, result, put), name="clmer-side", daemon=True)
+
+    def _run(self, pylsl: Any, result: Any, put: Callable[[Item], None]) -> None:
+        try:
+            inlet = pylsl.StreamInlet(result, recover=False, processing_flags=pylsl.proc_clocksync)
+            info = side_stream_info(inlet.info(_CONNECT_S).as_xml(), self._source)
+            inlet.open_stream(_CONNECT_S)
+            inlet.time_correction(_CONNECT_S)
+            put(info)
+            if info.kind == "markers":
+                _read_markers(inlet, MarkerRows(info, self._numbers), put, self.stop)
+            else:
+                _read_chunks(inlet, info, put, self.stop)
+        except (pylsl.util.LostError, pylsl.util.TimeoutError):
+            return  # it is taken up again when it is back
+        except ValueError as error:
+            self.refused = True
+            logger.warning("the stream %r cannot be read: %s", result.name(), error)
+        except Exception as error:
+            self.failure = error
+
+
+def _identity(result: Any) -> tuple[str, str, str]:
+    return result.name(), result.source_id(), result.hostname()
+
+
+def side_stream_info(xml: str, source: str) -> StreamInfo:
+    """Return the announcement of a side stream.
+
+    Raises:
+        ValueError: Its header cannot be read.
+    """
+    header = parse_stream_header(0, xml.encode())
+    kind = _kind(header.name, header.type, header.sfreq, numeric=header.channel_format != "string")
+    return dataclasses.replace(announcement(header, kind), source=source)
+
+
+def _kind(name: str, stream_type: str, sfreq: float, *, numeric: bool) -> StreamKind:
+    """Return what a stream carries; words are markers whatever their type says, since only markers hold words."""
+    if not numeric or ("MARKER" in stream_type.upper() and sfreq == 0):
+        return "markers"
+    if stream_type.upper() in _CONTACT_TYPES or name.upper().endswith(_CONTACT_TYPES):
+        return "contact"
+    return "other"
+
+
+def _read_chunks(inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop: threading.Event) -> None:
+    while not stop.is_set():
+        x, t = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1, as_numpy=True)
+        if len(t):
+            put(Chunk(info.source, t, np.ascontiguousarray(x.T, dtype=np.float64)))
+
+
+def _read_markers(inlet: Any, rows: MarkerRows, put: Callable[[Item], None], stop: threading.Event) -> None:
+    while not stop.is_set():
+        samples, stamps = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1)
+        for t, row in zip(stamps, samples, strict=True):
+            put(rows.marker(t, row))

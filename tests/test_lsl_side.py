@@ -1,0 +1,129 @@
+"""Claims about the other streams of the network: all are taken as they are, none twice, and none of our own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from clmer_streaming.sources.lsl_side import ALL, NONE, USED, LslSideSource, side_stream_info
+from clmer_streaming.sources.taken_streams import Noting, TakenStreams, stream_uid
+from clmer_streaming.types import Chunk, Item, StreamInfo
+from lab_outlets import CONTACT_NAME, EEG_NAME, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab
+from listener import Listener
+from session_parts import ListSource
+
+WAIT_S = 60.0
+
+
+def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
+    """Return the next n announcements by the name of their stream."""
+    return {info.name: info for info in (listener.next(StreamInfo) for _ in range(n))}
+
+
+def with_eeg_taken() -> TakenStreams:
+    """Return what is known where another source has the headset."""
+    import pylsl
+
+    taken = TakenStreams()
+    (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+    taken.note(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
+    return taken
+
+
+def test_all_other_streams_are_announced_with_what_they_carry() -> None:
+    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
+    import pylsl
+
+    own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
+    with lab(), Listener(LslSideSource(ALL, with_eeg_taken())) as listener:
+        infos = announced(listener, 4)
+    assert own is not None
+    assert {name: info.kind for name, info in infos.items()} == {
+        CONTACT_NAME: "contact",
+        MOTION_NAME: "other",
+        MARKER_NAME: "markers",
+        PSYCHOPY_NAME: "markers",
+    }
+    assert infos[MOTION_NAME].channel_format == "int16"
+    assert infos[MOTION_NAME].ch_names == ("ACCX", "ACCY", "ACCZ")
+    assert infos[MOTION_NAME].manufacturer == "Emotiv"
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_what_the_service_makes_use_of_is_taken_without_a_recording() -> None:
+    """Contact quality and markers; motion is not."""
+    with lab(), Listener(LslSideSource(USED, with_eeg_taken())) as listener:
+        infos = announced(listener, 3)
+    assert set(infos) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
+
+
+def test_streams_can_be_chosen_by_name() -> None:
+    """And nothing else is taken."""
+    with lab(), Listener(LslSideSource(f"{MOTION_NAME}, Nobody", with_eeg_taken())) as listener:
+        (info,) = announced(listener, 1).values()
+    assert info.name == MOTION_NAME
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_none_takes_nothing_and_ends_at_once() -> None:
+    """Without a look at the network."""
+    found: list[Item] = []
+    LslSideSource(NONE, TakenStreams()).run(found.append, threading.Event())
+    assert found == []
+
+
+@pytest.mark.deep
+def test_a_stream_that_returns_keeps_its_name_and_an_unused_headset_is_taken_in_the_end() -> None:
+    """EEG that the EEG source does not want within ten seconds is a stream like any other, until it wants it."""
+    taken = TakenStreams()
+    with Listener(LslSideSource(f"{MARKER_NAME},{EEG_NAME}", taken)) as listener:
+        with lab():
+            first = listener.next(StreamInfo)
+        with lab():
+            again = listener.next(StreamInfo)
+            eeg = listener.next(StreamInfo)
+            listener.next(Chunk, lambda chunk: chunk.source == eeg.source)
+            taken.note(eeg)
+    assert first.source == again.source == f"lsl:{MARKER_NAME}"
+    assert stream_uid(first.xml) != stream_uid(again.xml)
+    assert (eeg.name, eeg.kind) == (EEG_NAME, "other")
+
+
+XML = """<?xml version="1.0"?><info><name>{name}</name><type>{type}</type><channel_count>1</channel_count>
+<nominal_srate>{rate}</nominal_srate><channel_format>{format}</channel_format><uid>u-1</uid>
+<source_id>id</source_id><hostname>host</hostname><desc/></info>"""
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ({"type": "Markers", "format": "string"}, "markers"),
+        ({"type": "Annotations", "format": "string", "rate": 100}, "markers"),
+        ({"type": "markers", "format": "int32"}, "markers"),
+        ({"type": "Markers", "format": "int32", "rate": 512}, "other"),  # a trigger channel, sampled
+        ({"type": "EEG-Quality"}, "contact"),
+        ({"name": "EmotivDataStream-Contact-Quality", "type": "x"}, "contact"),
+        ({"type": "EEG"}, "other"),
+        ({"type": ""}, "other"),
+    ],
+)
+def test_what_a_stream_carries_is_told_by_its_header(header: dict[str, Any], kind: str) -> None:
+    """By type, format and rate."""
+    xml = XML.format(**{"name": "X", "type": "", "rate": 0, "format": "float32", **header})
+    assert side_stream_info(xml, "lsl:X").kind == kind
+    assert stream_uid(xml) == "u-1"
+
+
+def test_what_other_sources_announce_is_taken() -> None:
+    """By its uid, and by what stays when its outlet is started again."""
+    xml = XML.format(name="X", type="EEG", rate=128, format="float32")
+    info = StreamInfo("eeg", "eeg", "X", ("Fz",), 128.0, source_id="id", hostname="host", xml=xml)
+    taken, found = TakenStreams(), list[Item]()
+    Noting(ListSource([info]), taken).run(found.append, threading.Event())
+    assert found == [info]
+    assert taken.has_kind("eeg")
+    assert taken.has("u-1", "Y", "", "")
+    assert taken.has("u-2", "X", "id", "host")
+    assert not taken.has("u-2", "X", "other", "host")
