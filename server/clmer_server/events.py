@@ -13,6 +13,7 @@ from clmer_server.messages import (
     EmotionEvent,
     FaceQuality,
     Latency,
+    MarkerMessage,
     Modalities,
     ModelInfo,
     ModelRef,
@@ -21,7 +22,7 @@ from clmer_server.messages import (
     StreamEntry,
     StreamStatusMessage,
 )
-from clmer_streaming.types import Reason, StreamStatus, Window
+from clmer_streaming.types import Marker, Reason, StreamStatus, Window
 
 FACE_MODALITIES = frozenset({"landmarks", "aus", "gaze"})
 """Modalities of the model that a face gives."""
@@ -89,6 +90,13 @@ def emotion_event(
 def status_message(status: StreamStatus, session: str) -> StreamStatusMessage:
     """Return the message that tells a stream's status; rates that are not known yet become null."""
     return StreamStatusMessage(session=session, **status_entry(status).model_dump())
+
+
+def marker_message(marker: Marker, session: str) -> MarkerMessage:
+    """Return the message that passes an event of the experiment on."""
+    return MarkerMessage(
+        session=session, t=marker.t, id=marker.id, label=marker.label, value=marker.value, source=marker.source
+    )
 
 
 def status_entry(status: StreamStatus) -> StreamEntry:

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clmer_server.messages import SourceMode
+from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Source, StreamStatus
 
 if TYPE_CHECKING:
+    from clmer_streaming.sources.own_replay import OwnReplaySource
+    from clmer_streaming.sources.replay import ReplaySource
     from clmer_streaming.sources.video import FaceTrack
 
 
@@ -38,6 +42,7 @@ class SessionConfig:
     video: Path | None = None  # beside a recording: of the face, or OpenFace's CSV of it
     video_offset_s: float = 0.0  # from the first EEG sample to the video's first frame
     extractor: Extractor = FACE_MESH  # of the face in the camera or the video
+    side_streams: str = "used"  # of a live session: "all", "none", names with commas, or only what is used
     neutral: NeutralFace | None = None  # of the participant
 
     @property
@@ -82,11 +87,28 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         RecordingError: The file or the video is missing, empty, unreadable, or without usable samples.
         StreamError: Its EEG cannot feed the model, or the channel map does not fit it.
     """
-    from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.marker_columns import MarkerColumns
 
     assert config.replay is not None
-    recording = ReplaySource(
-        config.replay,
+    if config.video is None and is_session_recording(config.replay):
+        own = _own_recording(config.replay, config, preprocess)
+        return Inputs(mode="replay", sources=(_adjusted(own, config),), warnings=own.warnings), own.duration_s
+    recording = _recording(config.replay, config, preprocess)
+    sources = (MarkerColumns(_adjusted(recording, config)),)
+    return Inputs(mode="replay", sources=sources, warnings=tuple(recording.warnings)), recording.duration_s
+
+
+def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> OwnReplaySource:
+    from clmer_streaming.sources.own_replay import OwnReplaySource
+
+    return OwnReplaySource(path, eeg_map=config.eeg_map, speed=config.speed, loop=config.loop, preprocess=preprocess)
+
+
+def _recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> ReplaySource:
+    from clmer_streaming.sources.replay import ReplaySource
+
+    return ReplaySource(
+        path,
         eeg_map=config.eeg_map,
         speed=config.speed,
         loop=config.loop,
@@ -96,8 +118,6 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         video_offset_s=config.video_offset_s,
         physio=config.physio,
     )
-    sources = (_adjusted(recording, config),)
-    return Inputs(mode="replay", sources=sources, warnings=tuple(recording.warnings)), recording.duration_s
 
 
 def _adjusted(source: Source, config: SessionConfig) -> Source:
@@ -138,7 +158,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
-    return _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
+    seen = _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
+    return replace(seen, sources=side_sources(seen.sources, config.side_streams))
 
 
 def _with_face_stream(eeg: Inputs, name: str) -> Inputs:

@@ -119,7 +119,7 @@ class Welcome(_Part):
     server: ServerInfo
     model: ModelInfo
     streams: tuple[StreamEntry, ...]
-    capabilities: tuple[str, ...] = ("predictions", "status")
+    capabilities: tuple[str, ...] = ("predictions", "status", "markers")
     clock: ClockReading
     limits: Limits = Limits()
     source: SourceMode
@@ -218,6 +218,18 @@ class StreamStatusMessage(StreamEntry):
     session: str
 
 
+class MarkerMessage(_Part):
+    """An event of the experiment, as a stream delivered it."""
+
+    type: Literal["marker"] = "marker"
+    session: str
+    t: Number  # s
+    id: str  # new for each marker of a session
+    label: str
+    value: Number  # null where the stream has only words
+    source: str  # the stream within the session
+
+
 class Notice(_Part):
     """Something a person should read."""
 
@@ -253,7 +265,9 @@ class Bye(_Part):
     retry_after_s: float | None = None
 
 
-Message: TypeAlias = Welcome | EmotionEvent | StreamStatusMessage | Notice | GapMessage | ErrorMessage | Bye
+Message: TypeAlias = (
+    Welcome | EmotionEvent | StreamStatusMessage | MarkerMessage | Notice | GapMessage | ErrorMessage | Bye
+)
 """Anything the service sends."""
 
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])

@@ -16,7 +16,11 @@ from clmer_server.events import EventContext
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
-from clmer_server.messages import MAX_INBOUND_BYTES, Bye, Grid
+from clmer_server.listeners import Listeners, both_clocks
+from clmer_server.messages import MAX_INBOUND_BYTES, Bye, Grid, Notice
+from clmer_server.outlet_feed import OutletFeed, outlet_identity
+from clmer_server.recorder import Recorder
+from clmer_server.recording_plan import RecordingPlan
 from clmer_server.session import Delivery, HandOver, Session
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
@@ -28,8 +32,11 @@ GOODBYE_TIMEOUT_S = 1.0
 THREADS_TIMEOUT_S = 1.0
 """How long the threads of the session have to end."""
 
-CLOSE_TIMEOUT_S = 2
-"""How long connections have to close; with the two above, a shutdown takes less than 5 s whatever a client does."""
+LISTENERS_TIMEOUT_S = 1.0
+"""How long recorder and outlets have to finish what waits for them."""
+
+CLOSE_TIMEOUT_S = 1
+"""How long connections have to close; with those above, a shutdown takes less than 5 s whatever a client does."""
 
 SEND_BUFFER_BYTES = 64 * 1024
 """What the system may hold back for one connection. Left alone it takes megabytes: minutes of old predictions."""
@@ -49,6 +56,8 @@ class ServicePlan:
     model_card: dict[str, Any]
     host: str
     on_first_client: bool  # start the session when the first client comes, not at once
+    recording: RecordingPlan | None = None
+    outlets: bool = False  # publish predictions and markers on Lab Streaming Layer, too
 
 
 class _Server(uvicorn.Server):
@@ -124,13 +133,15 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
     loop, hub = asyncio.get_running_loop(), Hub()
     hand_over = live_hand_over(loop) if plan.inputs.mode == "live" else replay_hand_over(loop, hub)
-    delivery = Delivery(hub.publish, hand_over)
+    listeners = _listeners(plan, listener, tell=lambda notice: hand_over(lambda: hub.publish(notice)))
+    delivery = Delivery(listeners.also(hub.publish), hand_over, listeners.item)
     session = Session(plan.context, plan.inputs, plan.preprocess, plan.inference, delivery)
 
     async def goodbye() -> None:
         hub.say_goodbye(Bye(reason="shutdown"))
         await hub.emptied(GOODBYE_TIMEOUT_S)
         await asyncio.to_thread(session.stop, THREADS_TIMEOUT_S)
+        await asyncio.to_thread(listeners.close, LISTENERS_TIMEOUT_S)
 
     window = plan.preprocess.window
     served = Served(
@@ -142,6 +153,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         clock=local_clock,
     )
     server = _Server(uvicorn_config(create_app(served, plan.host)), goodbye)
+    listeners.start()
     starter = asyncio.create_task(_start_with_first_client(session, hub))
     if not plan.on_first_client:
         session.start()
@@ -149,6 +161,15 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
     finally:
         starter.cancel()
+
+
+def _listeners(plan: ServicePlan, listener: socket.socket, tell: Callable[[Notice], None]) -> Listeners:
+    recorder = outlets = None
+    if plan.recording is not None:
+        recorder = Recorder(plan.recording, both_clocks(), blocking=plan.inputs.mode == "replay", tell=tell)
+    if plan.outlets:
+        outlets = OutletFeed(outlet_identity(plan.context, listener.getsockname()[1], plan.preprocess))
+    return Listeners(recorder, outlets)
 
 
 async def _start_with_first_client(session: Session, hub: Hub) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from clmer_model.prediction import Prediction
-from clmer_server.events import EventContext, EventTimes, emotion_event, status_message
+from clmer_server.events import EventContext, EventTimes, emotion_event, marker_message, status_message
 from clmer_server.inference import InferenceThread, Job
 from clmer_server.inputs import Inputs
 from clmer_server.intake import Intake
@@ -29,7 +29,8 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.types import Chunk, Gap, Item, Source, StreamInfo, StreamStatus, Window
+from clmer_streaming.stream_clock import StreamClock
+from clmer_streaming.types import Item, Marker, Source, StreamStatus, Window
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Delivery:
 
     publish: Callable[[Message], None]  # e.g. Hub.publish
     hand_over: HandOver  # every call of publish goes through it, e.g. onto the event loop
+    observe: Callable[[Item], None] = lambda item: None  # gets each item before the preprocessor, e.g. a recorder
 
 
 class SessionState(StrEnum):
@@ -97,13 +99,14 @@ class Session:
         self._inference = inference
         self._publish = delivery.publish
         self._hand_over = delivery.hand_over
+        self._observe = delivery.observe
         self._live = inputs.mode == "live"
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()
         self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
         self._seq = 0  # of the next event
-        self._t = float("-inf")  # stream time, seconds
+        self._clock = StreamClock()
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards state, failure and _n_running
         self._n_running = len(inputs.sources)
@@ -123,7 +126,7 @@ class Session:
             self._publish(Notice(code="recording_warning", message=warning))
         now = local_clock()
         self._expected = tuple(replace(status, since=now) for status in self._inputs.expected)
-        for status in self._feed.update(self._expected, self._t):
+        for status in self._feed.update(self._expected, self._clock.t):
             self._publish(status_message(status, self._context.session))
         for thread in self._threads:
             thread.start()
@@ -168,10 +171,12 @@ class Session:
             self._fail(error)
 
     def _take(self, item: Item) -> None:
+        self._observe(item)
         windows = self._preprocessor.push(item)
-        self._t = _stream_time(item, self._t)
+        if isinstance(item, Marker):
+            self._send(marker_message(item, self._context.session))
         streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
-        for status in self._feed.update(streams, self._t):
+        for status in self._feed.update(streams, self._clock.take(item)):
             self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)
@@ -233,12 +238,3 @@ def describe(error: Exception) -> str:
     if isinstance(error, ClmerError):
         return f"expected {error.expected}, found {error.found}; {error.mend}"
     return f"{type(error).__name__}: {error}"
-
-
-def _stream_time(item: Item, before: float) -> float:
-    """Return the newest time that the item tells, in seconds; ``before`` where it tells none."""
-    if isinstance(item, StreamInfo):
-        return before
-    if isinstance(item, Chunk):
-        return float(item.t[-1]) if len(item.t) else before
-    return item.t1 if isinstance(item, Gap) else item.t

@@ -64,6 +64,9 @@ class ServeSettings(BaseSettings):
     speed: Speed = 1.0
     loop: bool = False
     lsl_config: Path | None = None  # liblsl's own settings file; None: where liblsl itself finds one
+    record: Path | None = None  # folder in which each session gets a folder of its own; None: nothing is recorded
+    side_streams: str | None = None  # "all", "none" or names with commas; None: all when recording, else what is used
+    outlets: bool | None = None  # predictions and markers on LSL; None: in a live session
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.participants import load_neutral
 from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
+from clmer_server.recording_plan import plan_recording
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_streaming.config import PreprocessConfig
@@ -51,6 +52,8 @@ _OPTIONS = {
     "--physio": "further series of the model and their streams, e.g. ecg or ecg=Polar,gsr=Shimmer",
     "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
     "--lsl-config": LSL_CONFIG_HELP,
+    "--record": "record each session in a folder of its own below this one",
+    "--side-streams": "other LSL streams to record: all, none, or names with commas (default all when recording)",
     "--log-level": "debug, info, warning or error (default warning)",
 }
 
@@ -60,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, text in _OPTIONS.items():
         parser.add_argument(option, default=argparse.SUPPRESS, help=text)
     parser.add_argument("--loop", action="store_true", default=argparse.SUPPRESS, help="replay again and again")
+    parser.add_argument(
+        "--outlets",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="publish predictions and markers on LSL (default: in a live session)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,8 +118,14 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
         video=settings.video,
         video_offset_s=settings.video_offset,
         extractor=extractor,
+        side_streams=_side_streams(settings),
         neutral=load_neutral(settings.participants, settings.participant, extractor.id),
     )
+
+
+def _side_streams(settings: ServeSettings) -> str:
+    usual = "used" if settings.record is None else "all"
+    return usual if settings.side_streams is None else settings.side_streams
 
 
 def _inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
@@ -128,14 +143,17 @@ def _plan(
     predictor = load_predictor(artefact, settings.device)
     inference = InferenceThread(predictor.predict)
     inference.start()
+    context = EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode)
     return ServicePlan(
-        context=EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode),
+        context=context,
         inputs=inputs,
         preprocess=preprocess,
         inference=inference,
         model_card=model_card(artefact),
         host=settings.host,
         on_first_client=config.mode == "replay" and config.speed == float("inf"),
+        recording=plan_recording(settings, context, preprocess),
+        outlets=config.mode == "live" if settings.outlets is None else settings.outlets,
     )
 
 
@@ -149,6 +167,7 @@ def _start_up_text(
         f"websocket  ws://{address}/ws",
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
         f"source     {_source_text(config)}",
+        *([f"recording  {plan.recording.folder.session}"] if plan.recording else []),
         *([f"notch      {notch}"] if notch else []),
         *(f"warning    {text}" for text in plan.inputs.warnings),
         "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
