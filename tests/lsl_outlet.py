@@ -114,7 +114,7 @@ def main(outlet: Outlet) -> None:
     info.desc().append_child_value("manufacturer", "Emotiv")
     channels = info.desc().append_child("channels")
     for label in labels:
-        channels.append_child("channel").append_child_value("label", label)
+        channels.append_child("channel").append_child_value("label", label).append_child_value("unit", "microvolts")
     stream = pylsl.StreamOutlet(info)
     print("ready", flush=True)
     stream.wait_for_consumers(60)
