@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from clmer_streaming.errors import StreamError
+from clmer_streaming.physio_path import physio_source
 from clmer_streaming.sources.lsl_side import ALL, NONE, USED, LslSideSource, side_stream_info
 from clmer_streaming.sources.taken_streams import Noting, TakenStreams, stream_uid
 from clmer_streaming.types import Chunk, Item, StreamInfo
@@ -127,3 +129,30 @@ def test_what_other_sources_announce_is_taken() -> None:
     assert taken.has("u-1", "Y", "", "")
     assert taken.has("u-2", "X", "id", "host")
     assert not taken.has("u-2", "X", "other", "host")
+
+
+def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
+    """Its chunks carry the series' name, in live sessions as in replays."""
+    with lab(), Listener(LslSideSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
+        (info,) = announced(listener, 1).values()
+        chunk = listener.next(Chunk)
+    assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
+    assert chunk.source == info.source
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
+    """A type that two streams share does not say which."""
+    import pylsl
+
+    outlets = [
+        pylsl.StreamOutlet(pylsl.StreamInfo(name, "ECG", 1, 100.0, pylsl.cf_float32, f"belt-{name}"))
+        for name in ("Left belt", "Right belt")
+    ]
+    source = LslSideSource(NONE, TakenStreams(), {"ecg": "ECG"})
+    with pytest.raises(StreamError) as refusal:
+        source.run(lambda item: None, threading.Event())
+    assert len(outlets) == 2
+    assert "Left belt" in refusal.value.found
+    assert "Right belt" in refusal.value.found
+    assert "--physio ecg=NAME" in refusal.value.mend

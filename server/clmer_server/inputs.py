@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from clmer_server.messages import SourceMode
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.physio_path import physio_source
 from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Source, StreamStatus
@@ -143,13 +143,11 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
     Raises:
         StreamError: This machine cannot receive live streams.
         SettingsError: A stream is asked for in words that cannot be read, or the camera is named as nothing that
-            could be opened, or a further series is wanted.
+            could be opened.
         RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
-    if config.physio:
-        raise SettingsError("a recording (replay) beside physio", "a live session", "leave --physio out")
     load_pylsl()
     headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
     eeg = Inputs(
@@ -159,7 +157,12 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
         reasons={"eeg": lambda: headset.reason},
     )
     seen = _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
-    return replace(seen, sources=side_sources(seen.sources, config.side_streams))
+    series = (
+        _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
+        for name, stream in config.physio.items()
+    )
+    sources = side_sources(seen.sources, config.side_streams, config.physio)
+    return replace(seen, sources=sources, expected=(*seen.expected, *series))
 
 
 def _with_face_stream(eeg: Inputs, name: str) -> Inputs:
@@ -191,5 +194,7 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
     )
 
 
-def _expected(kind: Literal["eeg", "face"], name: str, reason: str) -> StreamStatus:
-    return StreamStatus(source=kind, kind=kind, name=name, state="connecting", since=float("nan"), reason=reason)
+def _expected(kind: Literal["eeg", "face", "physio"], name: str, reason: str, source: str = "") -> StreamStatus:
+    return StreamStatus(
+        source=source or kind, kind=kind, name=name, state="connecting", since=float("nan"), reason=reason
+    )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clmer_streaming.types import Source
 
 
-def side_sources(sources: Sequence[Source], choice: str) -> tuple[Source, ...]:
+def side_sources(sources: Sequence[Source], choice: str, physio: Mapping[str, str]) -> tuple[Source, ...]:
     """Return live sources, with the markers among their samples, and with the other streams of the network.
 
     Args:
         sources: Of EEG and face.
         choice: Which other streams; see LslSideSource.
+        physio: By further series of the model: the stream that gives it.
     """
     from clmer_streaming.sources.lsl_side import LslSideSource
     from clmer_streaming.sources.marker_columns import MarkerColumns
@@ -20,4 +21,4 @@ def side_sources(sources: Sequence[Source], choice: str) -> tuple[Source, ...]:
 
     taken = TakenStreams()
     noted = tuple(Noting(MarkerColumns(source), taken) for source in sources)
-    return (*noted, MarkerColumns(LslSideSource(choice, taken)))
+    return (*noted, MarkerColumns(LslSideSource(choice, taken, physio)))

@@ -6,12 +6,14 @@ import dataclasses
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from clmer_streaming.clock import local_clock
+from clmer_streaming.errors import StreamError
+from clmer_streaming.physio_path import physio_source, series_name
 from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import OWN_ID_PREFIX, load_pylsl
 from clmer_streaming.sources.marker_streams import MarkerRows
@@ -38,17 +40,20 @@ class LslSideSource:
     """Source: all streams of the network that no other source has taken, and none of CLMER's own.
 
     Stamps come on this machine's LSL clock. Streams of words, and numeric ones of type Markers without a rate,
-    give markers; all others give chunks, of kind ``contact`` or ``other``.
+    give markers; all others give chunks: of kind ``physio`` where the model has a series for them, else ``contact``
+    or ``other``.
 
     Args:
         choice: ``all``, ``none``, ``used``, or names of streams with commas between.
         taken: What the other sources have taken.
+        physio: By further series of the model: name or type of the stream that gives it, whatever was chosen.
     """
 
-    def __init__(self, choice: str, taken: TakenStreams) -> None:
+    def __init__(self, choice: str, taken: TakenStreams, physio: Mapping[str, str] | None = None) -> None:
         self._choice = choice
         self._names = frozenset(name.strip() for name in choice.split(","))
         self._taken = taken
+        self._physio = dict(physio or {})
         self._readers: dict[str, _Reader] = {}  # by uid
         self._first_seen: dict[str, float] = {}  # by uid, s
         self._keys: dict[tuple[str, str, str, str], str] = {}  # name, type, source_id, host -> source name
@@ -59,8 +64,9 @@ class LslSideSource:
 
         Raises:
             IntakeOverflowError: Nobody takes what the streams deliver.
+            StreamError: Several streams fit one series of ``physio``.
         """
-        if self._choice == NONE:
+        if self._choice == NONE and not self._physio:
             return
         pylsl = load_pylsl()
         network = pylsl.ContinuousResolver(pred=_ANY_STREAM, forget_after=_FORGET_S)
@@ -84,7 +90,7 @@ class LslSideSource:
                 del self._readers[uid]
         for result in results:
             if result.uid() not in self._readers and self._wanted(pylsl, result):
-                source = self._key(result)
+                source = self._source(pylsl, result, results)
                 numbers = self._numbers.setdefault(source, itertools.count(1))
                 reader = self._readers[result.uid()] = _Reader(pylsl, result, source, numbers, put)
                 reader.thread.start()
@@ -93,6 +99,8 @@ class LslSideSource:
         uid, numeric = result.uid(), result.channel_format() != pylsl.cf_string
         if result.source_id().startswith(OWN_ID_PREFIX) or self._taken.has(uid, *_identity(result)):
             return False
+        if self._series(pylsl, result):
+            return True
         seen = self._first_seen.setdefault(uid, local_clock())
         if numeric and result.type().upper() == "EEG" and not self._taken.has_kind("eeg"):
             return local_clock() - seen > _EEG_GRACE_S and self._chosen(result.name(), "other")
@@ -102,6 +110,34 @@ class LslSideSource:
         if self._choice in (ALL, USED):
             return self._choice == ALL or kind != "other"
         return name in self._names
+
+    def _series(self, pylsl: Any, result: Any) -> str:
+        """Return the series that a stream of numbers gives by its name or type; "" where it gives none."""
+        if result.channel_format() == pylsl.cf_string:
+            return ""
+        words = (result.name().lower(), result.type().lower())
+        return next((series for series, wanted in self._physio.items() if wanted.lower() in words), "")
+
+    def _source(self, pylsl: Any, result: Any, results: list[Any]) -> str:
+        """Return the source name of a stream, which must be the only one for its series.
+
+        Raises:
+            StreamError: Another stream of the network fits the same series.
+        """
+        series = self._series(pylsl, result)
+        if not series:
+            return self._key(result)
+        fitting = {_identity(other) for other in results if self._series(pylsl, other) == series}
+        if len(fitting) > 1:
+            names = "; ".join(
+                f"{name} (source_id {source_id or 'none'}, host {host})" for name, source_id, host in fitting
+            )
+            raise StreamError(
+                expected=f"one stream {self._physio[series]!r} for the series {series}",
+                found=f"{len(fitting)}: {names}",
+                mend=f"say which by its name: --physio {series}=NAME, or switch the others off",
+            )
+        return physio_source(series)
 
     def _key(self, result: Any) -> str:
         """Return a source name that this stream gets again when it returns, and no other one has."""
@@ -157,7 +193,8 @@ def side_stream_info(xml: str, source: str) -> StreamInfo:
         ValueError: Its header cannot be read.
     """
     header = parse_stream_header(0, xml.encode())
-    kind = _kind(header.name, header.type, header.sfreq, numeric=header.channel_format != "string")
+    numeric = header.channel_format != "string"
+    kind = "physio" if series_name(source) else _kind(header.name, header.type, header.sfreq, numeric=numeric)
     return dataclasses.replace(announcement(header, kind), source=source)
 
 
