@@ -113,7 +113,7 @@ until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do s
 ip link add near type veth peer name far netns $far
 ip addr add 10.213.0.1/24 dev near && ip link set near up && ip link set lo up
 nsenter -t $far -n sh -c 'ip addr add 10.213.0.2/24 dev far && ip link set far up && ip link set lo up'
-LSLAPICFG=alone.cfg nsenter -t $far -n "$PYTHON" "$OUTLET" far F-1 4 > ready & outlet=$!
+LSLAPICFG=alone.cfg nsenter -t $far -n "$PYTHON" "$OUTLET" '{"name": "far", "source_id": "F-1"}' > ready & outlet=$!
 until grep -q ready ready; do kill -0 $outlet; sleep 0.05; done
 for config in alone.cfg peer.cfg; do
     "$PYTHON" -c "import sys; from clmer_server.cli import main; sys.exit(main())" \\

@@ -75,7 +75,7 @@ def test_the_header_says_what_the_spec_says(tmp_path: Path) -> None:
         source_id="epoc-1",
         hostname="lab",
         manufacturer="Emotiv",
-        desc={"extractor": "clmer-face-1", "cap/name": "EasyCap", "cap/size": "54"},
+        desc={"extractor": "clmer-face-2", "cap/name": "EasyCap", "cap/size": "54"},
     )
     with XdfWriter(tmp_path / "header.xdf", datetime="2026-01-02T03:04:05+0000") as xdf:
         xdf.add_stream(spec)
@@ -83,7 +83,7 @@ def test_the_header_says_what_the_spec_says(tmp_path: Path) -> None:
     assert (info["name"], info["type"], info["nominal_srate"]) == ([spec.name], ["EEG"], ["128.0"])
     assert (info["source_id"], info["hostname"]) == (["epoc-1"], ["lab"])
     desc = info["desc"][0]
-    assert (desc["manufacturer"], desc["extractor"]) == (["Emotiv"], ["clmer-face-1"])
+    assert (desc["manufacturer"], desc["extractor"]) == (["Emotiv"], ["clmer-face-2"])
     assert desc["cap"] == [{"name": ["EasyCap"], "size": ["54"]}]
     channels = desc["channels"][0]["channel"]
     assert [(c["label"][0], c["unit"][0], c["type"][0]) for c in channels] == [

@@ -17,7 +17,7 @@ AU_NAMES = (
 )  # fmt: skip
 """The 17 action units (FACS) with an intensity, in the order of every ``aus`` array."""
 
-EXTRACTOR_ID = "clmer-face-1"
+EXTRACTOR_ID = "clmer-face-2"
 """The face extractor of this project; changes with any change of its numbers."""
 
 FACE_CH_NAMES: tuple[str, ...] = (
