@@ -53,16 +53,16 @@ def row_to_face(t: float, row: FloatArray | npt.NDArray[np.float32], source: str
         row: (249,) in the order of FACE_CH_NAMES.
         source: The source name that the sample shall carry.
     """
-    values = np.asarray(row, dtype=np.float64)
-    quality, flags, calibration = values[_POSE_END : _POSE_END + 3]
+    values = np.array(row, dtype=np.float64)  # one copy; the parts are views of it
+    quality, flags, calibration = values[_POSE_END : _POSE_END + 3].tolist()
     known = math.isfinite(flags) and math.isfinite(calibration) and 0 <= calibration < len(FACE_CALIBRATIONS)
     return FaceSample(
         t=float(t),
-        landmarks=values[:_LM_END].reshape(N_LANDMARKS, 3).copy(),
-        aus=np.stack([values[_LM_END:_AU_R_END], values[_AU_R_END:_AU_C_END]], axis=1),
-        gaze=values[_AU_C_END:_GAZE_END].copy(),
-        pose=values[_GAZE_END:_POSE_END].copy(),
-        quality=float(quality) if math.isfinite(quality) else 0.0,
+        landmarks=values[:_LM_END].reshape(N_LANDMARKS, 3),
+        aus=values[_LM_END:_AU_C_END].reshape(2, -1).T,
+        gaze=values[_AU_C_END:_GAZE_END],
+        pose=values[_GAZE_END:_POSE_END],
+        quality=quality if math.isfinite(quality) else 0.0,
         flags=FaceFlag(int(flags) & 0xFF) if known else FaceFlag.MISSING,
         calibration=FACE_CALIBRATIONS[int(calibration)] if known else "none",
         source=source,
