@@ -67,3 +67,16 @@ def test_any_cut_gives_the_same_times() -> None:
     whole = times(received)[0]
     for sizes in ((1,), (8,), (5, 31, 2)):
         assert np.array_equal(times(received, sizes=sizes)[0], whole)
+
+
+def test_the_jitter_is_the_percentile_that_numpy_gives_to_the_bit() -> None:
+    """After each block, from the eighth on: the 90th percentile of the largest residuals of the last 120 blocks."""
+    rng = np.random.default_rng(3)
+    clock, spreads = SampleClock(128.0, 100.0), list[float]()
+    for block in range(140):
+        stamps_seen = 100.0 + (block * clock.block + np.arange(clock.block)) / 128.0
+        stamps_seen = stamps_seen + rng.exponential(0.004, clock.block)
+        spreads.append(float(np.max(np.abs(stamps_seen - clock.predict(np.arange(clock.block))))))
+        clock.advance(stamps_seen)
+        if clock.jitter_known:
+            assert clock.jitter == float(np.percentile(spreads[-120:], 90))
