@@ -39,9 +39,8 @@ class FaceCut:
         if not self.frames:
             return (Reason.VIDEO_STALE,)
         missing = () if 2 * np.sum(self.mask) >= self.mask.size else (Reason.FACE_MISSING,)
-        flagged = [
-            r for flag, r in _FLAG_REASONS.items() if 2 * sum(flag in f.flags for f in self.frames) > len(self.frames)
-        ]
+        flags = [frame.flags for frame in self.frames if frame.flags]  # few, as a rule
+        flagged = [r for flag, r in _FLAG_REASONS.items() if 2 * sum(flag in f for f in flags) > len(self.frames)]
         return (*missing, *flagged)
 
     def quality(self, t_end: float, window_s: float) -> dict[str, float]:
@@ -115,8 +114,9 @@ def _slot_means(values: Sequence[FloatArray], bounds: IndexArray, shape: tuple[i
     """Return (F, *shape): the mean of the values of each slot, 0 where it has none."""
     means = np.zeros((bounds.size - 1, *shape))
     if values:
-        stacked = np.stack(values)
+        stacked = np.array(values)
         for slot, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):
             if first < last:
-                means[slot] = np.mean(stacked[first:last], axis=0)
+                np.add.reduce(stacked[first:last], axis=0, out=means[slot])
+                means[slot] /= last - first
     return means
