@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clmer_streaming.sample_buffer import SampleBuffer
 from clmer_streaming.spectrum import band_power, power_spectrum
-from clmer_streaming.types import BoolArray, Chunk, FloatArray, Item
+from clmer_streaming.types import Chunk, FloatArray, Item
 
 _MAINS_HZ = (50.0, 60.0)
 _MAINS_HALF_WIDTH_HZ = 1.0  # a Hann window of 2 s spreads a line over 1 Hz to either side
@@ -21,13 +22,6 @@ class RawView:
     stuck: FloatArray  # 0-1, share of the measured samples that repeat the one before, to the last bit
     level_uv: FloatArray  # uV, mean
     line: FloatArray  # 0-1, power of the mains (50 or 60 Hz, whichever has more) over it and that of 4-45 Hz
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    t: FloatArray  # (n,) s
-    x: FloatArray  # (C, n) uV
-    measured: BoolArray  # (C, n)
 
 
 class RawMonitor:
@@ -45,47 +39,35 @@ class RawMonitor:
 
     def reset(self) -> None:
         """Forget the signal."""
-        self._pieces: list[_Piece] = []
+        self._samples: SampleBuffer | None = None  # uV; marked where a value was measured
 
     def push(self, item: Item) -> list[Item]:
         """Take note of Chunks (C, n) in microvolts; pass everything."""
         if isinstance(item, Chunk) and item.t.size:
-            if self._pieces and item.t[0] <= self._pieces[-1].t[-1]:
-                self.reset()  # the clock has gone back
-            measured = np.ones(item.x.shape, dtype=np.bool_) if item.filled is None else ~item.filled
-            self._pieces.append(_Piece(item.t, item.x, measured))
+            if self._samples is None or (self._samples.t.size and item.t[0] <= self._samples.t[-1]):
+                self._samples = SampleBuffer(item.x.shape[0])  # the first chunk, or the clock has gone back
+            self._samples.append(item.t, item.x, True if item.filled is None else ~item.filled)
         return [item]
 
     def view(self, t_start: float, t_end: float) -> RawView | None:
         """Return what the samples with ``t_start <= t < t_end`` look like; None where there are fewer than two."""
-        if not self._pieces:
+        if self._samples is None:
             return None
-        whole = self._joined()
-        first, last = np.searchsorted(whole.t, (t_start, t_end)).tolist()
+        first, last = np.searchsorted(self._samples.t, (t_start, t_end)).tolist()
         if last - first < 2:
             return None
-        x, measured = whole.x[:, first:last], whole.measured[:, first:last]
+        x, measured = self._samples.x[:, first:last], self._samples.marks[:, first:last]
         n_measured = np.maximum(np.sum(measured[:, 1:], axis=1), 1)
         return RawView(
-            stuck=np.sum((np.diff(x, axis=1) == 0.0) & measured[:, 1:], axis=1) / n_measured,
+            stuck=np.sum((x[:, 1:] == x[:, :-1]) & measured[:, 1:], axis=1) / n_measured,
             level_uv=np.mean(x, axis=1),
             line=mains_share(x, self._sfreq, self._mains_hz),
         )
 
     def forget_before(self, t: float) -> None:
         """Drop samples older than ``t``."""
-        if self._pieces:
-            whole = self._joined()
-            first = int(np.searchsorted(whole.t, t))
-            kept = _Piece(whole.t[first:].copy(), whole.x[:, first:].copy(), whole.measured[:, first:].copy())
-            self._pieces = [kept] if kept.t.size else []
-
-    def _joined(self) -> _Piece:
-        """Return all that is kept in one piece, and keep it so."""
-        if len(self._pieces) > 1:
-            parts = zip(*((piece.t, piece.x, piece.measured) for piece in self._pieces), strict=True)
-            self._pieces = [_Piece(*(np.concatenate(part, axis=-1) for part in parts))]
-        return self._pieces[0]
+        if self._samples is not None:
+            self._samples.forget_before(t)
 
 
 def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAINS_HZ) -> FloatArray:

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from clmer_streaming.channel_quality import Evidence
+from clmer_streaming.sample_buffer import SampleBuffer
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Reason
 
 _STALE_SAMPLES = 3.0  # sample periods that the newest sample of a window may lie before t_end
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Segment:
     t_first: float  # s; its first sample, when the filters started
     after: str | None  # the reason of the gap before it; None for the first segment of a stream
-    t: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) s
-    x: FloatArray = field(default_factory=lambda: np.empty((0, 0)))  # (C, n) uV
-    filled: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))  # (C, n)
-
-    def append(self, chunk: Chunk) -> None:
-        """Add the samples of a chunk that carries ``filled``."""
-        assert chunk.filled is not None
-        if self.t.size == 0:
-            self.t, self.x, self.filled = chunk.t, chunk.x, chunk.filled
-            return
-        self.t = np.concatenate([self.t, chunk.t])
-        self.x = np.concatenate([self.x, chunk.x], axis=1)
-        self.filled = np.concatenate([self.filled, chunk.filled], axis=1)
-
-    def drop_before(self, t: float) -> None:
-        """Forget samples older than ``t``."""
-        first = int(np.searchsorted(self.t, t))
-        if first:
-            self.t, self.x = self.t[first:].copy(), self.x[:, first:].copy()
-            self.filled = self.filled[:, first:].copy()
+    samples: SampleBuffer  # uV; marked where a value was invented
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +62,17 @@ class EegBuffer:
         elif item.t.size:
             if not self._segments or self._gap is not None:
                 after = self._gap.reason if self._gap else None
-                self._segments.append(_Segment(t_first=float(item.t[0]), after=after))
+                self._segments.append(_Segment(float(item.t[0]), after, SampleBuffer(item.x.shape[0])))
                 self._gap = None
-            self._segments[-1].append(item)
+            assert item.filled is not None
+            self._segments[-1].samples.append(item.t, item.x, item.filled)
             self._began = min(self._began, float(item.t[0]))
             self.watermark = max(self.watermark, float(item.t[-1]))
 
     def cut(self, t_end: float) -> EegCut:
         """Return the window that ends at ``t_end``."""
         for segment in reversed(self._segments):
-            n = int(np.searchsorted(segment.t, t_end))  # samples with t < t_end
+            n = int(np.searchsorted(segment.samples.t, t_end))  # samples with t < t_end
             if n:
                 return self._cut_segment(segment, n, t_end)
         if self._began < t_end:
@@ -98,18 +81,19 @@ class EegBuffer:
         return EegCut(None, None, np.nan, (Reason.EEG_MISSING,))
 
     def _cut_segment(self, segment: _Segment, n: int, t_end: float) -> EegCut:
-        t_last = float(segment.t[n - 1])
+        samples = segment.samples
+        t_last = float(samples.t[n - 1])
         if t_end - t_last > self._stale_s:
             return EegCut(None, None, t_last, (self._silence(segment, t_end),))
         first = n - self._n_times
-        if first < 0 or segment.t[first] < segment.t_first + self._settle_s:
+        if first < 0 or samples.t[first] < segment.t_first + self._settle_s:
             return EegCut(None, None, t_last, self._unsettled(segment, t_end))
         chosen = slice(first, n)
-        return EegCut(segment.x[:, chosen], segment.filled[:, chosen], t_last)
+        return EegCut(samples.x[:, chosen], samples.marks[:, chosen], t_last)
 
     def _silence(self, segment: _Segment, t_end: float) -> Reason:
         ended = segment is not self._segments[-1] or self._gap is not None
-        return Reason.GAP if ended and t_end - segment.t[-1] < self._window_s else Reason.EEG_STALE
+        return Reason.GAP if ended and t_end - segment.samples.t[-1] < self._window_s else Reason.EEG_STALE
 
     def _unsettled(self, segment: _Segment, t_end: float) -> tuple[Reason, ...]:
         if segment.after is None:
@@ -121,5 +105,5 @@ class EegBuffer:
         """Drop samples that no later window needs: those before ``t`` less a window and a second."""
         keep_from = t - self._window_s - 1.0
         for segment in self._segments:
-            segment.drop_before(keep_from)
-        self._segments = [s for s in self._segments if s.t.size or s is self._segments[-1]]
+            segment.samples.forget_before(keep_from)
+        self._segments = [s for s in self._segments if s.samples.t.size or s is self._segments[-1]]
