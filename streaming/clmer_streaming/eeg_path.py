@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from clmer_streaming.channels import ChannelPicker, resolve_channels
+from clmer_streaming.coalescing import WaitingChunks
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.liveness import Liveness
 from clmer_streaming.rate_gate import RateGate
 from clmer_streaming.raw_monitor import RawMonitor
 from clmer_streaming.resampling import PolyphaseResampler
 from clmer_streaming.timeline import Timeline
-from clmer_streaming.types import Chunk, Gap, Item, Items, Stage, StreamInfo
+from clmer_streaming.types import Chunk, Gap, Item, Items, Stage, StreamInfo, StreamStatus
 from clmer_streaming.units import UnitGuess
 
 _LOSS_SHARES = (0.4, 0.2, 0.1, 0.05)  # of the samples sent, that are spoken of
@@ -45,9 +45,13 @@ class EegPath:
         """Forget everything, as if newly made."""
         self._gate.reset()
         self._attach(self.info.sfreq or self._signal.sfreq)
-        self._stages: tuple[Stage[Item], ...] | None = None  # None while the rate is unknown, or too low
+        self._waiting = WaitingChunks()
+        self._stages: tuple[Stage[Item], ...] | None = (
+            None  # behind the timeline; None while the rate is unknown, or too low
+        )
         self._too_slow = ""
         self._n_refused = 0
+        self.waits = False  # whether what the last push took waits to be filtered
         self.n_samples = 0
         self.t_first = np.nan  # s, the oldest sample that the last push placed in time
         self.last_t = np.nan  # s, the newest sample placed in time
@@ -79,26 +83,46 @@ class EegPath:
         """Samples that were received and not used."""
         return self.timeline.n_unusable + self._gate.n_dropped + self._n_refused
 
-    def push(self, item: Item) -> list[Item]:
-        """Take raw chunks (C_stream, n) and gaps; return filtered chunks (C, m) in microvolts, and gaps."""
+    def push(self, item: Item, quiet_until: float = -np.inf) -> list[Item]:
+        """Take raw chunks (C_stream, n) and gaps; return filtered chunks (C, m) in microvolts, and gaps.
+
+        Args:
+            item: What came.
+            quiet_until: Samples before this time in seconds are placed in time, and may wait to be filtered.
+        """
         self.t_first = np.nan
         if isinstance(item, Chunk):
             self.n_samples += item.t.size
-            item = dataclasses.replace(item, t=item.t - self.info.delay_s)
-        return [out for given in self._gate.push(item) for out in self._through(given)]
+            item = Chunk(item.source, item.t - self.info.delay_s, item.x)
+        placed = [out for given in self._gate.push(item) for out in self._place(given)]
+        chunks = [out for out in placed if isinstance(out, Chunk)]
+        self.waits = self.last_t < quiet_until and len(chunks) == len(placed)
+        if self.waits:
+            self._waiting.extend(chunks)
+            return []
+        return [out for given in (*self._waiting.take(), *placed) for out in self._filter(given)]
 
-    def _through(self, item: Item) -> list[Item]:
+    def release(self) -> list[Item]:
+        """Return what has waited, filtered."""
+        return [out for given in self._waiting.take() for out in self._filter(given)]
+
+    def _place(self, item: Item) -> list[Chunk | Gap]:
+        """Give samples their time."""
         if isinstance(item, StreamInfo):
             self._begin(item.sfreq)
             return []
         if self._stages is None:
             self._n_refused += item.t.size if isinstance(item, Chunk) else 0
             return []
+        placed = [out for out in self.timeline.push(item) if isinstance(out, Chunk | Gap)]
+        self._note_time(placed)
+        return placed
+
+    def _filter(self, item: Chunk | Gap) -> list[Item]:
+        assert self._stages is not None
         items: Items = [item]
         for stage in self._stages:
             items = [out for given in items for out in stage.push(given)]
-            if stage is self.timeline:
-                self._note_time(items)
         return [out for out in items if isinstance(out, Chunk | Gap)]
 
     def _begin(self, sfreq: float) -> None:
@@ -112,7 +136,6 @@ class EegPath:
             self._too_slow = f"runs at {sfreq:g} Hz, but the model needs {error.expected}: not used"
             return
         self._stages = (
-            self.timeline,
             self.unit,
             ChannelPicker(self._channels),
             self.raw,
@@ -133,8 +156,29 @@ class EegPath:
         self.unit = UnitGuess(channels.unit_unknown, sfreq, self.info.unit)
         self.raw = RawMonitor(sfreq, signal.notch_hz)
 
-    def _note_time(self, items: Items) -> None:
-        chunks = [item for item in items if isinstance(item, Chunk) and item.t.size]
+    def _note_time(self, placed: list[Chunk | Gap]) -> None:
+        chunks = [item for item in placed if isinstance(item, Chunk) and item.t.size]
         if chunks:
             self.t_first = float(chunks[0].t[0]) if np.isnan(self.t_first) else self.t_first
             self.last_t = float(chunks[-1].t[-1])
+
+    def status(self, liveness: Liveness) -> StreamStatus:
+        """Return what is known now of the stream."""
+        rate_hz = self.timeline.rate_hz
+        return StreamStatus(
+            source=self.info.source,
+            kind="eeg",
+            name=self.info.name,
+            state=liveness.state,
+            since=liveness.since,
+            reason="; ".join(filter(None, (self.info.note, self.note, self.unit.note, liveness.note))),
+            nominal_rate_hz=self.info.sfreq,
+            rate_hz=rate_hz,
+            drift_ppm=(rate_hz / self.sfreq - 1) * 1e6 if rate_hz else 0.0,
+            n_samples=self.n_samples,
+            n_gaps=self.timeline.n_gaps,
+            n_bridged=self.timeline.n_bridged,
+            n_lost=self.timeline.n_lost,
+            n_dropped=self.n_dropped,
+            chunk_s=liveness.chunk_s,
+        )

@@ -39,6 +39,13 @@ class Liveness:
         return max(_STALLED_S, 2 * self.chunk_s)
 
     @property
+    def unchanged_until(self) -> float:
+        """Seconds up to which the state stays as it is, if no sample of this stream comes, or only of a live one."""
+        if self.state == "live":
+            return self.last_t + _STALLED_S  # chunks to come may be shorter than those behind ``stalled_after_s``
+        return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
+
+    @property
     def note(self) -> str:
         """A sentence for people where the chunks are too long to be timely; empty where they are not."""
         if self.chunk_s <= _LATENCY_BUDGET_S:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
-from clmer_streaming.align import FaceCut, FaceSlots
 from clmer_streaming.assembly import WindowAssembler
 from clmer_streaming.channel_quality import Evidence
+from clmer_streaming.coalescing import quiet_until
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.contact_quality import ContactQuality
 from clmer_streaming.eeg_path import EegPath
+from clmer_streaming.face_path import FacePath
 from clmer_streaming.liveness import Liveness
 from clmer_streaming.physio_path import PhysioPath, PhysioPaths
 from clmer_streaming.rate_gate import LONGEST_HOLD_S
@@ -21,8 +23,6 @@ from clmer_streaming.types import (
     FloatArray,
     Gap,
     Item,
-    Marker,
-    Reason,
     StreamInfo,
     StreamStatus,
     Tick,
@@ -42,26 +42,28 @@ class Preprocessor:
 
     Args:
         config: The settings of the artefact.
+        at_once: Filter every chunk when it comes, at more cost and for the same windows, rather than when a window
+            could close.
     """
 
-    def __init__(self, config: PreprocessConfig) -> None:
+    def __init__(self, config: PreprocessConfig, *, at_once: bool = False) -> None:
         self.config = config
+        self._at_once = at_once
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, announced streams included."""
-        signal, window = self.config.signal, self.config.window
+        signal, window_s = self.config.signal, self.config.window.window_s
         self._eeg: EegPath | None = None
-        self._face: StreamInfo | None = None
-        self._buffer = EegBuffer(self.config.n_times, signal.sfreq, window.window_s, signal.settle_s)
+        self._face = FacePath(self.config)
+        self._buffer = EegBuffer(self.config.n_times, signal.sfreq, window_s, signal.settle_s)
         self._assembler = WindowAssembler(self.config)
-        self._slots = FaceSlots(window)
         self._live: dict[str, Liveness] = {}
         self._now = -np.inf  # s, the furthest that any source or tick has come
         self._next_index: int | None = None
-        self._n_face = 0
         self._contact: dict[str, ContactQuality] = {}
         self._physio = PhysioPaths(self.config)
+        self._quiet_until = -np.inf  # s; before it, samples of live streams close no window and change no state
 
     def push(self, item: Item) -> list[Window]:
         """Take one item and return the windows that it closes, in order.
@@ -70,27 +72,51 @@ class Preprocessor:
             StreamError: An announced EEG stream cannot feed the model.
         """
         match item:
+            case Chunk() if self._eeg is not None and item.source == self._eeg.info.source:
+                self._take_eeg(self._eeg, item)
+                decides = not self._eeg.waits
+            case FaceSample() if self._is_quiet(item):
+                self._take_face(item)
+                decides = False
+            case _:
+                self._release()
+                decides = self._take(item)
+        return self._close_windows() if decides else []
+
+    def _is_quiet(self, sample: FaceSample) -> bool:
+        """Tell whether a face sample can neither close a window nor change a state."""
+        if not (self._face.fits and self._face.stamp(sample) < self._quiet_until):
+            return False
+        liveness = self._live[sample.source]
+        return liveness.state == "live" and liveness.last_t <= self._face.stamp(sample)
+
+    def _release(self) -> None:
+        """Bring everything to where it would be, had no EEG waited."""
+        if self._eeg is not None and np.isfinite(self._quiet_until):
+            self._keep(self._eeg.release())
+            for liveness in self._live.values():
+                liveness.advance(self._now)
+
+    def _take(self, item: Item) -> bool:
+        """Take an item other than EEG; tell whether it can close a window or change a state."""
+        match item:
             case StreamInfo():
                 self._announce(item)
-            case Chunk() | Gap() if self._eeg is not None and item.source == self._eeg.info.source:
+            case Gap() if self._eeg is not None and item.source == self._eeg.info.source:
                 self._take_eeg(self._eeg, item)
             case Chunk() | Gap() if item.source in self._physio.by_source:
                 self._take_physio(self._physio.by_source[item.source], item)
             case Chunk() | Gap() if item.source in self._contact:
                 self._contact[item.source].push(item)
-                return []
-            case FaceSample() if self._face is not None and self._face_fits:
-                self._take_face(item, self._face.delay_s)
+                return False
+            case FaceSample() if self._face.fits:
+                self._take_face(item)
             case Tick():
                 self._begin_grid(item.t)
                 self._now = max(self._now, item.t)
-            case Marker() | Chunk() | Gap() | FaceSample():
-                return []
-        return self._close_windows()
-
-    @property
-    def _face_fits(self) -> bool:
-        return self._face is not None and self._face.extractor == self.config.extractor
+            case _:
+                return False
+        return True
 
     def _announce(self, info: StreamInfo) -> None:
         if info.kind == "eeg":
@@ -98,7 +124,7 @@ class Preprocessor:
                 self._buffer.push(Gap(self._eeg.last_t, self._eeg.last_t, info.source, "stream_restarted"))
             self._eeg = EegPath(info, self.config)
         elif info.kind == "face":
-            self._face = info
+            self._face.info = info
         elif info.kind == "contact":
             self._contact[info.source] = ContactQuality(info, self.config.signal.ch_names)
             return
@@ -117,25 +143,27 @@ class Preprocessor:
         self._now = max(self._now, path.watermark)
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
-        for out in path.push(item):
-            if isinstance(out, Chunk | Gap):
-                self._buffer.push(out)
-            if isinstance(out, Chunk) and out.t.size:
-                self._begin_grid(float(out.t[0]))
+        self._keep(path.push(item, self._quiet_until))
         if isinstance(item, Chunk) and np.isfinite(path.t_first):
             chunk_s = (item.t.size - 1) / path.sfreq
             self._live[item.source].observe(path.t_first, path.last_t, chunk_s)
-        self._now = max(self._now, self._buffer.watermark)
         if self._next_index is not None and np.isfinite(path.held[1]):
             self._now = max(self._now, path.held[1])  # what waits for the rate must not come late and pass for live
 
-    def _take_face(self, sample: FaceSample, delay_s: float) -> None:
-        sample = dataclasses.replace(sample, t=sample.t - delay_s) if delay_s else sample
-        self._n_face += 1
-        self._begin_grid(sample.t)
-        self._slots.push(sample)
-        self._live[sample.source].observe(sample.t, sample.t, 0.0)
-        self._now = max(self._now, self._slots.watermark)
+    def _keep(self, filtered: Iterable[Item]) -> None:
+        for item in filtered:
+            if isinstance(item, Chunk | Gap):
+                self._buffer.push(item)
+            if isinstance(item, Chunk) and item.t.size:
+                self._begin_grid(float(item.t[0]))
+        self._now = max(self._now, self._buffer.watermark)
+
+    def _take_face(self, sample: FaceSample) -> None:
+        t = self._face.stamp(sample)
+        self._begin_grid(t)
+        self._face.push(sample)
+        self._live[sample.source].observe(t, t, 0.0)
+        self._now = max(self._now, self._face.slots.watermark)
 
     def _begin_grid(self, t: float) -> None:
         if self._next_index is None:
@@ -158,11 +186,18 @@ class Preprocessor:
             self._next_index += 1
         if windows:
             self._buffer.forget_before(windows[-1].t_end)
-            self._slots.forget_before(windows[-1].t_end)
+            self._face.slots.forget_before(windows[-1].t_end)
             self._physio.forget_before(windows[-1].t_end)
             if self._eeg is not None:
                 self._eeg.raw.forget_before(windows[-1].t_end - self.config.window.window_s)
+        self._quiet_until = self._find_quiet()
         return windows
+
+    def _find_quiet(self) -> float:
+        if self._at_once or self._eeg is None or self._next_index is None:
+            return -np.inf
+        t_next = self._next_index * self.config.window.hop_s
+        return quiet_until(t_next, self._now, self._live[self._eeg.info.source], self._live.values())
 
     def _complete(self, t_end: float) -> bool:
         marks = self._live_watermarks()
@@ -175,16 +210,16 @@ class Preprocessor:
         marks = {}
         if self._eeg is not None:
             marks[self._eeg.info.source] = self._buffer.watermark
-        if self._face is not None and self._face_fits:
-            marks[self._face.source] = self._slots.watermark
+        if self._face.info is not None and self._face.fits:
+            marks[self._face.info.source] = self._face.slots.watermark
         marks.update(self._physio.watermarks())
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
         t_end = index * self.config.window.hop_s
-        face = self._slots.cut(t_end)
+        face = self._face.slots.cut(t_end)
         eeg, physio = self._cut_eeg(t_end), self._physio.cuts(t_end)
-        return self._assembler.assemble(index, eeg, face, self._face_reasons(face), physio)
+        return self._assembler.assemble(index, eeg, face, self._face.reasons(face), physio)
 
     def _cut_eeg(self, t_end: float) -> EegCut:
         cut = self._buffer.cut(t_end)
@@ -201,49 +236,9 @@ class Preprocessor:
         worst: FloatArray = np.fmin.reduce(values)
         return worst
 
-    def _face_reasons(self, cut: FaceCut) -> tuple[Reason, ...]:
-        if self._face is None:
-            return (Reason.FACE_MISSING,)
-        return cut.reasons() if self._face_fits else (Reason.FACE_EXTRACTOR_MISMATCH,)
-
     def statuses(self) -> tuple[StreamStatus, ...]:
         """Return what is known now of each announced EEG and face stream, and of those that give further series."""
-        eeg = (self._eeg_status(self._eeg),) if self._eeg is not None else ()
-        face = (self._face_status(self._face),) if self._face is not None else ()
+        eeg = (self._eeg.status(self._live[self._eeg.info.source]),) if self._eeg is not None else ()
+        info = self._face.info
+        face = (self._face.status(info, self._live[info.source]),) if info is not None else ()
         return (*eeg, *face, *self._physio.statuses(self._live))
-
-    def _eeg_status(self, path: EegPath) -> StreamStatus:
-        liveness, rate_hz = self._live[path.info.source], path.timeline.rate_hz
-        return StreamStatus(
-            source=path.info.source,
-            kind="eeg",
-            name=path.info.name,
-            state=liveness.state,
-            since=liveness.since,
-            reason="; ".join(filter(None, (path.info.note, path.note, path.unit.note, liveness.note))),
-            nominal_rate_hz=path.info.sfreq,
-            rate_hz=rate_hz,
-            drift_ppm=(rate_hz / path.sfreq - 1) * 1e6 if rate_hz else 0.0,
-            n_samples=path.n_samples,
-            n_gaps=path.timeline.n_gaps,
-            n_bridged=path.timeline.n_bridged,
-            n_lost=path.timeline.n_lost,
-            n_dropped=path.n_dropped,
-            chunk_s=liveness.chunk_s,
-        )
-
-    def _face_status(self, info: StreamInfo) -> StreamStatus:
-        liveness = self._live[info.source]
-        mismatch = (
-            f"made by extractor {info.extractor or 'unknown'!r}, the model wants {self.config.extractor!r}: not used"
-        )
-        return StreamStatus(
-            source=info.source,
-            kind="face",
-            name=info.name,
-            state=liveness.state,
-            since=liveness.since,
-            reason="" if self._face_fits else mismatch,
-            nominal_rate_hz=info.sfreq,
-            n_samples=self._n_face,
-        )
