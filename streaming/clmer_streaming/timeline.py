@@ -123,15 +123,23 @@ class Timeline:
         good = np.isfinite(chunk.t) & np.isfinite(chunk.x[self._eeg_rows]).any(axis=0)
         if self._interpolate_row is not None:
             good &= ~(chunk.x[self._interpolate_row] > 0)
-        dropped = np.cumsum(~good) + state.n_dropped
-        lost = np.diff(dropped[good], prepend=0).astype(np.float64)
-        state.n_dropped = int(dropped[-1] - (dropped[good][-1] if good.any() else 0)) if good.size else state.n_dropped
-        self.n_unusable += int(np.sum(~good))
-        rows = _Rows(chunk.t[good], chunk.x[:, good], lost)
+        if state.n_dropped == 0 and good.all():
+            rows = _Rows(chunk.t, chunk.x, np.zeros(chunk.t.size))
+        else:
+            rows = self._without(~good, chunk)
         if state.held is None:
             return rows
         parts = zip((state.held.t, state.held.x, state.held.lost), (rows.t, rows.x, rows.lost), strict=True)
         return _Rows(*(np.concatenate(pair, axis=-1) for pair in parts))
+
+    def _without(self, bad: BoolArray, chunk: Chunk) -> _Rows:
+        """Drop the unusable samples, and count them."""
+        state = self._state
+        dropped = np.cumsum(bad) + state.n_dropped
+        lost = np.diff(dropped[~bad], prepend=0).astype(np.float64)
+        state.n_dropped = int(dropped[-1] - (0 if bad.all() else dropped[~bad][-1])) if bad.size else state.n_dropped
+        self.n_unusable += int(np.sum(bad))
+        return _Rows(chunk.t[~bad], chunk.x[:, ~bad], lost)
 
     def _place(self, rows: _Rows, source: str) -> None:
         state = self._state
