@@ -22,7 +22,7 @@ from serving import serving
 from session_parts import ListSource
 from signals import EEG_INFO, FACE_INFO, cut, eeg_like, stamps
 
-SHIPPED_HASH = "f26d9d5dc6c5"
+SHIPPED_HASH = "6bd6c893fd40"
 """Of the settings of clmer-va4: what clients may have written down."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -59,8 +60,9 @@ def test_the_status_says_what_is_there_instead(tmp_path: Path) -> None:
     """Clients and the dashboard read it, not only the log."""
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo("Polar H10", "ECG", 1, 130.0, pylsl.cf_float32, "P-1"))
     with serving(tmp_path, "--eeg", "EPOC", "--camera", "none") as service, service.connect() as client:
-        while "on the network: Polar H10 (ECG)" not in client.recv(30):
-            pass
+        statuses = (json.loads(client.recv(30)) for _ in range(200))
+        reason = next(s["reason"] for s in statuses if "Polar H10 (ECG)" in s.get("reason", ""))
+    assert reason.startswith("no EEG stream 'EPOC' found yet; on the network: ")
     del outlet
 
 
