@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import subprocess
 import sys
 import zipfile
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from clmer_model.artefact import DEFAULT_MODEL, find_artefact, shipped_folder
 from clmer_model.export import export
 from clmer_model.manifest import Manifest
 from clmer_model.metadata import ArtefactMeta
 from clmer_model.modalities import MODEL_MODALITIES
+from clmer_model.predictor import Predictor
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.errors import ArtefactError
 from clmer_streaming.face.layout import EXTRACTOR_ID
@@ -81,6 +84,63 @@ def test_exporting_again_overwrites_file_and_entry(tmp_path: Path) -> None:
     assert find_artefact(str(path)).sha256 == second
 
 
+def test_a_threshold_is_kept_and_its_absence_is_not_said(exported: Path, tmp_path: Path) -> None:
+    """A model exported with --abstain-below says so; one without has no word of it, as older files have none."""
+    path = tmp_path / "careful.ts"
+    export(small_checkpoint(), path, abstain_below=0.4)
+    meta = find_artefact(str(path)).meta
+    assert meta.abstain_below == 0.4
+    assert ArtefactMeta.from_json(meta.to_json()).to_json() == meta.to_json()
+    assert find_artefact(str(exported)).meta.abstain_below is None
+    assert "abstain_below" not in json.loads(find_artefact(str(exported)).meta.to_json())
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, math.nan])
+def test_a_threshold_that_is_no_probability_is_refused(tmp_path: Path, threshold: float) -> None:
+    """Nothing is written for a threshold of 0, which does nothing, or of 1, which no answer reaches."""
+    with pytest.raises(ArtefactError, match="above 0 and below 1"):
+        export(small_checkpoint(), tmp_path / "small.ts", threshold)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Saboteur(torch.nn.Module):
+    """A module whose file writes another file as soon as it is opened."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+        self.weight = torch.zeros(1)
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, torch.Tensor, bool]:
+        return (self.target, self.weight, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, torch.Tensor, bool]) -> None:
+        self.target, self.weight, self.training = state
+        torch.save(self.weight, self.target)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize("changes", [{}, {"schema": 99}, {"labels": ["calm", "angry", "sad"]}])
+def test_a_file_that_runs_code_at_load_is_refused_unread(
+    exported: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Torch runs what such a file holds; with a foreign hash, schema or label set it never gets the file."""
+    trace, path = tmp_path / "trace", tmp_path / "saboteur.ts"
+    meta = {**json.loads(find_artefact(str(exported)).meta.to_json()), **changes}
+    torch.jit.save(torch.jit.script(Saboteur(str(trace))), path, _extra_files={"clmer.json": json.dumps(meta)})
+    torch.jit.load(path)  # type: ignore[no-untyped-call]  # torch has no types here
+    assert trace.exists()
+    trace.unlink()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ArtefactError, match="schema 99|reference input" if changes else "it was not opened"):
+        Predictor(find_artefact(str(path), digest if changes else None))
+    assert not trace.exists()
+
+
 def test_an_unknown_hash_is_refused_unread(exported: Path, tmp_path: Path) -> None:
     """A file that no manifest lists is refused, even if it is not a model at all."""
     path = tmp_path / "foreign.ts"
@@ -131,6 +191,12 @@ def test_a_zip_without_metadata_is_refused(tmp_path: Path) -> None:
         ({"labels": ["LVLA"]}, "LVLA"),
         ({"labels": ["LVLA", "LVLA"]}, "LVLA"),
         ({"labels": "LVLA"}, "str"),
+        ({"labels": ["calm", "angry", "sad"]}, "reference input"),
+        ({"labels": ["a", "b", "c", "d", "e", "f", "g", "h"]}, "reference input"),
+        ({"abstain_below": 0.0}, "0.0"),
+        ({"abstain_below": 1}, "1.0"),
+        ({"abstain_below": math.nan}, "nan"),
+        ({"abstain_below": "often"}, "often"),
         ({"temperature": -1.0}, "-1.0"),
         ({"temperature": "hot"}, "hot"),
         ({"scores": None}, "missing \\['scores'\\]"),

@@ -20,9 +20,8 @@ from clmer_streaming.face.extractor import FACE_MESH, Extractor, is_known_extrac
 from clmer_streaming.face.face_landmarker import FaceLandmarkerReader
 from clmer_streaming.face.face_mesh import FaceMeshReader
 from clmer_streaming.face.face_mesh_image import CutDetector, to_rgb
-from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, FACE_CH_NAMES
+from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, FACE_CH_NAMES, OPENFACE_EXTRACTOR_ID
 from clmer_streaming.face.mesh_frame import MeshFrame, MeshReader
-from clmer_streaming.face.openface import OPENFACE_EXTRACTOR_ID
 from clmer_streaming.face.reader import FaceReader, FaceReaderConfig
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.camera import CameraSource

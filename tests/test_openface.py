@@ -11,8 +11,8 @@ import pytest
 
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
-from clmer_streaming.face.openface import COLUMNS, OPENFACE_EXTRACTOR_ID, OpenFaceTrack, csv_row
+from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS, OPENFACE_EXTRACTOR_ID
+from clmer_streaming.face.openface import COLUMNS, OpenFaceTrack, csv_row
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import FaceFlag, FaceSample, Reason

@@ -129,6 +129,40 @@ def test_warming_up_changes_nothing(predictor: Predictor) -> None:
     assert list(before.probs.values()) == pytest.approx(list(after.probs.values()), abs=1e-6)
 
 
+def careful(artefact: ArtefactFile, threshold: float) -> Predictor:
+    """Return the model with a threshold."""
+    return Predictor(dataclasses.replace(artefact, meta=dataclasses.replace(artefact.meta, abstain_below=threshold)))
+
+
+def test_a_model_that_is_not_sure_gives_no_label(artefact: ArtefactFile, predictor: Predictor) -> None:
+    """Below the threshold the label is missing, with a reason; the answer stays valid, with all its numbers."""
+    window = make_window(3, ("eeg",), reasons=(Reason.EEG_NOISY,))
+    (told,) = predictor.predict([window])
+    assert told.confidence is not None and told.label is not None
+    (unsure,) = careful(artefact, told.confidence + 1e-3).predict([window])
+    assert unsure.label is None
+    assert unsure.reasons == (Reason.EEG_NOISY, Reason.MODALITY_FALLBACK, Reason.LOW_CONFIDENCE)
+    assert dataclasses.replace(unsure, label=told.label, reasons=told.reasons, model_s=told.model_s) == told
+    (sure,) = careful(artefact, told.confidence - 1e-3).predict([window])
+    assert (sure.label, sure.reasons) == (told.label, told.reasons)
+
+
+def test_a_model_abstains_window_by_window(artefact: ArtefactFile, predictor: Predictor) -> None:
+    """Within one batch, those windows and no others have no label whose confidence is below the threshold."""
+    windows = [make_window(seed) for seed in range(6)]
+    confidences = [answer.confidence or 0.0 for answer in predictor.predict(windows)]
+    threshold = float(np.median(confidences))
+    labels = [answer.label for answer in careful(artefact, threshold).predict(windows)]
+    assert [label is None for label in labels] == [confidence < threshold for confidence in confidences]
+    assert None in labels and set(labels) != {None}
+
+
+def test_nothing_measured_is_not_low_confidence(artefact: ArtefactFile) -> None:
+    """Without a window's values there is no confidence to be low."""
+    (answer,) = careful(artefact, 0.99).predict([make_window(0, (), reasons=(Reason.EEG_MISSING,))])
+    assert answer.reasons == (Reason.EEG_MISSING,)
+
+
 def test_a_model_that_computes_something_else_is_refused(artefact: ArtefactFile) -> None:
     """At load the reference input must give the reference output."""
     reference = dataclasses.replace(artefact.meta.reference, logits=artefact.meta.reference.logits + 0.01)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from clmer_model.manifest import MANIFEST_NAME, SHA256, Manifest
 from clmer_model.metadata import MEND_EXPORT, ArtefactMeta
+from clmer_model.onnx_file import properties
 from clmer_streaming.errors import ArtefactError
 
 DEFAULT_MODEL = "clmer-va4"
 SUFFIX = ".ts"
+ONNX_SUFFIX = ".onnx"
 META_NAME = "clmer.json"
 MAX_FILE_BYTES = 512 * 2**20  # far above any model of this project
 MAX_META_BYTES = 8 * 2**20  # far above any metadata, whose largest part is the reference input
@@ -47,7 +49,7 @@ def find_artefact(name_or_path: str | None = None, sha256: str | None = None) ->
     beside the file.
 
     Args:
-        name_or_path: A shipped model's name, or the path of a ``.ts`` file; None for the default model.
+        name_or_path: A shipped model's name, or the path of a ``.ts`` or ``.onnx`` file; None for the default model.
         sha256: The hash that the file must have, 64 hex digits.
 
     Raises:
@@ -68,40 +70,54 @@ def shipped_folder() -> Path:
 
 
 def read_meta(content: bytes, path: Path) -> ArtefactMeta:
-    """Return the checked metadata of a model file's content, read from the zip without torch.
+    """Return the checked metadata of a model file's content, read without torch and without ONNX Runtime.
 
     Args:
         content: The whole file.
-        path: Where it lies, for the message.
+        path: Where it lies; its suffix says what it is.
 
     Raises:
-        ArtefactError: It is no zip, holds no or too much metadata, or the metadata does not fit.
+        ArtefactError: It is no model file, holds no or too much metadata, or the metadata does not fit.
     """
+    read = _meta_of_onnx if path.suffix == ONNX_SUFFIX else _meta_of_torchscript
+    return ArtefactMeta.from_json(read(content, path))
+
+
+def _meta_of_torchscript(content: bytes, path: Path) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return ArtefactMeta.from_json(_meta_bytes(archive, path))
+            entries = [info for info in archive.infolist() if info.filename.endswith(f"/extra/{META_NAME}")]
+            _check_single([info.file_size for info in entries], path)
+            return archive.read(entries[0])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ArtefactError(f"{path} to be a TorchScript file (a zip)", str(error), MEND_EXPORT) from error
 
 
-def _meta_bytes(archive: zipfile.ZipFile, path: Path) -> bytes:
-    entries = [info for info in archive.infolist() if info.filename.endswith(f"/extra/{META_NAME}")]
-    if len(entries) != 1 or entries[0].file_size > MAX_META_BYTES:
-        found = f"{len(entries)} of them, {[info.file_size for info in entries]} bytes"
+def _meta_of_onnx(content: bytes, path: Path) -> bytes:
+    try:
+        entries = properties(content, META_NAME)
+    except ValueError as error:
+        raise ArtefactError(f"{path} to be an ONNX file", str(error), MEND_EXPORT) from error
+    _check_single([len(entry) for entry in entries], path)
+    return entries[0]
+
+
+def _check_single(sizes: list[int], path: Path) -> None:
+    if len(sizes) != 1 or sizes[0] > MAX_META_BYTES:
+        found = f"{len(sizes)} of them, {sizes} bytes"
         raise ArtefactError(f"one {META_NAME} of at most {MAX_META_BYTES} bytes in {path}", found, MEND_EXPORT)
-    return archive.read(entries[0])
 
 
 def _locate(name_or_path: str) -> Path:
     given = Path(name_or_path)
-    if given.suffix == SUFFIX or given.is_file() or len(given.parts) > 1:
+    if given.suffix in (SUFFIX, ONNX_SUFFIX) or given.is_file() or len(given.parts) > 1:
         return given
     folder = shipped_folder()
     path = folder / f"{name_or_path}{SUFFIX}"
     if path.is_file():
         return path
     raise ArtefactError(
-        expected="the name of a shipped model or the path of a .ts file",
+        expected="the name of a shipped model or the path of a .ts or .onnx file",
         found=f"{name_or_path!r}; shipped are {sorted(Manifest.read(folder).sha256)}",
         mend="give one of those names or a path, or make the weights with: make weights",
     )

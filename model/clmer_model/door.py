@@ -118,9 +118,11 @@ def signal_scale(x: Tensor, mask: Tensor, to_sd: float = MEAN_ABS_TO_SD, floor: 
     1 where no channel is good. The constants are arguments because a scripted function cannot see its module's.
     """
     sd = x.abs().mean(2) * to_sd
-    blank = torch.full_like(sd, float("nan"))
-    middle = torch.where(mask, sd, blank).nanmedian(1)[0]
-    return torch.where(mask.any(1), middle, torch.ones_like(middle)).clamp_min(floor)
+    blank = torch.full_like(sd, float("inf"))
+    ranked = torch.where(mask, sd, blank).sort(1)[0]  # ONNX has no median
+    middle = ((mask.sum(1, keepdim=True) - 1) // 2).clamp_min(0)
+    median = ranked.gather(1, middle).squeeze(1)
+    return torch.where(mask.any(1), median, torch.ones_like(median)).clamp_min(floor)
 
 
 def unit_shape(x: Tensor, mask: Tensor, floor: float = TINY) -> Tensor:

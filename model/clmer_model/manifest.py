@@ -1,6 +1,6 @@
 """The list of model files that may be run, by SHA-256.
 
-Opening a TorchScript file can run code, so a file is opened only when its hash stands in a manifest that the user
+Opening a TorchScript file can run code, so a model file is opened only when its hash stands in a manifest that the user
 has reason to trust: the one that ships with clmer, or one beside the file, which ``clmer export`` writes.
 """
 
@@ -22,7 +22,7 @@ _HEAD = "# Models that clmer may open. Written by `clmer export`; a file whose h
 
 @dataclass(frozen=True)
 class Manifest:
-    """Name to SHA-256 (hex, lower case) of the models of one folder; the file of NAME is ``NAME.ts``."""
+    """Name to SHA-256 (hex, lower case) of the models of one folder: NAME for ``NAME.ts``, ``NAME.onnx`` as it is."""
 
     sha256: Mapping[str, str]
 

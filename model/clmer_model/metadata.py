@@ -78,9 +78,10 @@ class ArtefactMeta:
     scores: Mapping[str, Any]  # by split, each with its baseline and interval
     versions: Mapping[str, str]  # of clmer and torch at export
     reference: Reference
+    abstain_below: float | None = None  # confidence under which no label is given; None: always the most probable
 
     def to_json(self) -> str:
-        """Return the canonical JSON: sorted keys, no spaces, finite numbers only."""
+        """Return the canonical JSON: sorted keys, no spaces, finite numbers only, no word of a threshold not set."""
         plain = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "schema": SCHEMA,
@@ -92,6 +93,8 @@ class ArtefactMeta:
             "dims": self.dims.to_dict(),
             "reference": self.reference.to_dict(),
         }
+        if self.abstain_below is None:
+            del plain["abstain_below"]
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -122,6 +125,7 @@ class ArtefactMeta:
             scores=_take(plain, "scores", dict),
             versions=_take(plain, "versions", dict),
             reference=Reference.from_dict(_take(plain, "reference", dict), specs, len(labels)),
+            abstain_below=check_threshold(_take(plain, "abstain_below", float)) if "abstain_below" in plain else None,
         )
 
 
@@ -139,8 +143,9 @@ def _check_schema(plain: dict[str, Any]) -> None:
     if plain.get("schema") != SCHEMA:
         raise ArtefactError(f"clmer.json of schema {SCHEMA}", f"schema {plain.get('schema')!r}", MEND_EXPORT)
     names = {field.name for field in dataclasses.fields(ArtefactMeta)} | {"schema"}
-    if set(plain) != names:
-        found = f"missing {sorted(names - set(plain))}, unknown {sorted(set(plain) - names)}"
+    required = names - {"abstain_below"}
+    if not required <= set(plain) <= names:
+        found = f"missing {sorted(required - set(plain))}, unknown {sorted(set(plain) - names)}"
         raise ArtefactError("clmer.json with exactly the known fields", found, MEND_EXPORT)
 
 
@@ -182,6 +187,17 @@ def _check_labels(plain: list[Any]) -> tuple[str, ...]:
 def _check_temperature(value: float) -> float:
     if not math.isfinite(value) or value <= 0:
         raise ArtefactError("a positive temperature", repr(value), MEND_EXPORT)
+    return value
+
+
+def check_threshold(value: float) -> float:
+    """Return the confidence under which a model gives no label.
+
+    Raises:
+        ArtefactError: It is no probability between 0 and 1.
+    """
+    if not 0.0 < value < 1.0:
+        raise ArtefactError("a confidence to abstain below, above 0 and below 1", repr(value), "choose e.g. 0.5")
     return value
 
 

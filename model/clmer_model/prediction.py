@@ -13,7 +13,7 @@ class Prediction:
 
     valid: bool  # a modality of the artefact was usable and the model answered with finite numbers
     probs: dict[str, float] | None  # by label, in the model's order; they sum to one
-    label: str | None  # the most probable one
+    label: str | None  # the most probable one; None too where the model is not sure enough (low_confidence)
     confidence: float | None  # its calibrated probability
     entropy: float | None  # of probs, 0 (certain) to 1 (knows nothing)
     valence: float | None  # P(high), or expected rating; see labels.affect

@@ -6,15 +6,16 @@ import io
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from clmer_model.artefact import ArtefactFile
+from clmer_model.artefact import ONNX_SUFFIX, ArtefactFile
 from clmer_model.batch import stack_windows, used_modalities
 from clmer_model.labels import affect
 from clmer_model.metadata import ArtefactMeta
+from clmer_model.onnx_runner import OnnxRunner
 from clmer_model.prediction import Prediction
 from clmer_streaming.errors import ArtefactError, DeviceError
 from clmer_streaming.types import Reason, Window
@@ -22,7 +23,6 @@ from clmer_streaming.types import Reason, Window
 MAX_BATCH = 64  # windows evaluated together; bounds memory when a replay runs at full speed
 WARM_UP_CALLS = 3  # TorchScript specialises during the first two calls of each batch size
 WARM_UP_BATCHES = (1, 4)  # a single session; several sessions or a burst
-REFERENCE_TOLERANCE = 1e-4  # largest difference of a logit between devices and versions of torch
 
 _DEVICE = re.compile(r"auto|cpu|cuda(?::(\d+))?")
 
@@ -32,20 +32,24 @@ class Predictor:
 
     Args:
         artefact: As ``find_artefact`` returned it.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``; ONNX files run on the CPU.
 
     Raises:
-        DeviceError: The device is unknown or absent.
-        ArtefactError: The file has changed, torch cannot load it, or it does not compute its reference output.
+        DeviceError: The device is unknown or absent, or not for a file of this kind.
+        ArtefactError: The file has changed, cannot be loaded, or does not compute its reference output.
     """
 
     def __init__(self, artefact: ArtefactFile, device: str = "auto") -> None:
         self.meta: ArtefactMeta = artefact.meta
-        self.device: torch.device = choose_device(device)
-        self.runner = "torchscript"
-        if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # its 10-bit mantissa would break REFERENCE_TOLERANCE
-        self._module = _load(artefact, self.device)
+        is_onnx = artefact.path.suffix == ONNX_SUFFIX
+        self.device: torch.device = _onnx_device(device) if is_onnx else choose_device(device)
+        content = artefact.read_bytes()
+        self._runner: TorchScriptRunner | OnnxRunner = (
+            OnnxRunner(content, str(artefact.path))
+            if is_onnx
+            else TorchScriptRunner(content, str(artefact.path), self.device)
+        )
+        self.runner = self._runner.name
         self._check_reference()
 
     def warm_up(self, batches: Sequence[int] = WARM_UP_BATCHES) -> None:
@@ -91,26 +95,30 @@ class Predictor:
             return _no_answer((*window.reasons, Reason.MODEL_ERROR), used, batch, seconds)
         labels = self.meta.labels
         best = max(range(len(probs)), key=probs.__getitem__)
-        fallback = len(used) < len(self.meta.modalities)
+        sure = self.meta.abstain_below is None or probs[best] >= self.meta.abstain_below
         feeling = affect(labels, probs)
         return Prediction(
             valid=True,
             probs=dict(zip(labels, probs, strict=True)),
-            label=labels[best],
+            label=labels[best] if sure else None,
             confidence=probs[best],
             entropy=normalised_entropy(probs),
             valence=feeling.valence,
             arousal=feeling.arousal,
             used=used,
-            reasons=(*window.reasons, Reason.MODALITY_FALLBACK) if fallback else window.reasons,
+            reasons=(*window.reasons, *self._warnings(used, sure)),
             batch=batch,
             model_s=seconds,
         )
 
+    def _warnings(self, used: tuple[str, ...], sure: bool) -> Iterator[Reason]:
+        if len(used) < len(self.meta.modalities):
+            yield Reason.MODALITY_FALLBACK
+        if not sure:
+            yield Reason.LOW_CONFIDENCE
+
     def _logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = self._module(x, mask)
-        return logits
+        return self._runner.logits(x, mask)
 
     def _reference_input(self, n: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return n windows of the reference input, repeated as often as it takes."""
@@ -124,12 +132,48 @@ class Predictor:
         expected = torch.from_numpy(self.meta.reference.logits)
         found = self._logits(*self._reference_input(len(expected))).cpu()
         difference = (found - expected).abs().max().item() if found.shape == expected.shape else math.inf
-        if not difference <= REFERENCE_TOLERANCE:
+        if not difference <= self._runner.tolerance:
             raise ArtefactError(
-                expected=f"{self.meta.name} to compute its reference output within {REFERENCE_TOLERANCE:g}",
-                found=f"a difference of {difference:g} on {self.device} with torch {torch.__version__}",
-                mend="export the model again with this version of torch, or choose --device cpu",
+                expected=f"{self.meta.name} to compute its reference output within {self._runner.tolerance:g}",
+                found=f"a difference of {difference:g} on {self.device} with {self._runner.version}",
+                mend="export the model again with this version, or choose --device cpu",
             )
+
+
+class TorchScriptRunner:
+    """Computes logits by a scripted module, moved to the device and frozen there.
+
+    Args:
+        content: The TorchScript file, whose hash and metadata were checked.
+        name: What the file is called in errors.
+        device: Where it runs.
+
+    Raises:
+        ArtefactError: torch cannot load the file.
+    """
+
+    name = "torchscript"
+    tolerance = 1e-4  # largest difference of a logit between devices and versions of torch
+
+    def __init__(self, content: bytes, name: str, device: torch.device) -> None:
+        self.version = f"torch {torch.__version__}"
+        if device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # its 10-bit mantissa would break the tolerance
+        try:
+            module = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
+            self._module: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
+        except RuntimeError as error:
+            raise ArtefactError(
+                expected=f"{name} to be a TorchScript module that {self.version} loads",
+                found=str(error).strip().splitlines()[0],
+                mend="export the model again with this version of torch",
+            ) from error
+
+    def logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
+        """Return logits (B, K) from series and masks on the device, as the module's ``forward`` has them."""
+        with torch.inference_mode():
+            logits: Tensor = self._module(x, mask)
+        return logits
 
 
 def choose_device(name: str) -> torch.device:
@@ -157,6 +201,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def _onnx_device(name: str) -> torch.device:
+    """Return the CPU, where ONNX files run; a GPU that is asked for by name is refused."""
+    if name.startswith("cuda"):
+        raise DeviceError("--device cpu or auto for a model file in ONNX", repr(name), "use the .ts file on a GPU")
+    return choose_device("cpu" if name == "auto" else name)
+
+
 def device_name(device: torch.device) -> str:
     """Return what people call a device: ``cpu``, or a GPU with its name."""
     return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)
@@ -175,20 +226,6 @@ def limit_threads() -> None:
 def normalised_entropy(probs: Sequence[float]) -> float:
     """Return the entropy of a distribution over the entropy of the uniform one, 0 to 1."""
     return -sum(p * math.log(p) for p in probs if p > 0) / math.log(len(probs))
-
-
-def _load(artefact: ArtefactFile, device: torch.device) -> torch.jit.ScriptModule:
-    content = io.BytesIO(artefact.read_bytes())
-    try:
-        module = torch.jit.load(content, map_location=device)  # type: ignore[no-untyped-call]  # torch has no types here
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
-        return frozen
-    except RuntimeError as error:
-        raise ArtefactError(
-            expected=f"{artefact.path} to be a TorchScript module that torch {torch.__version__} loads",
-            found=str(error).strip().splitlines()[0],
-            mend="export the model again with this version of torch",
-        ) from error
 
 
 def _no_answer(reasons: tuple[Reason, ...], used: tuple[str, ...], batch: int, seconds: float) -> Prediction:

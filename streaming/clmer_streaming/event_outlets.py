@@ -62,7 +62,7 @@ class EmotionOutlet:
 
 
 class LabelOutlet:
-    """``CLMER-Label``: the most probable label whenever it changes; ``none`` while there is no valid answer."""
+    """``CLMER-Label``: the most probable label whenever it changes; ``none`` while there is none."""
 
     def __init__(self, identity: OutletIdentity) -> None:
         self._outlet = _outlet(identity, LABEL_STREAM, "Markers", {"label": ""}, text=True)

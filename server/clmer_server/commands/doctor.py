@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="where the model is to run: auto, cpu, cuda or cuda:N")
     parser.add_argument("--camera", help="index, device, URL or video file; none goes without (default 0)")
     parser.add_argument("--record", type=Path, default=Path(), help="folder that recordings go to (default: this one)")
-    parser.add_argument("--model", help="a shipped model's name or the path of a .ts file")
+    parser.add_argument("--model", help="a shipped model's name or the path of a .ts or .onnx file")
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--host", default="127.0.0.1", help="where the service is to listen (default %(default)s)")
     parser.add_argument("--port", type=int, default=8765, help="port of the service (default %(default)s)")

@@ -1,4 +1,4 @@
-"""``clmer export``: a checkpoint becomes a TorchScript file that the service can run."""
+"""``clmer export``: a checkpoint becomes a file that the service can run, in TorchScript or ONNX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("checkpoint", type=Path, help="folder that clmer train wrote")
     parser.add_argument(
-        "--out", type=Path, required=True, help="model file NAME.ts; its hash is entered into manifest.toml beside it"
+        "--out",
+        type=Path,
+        required=True,
+        help="model file NAME.ts, or NAME.onnx for ONNX Runtime; its hash is entered into manifest.toml beside it",
+    )
+    parser.add_argument(
+        "--abstain-below",
+        type=float,
+        metavar="P",
+        help="confidence under which the model gives no label (low_confidence)",
     )
 
 
@@ -21,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from clmer_model.checkpoint import load_checkpoint
     from clmer_model.export import export
 
-    digest = export(load_checkpoint(args.checkpoint), args.out)
+    digest = export(load_checkpoint(args.checkpoint), args.out, args.abstain_below)
     print(f"{args.out}: {args.out.stat().st_size} bytes, SHA-256 {digest}")
     print(f"entered into {args.out.parent / 'manifest.toml'}")
     return 0

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="XDF recordings")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--model", help="a shipped model's name or the path of a .ts file, to judge the EEG by")
+    parser.add_argument(
+        "--model", help="a shipped model's name or the path of a .ts or .onnx file, to judge the EEG by"
+    )
     parser.add_argument("--model-sha256", help="hash that the model file must have")
 
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("file", type=Path, help="XDF recording")
     parser.add_argument("--out", required=True, help="file for the predictions; - is the standard output")
-    parser.add_argument("--model", help="a shipped model's name or the path of a .ts file")
+    parser.add_argument("--model", help="a shipped model's name or the path of a .ts or .onnx file")
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--eeg-map", help="names of EEG channels without labels, e.g. AF3=1,F7=2")

@@ -33,7 +33,7 @@ _OPTIONS = {
     "--host": "where to listen; anything but this machine itself is open to the network (default 127.0.0.1)",
     "--port": "port to listen at; 0 takes any free one (default 8765)",
     "--device": "where the model runs: auto, cpu, cuda or cuda:N (default auto)",
-    "--model": "a shipped model's name or the path of a .ts file (default: the shipped model)",
+    "--model": "a shipped model's name or the path of a .ts or .onnx file (default: the shipped model)",
     "--model-sha256": "hash that the model file must have; needed for files that no manifest knows",
     "--eeg": "live EEG stream: its name, or properties as in type=EEG,hostname=lab2; auto takes the only one (default)",
     "--camera": "camera of the face: index, device, URL or video file; none goes without (default 0; a replay: none)",

@@ -31,7 +31,7 @@ _MAX_LABELS = 4  # labels of a stream that the table shows
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to listen to each (default %(default)g)")
-    parser.add_argument("--model", help="a shipped model's name or a .ts file, whose needs are looked at")
+    parser.add_argument("--model", help="a shipped model's name or a .ts or .onnx file, whose needs are looked at")
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_lsl_config(parser)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.layout import EXTRACTOR_ID
+from clmer_streaming.face.layout import EXTRACTOR_ID, OPENFACE_EXTRACTOR_ID
 from clmer_streaming.face.mesh_frame import MeshReader
-from clmer_streaming.face.openface import OPENFACE_EXTRACTOR_ID
 
 MEND_BUNDLE = "give --face-landmarker MediaPipe's face_landmarker.task, or leave it out"
 """What to do about a bundle that cannot be used."""

@@ -20,6 +20,9 @@ AU_NAMES = (
 EXTRACTOR_ID = "clmer-face-2"
 """The face extractor of this project; changes with any change of its numbers."""
 
+OPENFACE_EXTRACTOR_ID = "openface-2.2"
+"""The extractor that OpenFace's numbers come from."""
+
 FACE_CH_NAMES: tuple[str, ...] = (
     *(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ"),
     *(f"{au}_r" for au in AU_NAMES),

@@ -16,11 +16,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.face.layout import AU_NAMES, FACE_CH_NAMES, N_LANDMARKS
+from clmer_streaming.face.layout import AU_NAMES, FACE_CH_NAMES, N_LANDMARKS, OPENFACE_EXTRACTOR_ID
 from clmer_streaming.types import FaceFlag, FaceSample, FloatArray, StreamInfo
-
-OPENFACE_EXTRACTOR_ID = "openface-2.2"
-"""The extractor that OpenFace's numbers come from."""
 
 _BASE = ("frame", "face_id", "timestamp", "confidence", "success")
 _GAZE = ("gaze_angle_x", "gaze_angle_y")
