@@ -6,13 +6,12 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clmer_model.clmer import Clmer
 from clmer_model.metadata import Reference
 from clmer_model.onnx_runner import mask_name
 from clmer_streaming.errors import ArtefactError
@@ -21,10 +20,10 @@ from clmer_streaming.errors import ArtefactError
 class Positional(nn.Module):
     """The model with its inputs in the order of the modalities: those of an ONNX graph are a list, not a mapping."""
 
-    def __init__(self, model: Clmer) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self.names = model.names
+        self.names = tuple(names)
 
     def forward(self, x: list[Tensor], mask: list[Tensor]) -> Tensor:
         """Return logits (B, K) from each modality's series and mask."""
@@ -32,26 +31,26 @@ class Positional(nn.Module):
         return logits
 
 
-def onnx_content(model: Clmer, reference: Reference, properties: dict[str, str]) -> bytes:
+def onnx_content(model: nn.Module, reference: Reference, properties: dict[str, str]) -> bytes:
     """Return the ONNX file of a model: one file with its weights inside, for batches of any size.
 
     Inputs are called as the modalities, with their masks as ``NAME_mask``; the output is ``logits``.
 
     Args:
-        model: In evaluation mode.
-        reference: Gives the shapes of the inputs.
+        model: In evaluation mode; its ``forward`` takes series and masks by modality, as that of ``Clmer``.
+        reference: Gives the names, the order and the shapes of the inputs.
         properties: Kept in the file's ``metadata_props``.
 
     Raises:
         ArtefactError: The extra ``onnx`` is not installed.
     """
     _check_installed()
-    names = model.names
+    names = tuple(reference.x)
     x, mask = [[torch.from_numpy(given[name]) for name in names] for given in (reference.x, reference.mask)]
     batch = [{0: torch.export.Dim("batch")} for _ in names]
     with _without_remarks():
         program = torch.onnx.export(
-            Positional(model).eval(),
+            Positional(model, names).eval(),
             (x, mask),
             input_names=[*names, *map(mask_name, names)],
             output_names=["logits"],

@@ -1,0 +1,175 @@
+"""How large the networks are and how long they take on one core: CLMER's presets beside models like Husformer.
+
+Run with ``python benchmarks/model.py``; ``--models default --shapes epoc`` measures less, ``--no-onnx`` saves the
+exports to ONNX, which take longer than the rest. Prints one table; nothing is asserted. The networks are untrained:
+speed does not depend on the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from model_parts.husformer_like import HusformerLike
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from clmer_model.clmer import Clmer
+from clmer_model.dims import ClmerDims
+from clmer_model.metadata import Reference
+from clmer_model.modalities import ModalitySpec
+from clmer_model.onnx_export import onnx_content
+from clmer_model.onnx_runner import OnnxRunner
+from clmer_model.predictor import limit_threads
+from clmer_streaming.errors import ArtefactError
+
+BATCHES = (1, 64)
+MIN_CALLS, MAX_CALLS = 12, 300
+WARM_UP_CALLS = 4
+
+Inputs = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""Series and masks by modality."""
+
+Forward = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
+"""A network, in whatever form."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The windows of a data set."""
+
+    n_channels: int  # of the signal
+    n_times: int  # samples of the signal
+    slots: int  # frames of the face
+    n_classes: int
+    paper_width: int  # the paper's token length L for it
+
+    def specs(self) -> tuple[ModalitySpec, ...]:
+        """Return the modalities."""
+        shapes = {
+            "eeg": (self.n_channels, self.n_times),
+            "landmarks": (self.slots, 68, 3),
+            "aus": (self.slots, 17, 2),
+        }
+        return tuple(ModalitySpec(name, shape, ()) for name, shape in shapes.items())
+
+    def inputs(self, n: int) -> Inputs:
+        """Return n fully measured windows of noise."""
+        rng = torch.Generator().manual_seed(0)
+        x = {spec.name: 5.0 * torch.randn(n, *spec.shape, generator=rng) for spec in self.specs()}
+        return x, {spec.name: torch.ones(n, spec.n_masked, dtype=torch.bool) for spec in self.specs()}
+
+
+SHAPES = {
+    "deap": Shape(40, 128, 1, 9, 50),
+    "amigos": Shape(17, 128, 1, 4, 15),
+    "epoc": Shape(14, 256, 8, 4, 15),
+}
+"""DEAP and AMIGOS as in the paper, a second with one frame; EPOC as the shipped model has it."""
+
+
+def presets() -> dict[str, ClmerDims]:
+    """Return the sizes of each preset of the package by its name."""
+    try:
+        named = importlib.import_module("clmer_model.presets").PRESETS
+    except ModuleNotFoundError:
+        return {"default": ClmerDims()}
+    return {name: preset.dims for name, preset in named.items()}
+
+
+def make(name: str, shape: Shape) -> nn.Module:
+    """Return the network of this name, untrained, in evaluation mode."""
+    torch.manual_seed(0)
+    if name.startswith("husformer"):
+        model: nn.Module = HusformerLike(shape.specs(), shape.n_classes, by_channel=name.endswith("channels"))
+    else:
+        dims = presets()[name]
+        dims = dataclasses.replace(dims, width=shape.paper_width) if name == "paper" else dims
+        model = Clmer(shape.specs(), shape.n_classes, dims)
+    return model.eval().requires_grad_(False)
+
+
+def main() -> None:
+    """Measure and print."""
+    models = [*presets(), "husformer-like, time", "husformer-like, channels"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="NAME", help=", ".join(models))
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--seconds", type=float, default=3.0, help="s for each figure")
+    parser.add_argument("--no-onnx", action="store_true", help="leave ONNX Runtime out")
+    args = parser.parse_args()
+    limit_threads()
+    columns = ("shape", "model", "parameters", "batch", "eager p50/p99 ms", "frozen p50/p99 ms", "ONNX p50/p99 ms")
+    table = Table(*columns, title=f"One thread, torch {torch.__version__}")
+    for shape in args.shapes:
+        for name in args.models:
+            for row in rows(name, SHAPES[shape], args.seconds, not args.no_onnx):
+                table.add_row(shape, name, *row)
+    Console(width=130).print(table)
+
+
+def rows(name: str, shape: Shape, seconds: float, with_onnx: bool) -> list[tuple[str, ...]]:
+    """Return a row of figures for each batch size."""
+    model = make(name, shape)
+    forms: list[Forward | None] = [model, frozen(model), onnx(model, shape) if with_onnx else None]
+    parameters = f"{sum(p.numel() for p in model.parameters()):,}"
+    made = []
+    for batch in BATCHES:
+        inputs = shape.inputs(batch)
+        made.append((parameters, str(batch), *(figures(form, inputs, seconds) for form in forms)))
+    return made
+
+
+def frozen(model: nn.Module) -> Forward:
+    """Return the network as the service runs it: scripted, saved, loaded, frozen."""
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(model), file)
+    file.seek(0)
+    return cast(Forward, torch.jit.freeze(torch.jit.load(file).eval()))  # type: ignore[no-untyped-call]
+
+
+def onnx(model: nn.Module, shape: Shape) -> Forward | None:
+    """Return the network in ONNX Runtime; None where that is not installed."""
+    x, mask = shape.inputs(2)
+    arrays = [{name: tensor.numpy() for name, tensor in given.items()} for given in (x, mask)]
+    reference = Reference(arrays[0], arrays[1], model(x, mask).numpy())
+    try:
+        return OnnxRunner(onnx_content(model, reference, {}), "benchmark").logits
+    except ArtefactError:
+        return None
+
+
+def figures(form: Forward | None, inputs: Inputs, seconds: float) -> str:
+    """Return p50 and p99 of the calls that fit into the time, in milliseconds."""
+    if form is None:
+        return "-"
+    spent = timed(form, inputs, seconds)
+    p50, p99 = np.percentile(spent, [50, 99]) * 1e3
+    return f"{p50:.2f} / {p99:.2f}"
+
+
+def timed(form: Forward, inputs: Inputs, seconds: float) -> Sequence[float]:
+    """Return the seconds that each call took, after the calls that warm the network up."""
+    spent: list[float] = []
+    with torch.inference_mode():
+        for _ in range(WARM_UP_CALLS):
+            form(*inputs)
+        end = time.perf_counter() + seconds
+        while len(spent) < MIN_CALLS or (len(spent) < MAX_CALLS and time.perf_counter() < end):
+            start = time.perf_counter()
+            form(*inputs)
+            spent.append(time.perf_counter() - start)
+    return spent
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What ``benchmarks/model.py`` measures beside CLMER's own network."""
