@@ -15,6 +15,7 @@ from clmer_model.training.evaluate import logits_of, subsets_of
 from clmer_model.training.examples import Examples
 from clmer_model.training.optimise import Stepper
 from clmer_model.training.pretrain import Report, batches
+from clmer_model.training.ranks import agree, own_generator, shares
 from clmer_model.training.snapshot import Snapshot
 from clmer_model.training.views import ViewConfig, drop_modalities, view_of
 
@@ -76,6 +77,7 @@ class Fitting:
         self._stepper = Stepper(_parameter_groups(model, config), config, math.ceil(len(train) / config.batch))
         self._epoch, self._best, self._best_epoch = 0, math.inf, 0
         self._best_state = _copy_state(model)
+        self._view_rng = own_generator(config.seed, self._rng)
 
     @property
     def finished(self) -> bool:
@@ -89,8 +91,10 @@ class Fitting:
         self._model.train()
         if self._config.freeze_encoders:
             self._model.encoders.eval()
-        n = len(self._truth)
-        total = sum(self._step(rows) * len(rows) for rows in batches(n, self._config.batch, self._rng))
+        parts = shares(batches(len(self._truth), self._config.batch, self._rng))
+        total = sum(self._step(rows) * len(rows) for rows in parts)
+        n = max(1, sum(len(rows) for rows in parts))
+        agree(self._model)
         losses = validation_losses(self._model, self._validation)
         chosen = _chosen(losses, self._config)
         line = {"stage": "fit", "epoch": self._epoch, "loss": total / n, "validation": chosen, **losses}
@@ -129,7 +133,7 @@ class Fitting:
 
     def _step(self, rows: Tensor) -> float:
         config, device = self._config, _device(self._model)
-        seen, known = _views(self._x, self._mask, rows, config, self._rng)
+        seen, known = _views(self._x, self._mask, rows, config, self._view_rng)
         seen, known = ({name: t.to(device) for name, t in part.items()} for part in (seen, known))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
             truth = self._truth[rows].to(device)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from clmer_model.training.ranks import average_gradients
+
 if TYPE_CHECKING:
     from clmer_model.training.fit import FitConfig
 
@@ -38,6 +40,7 @@ class Stepper:
         """Move the parameters against the gradient of the loss."""
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        average_gradients(self._parameters)
         torch.nn.utils.clip_grad_norm_(self._parameters, self._max_gradient)
         self._optimiser.step()
         if self._by_step:

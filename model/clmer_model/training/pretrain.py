@@ -22,6 +22,7 @@ from clmer_model.contrastive import (
     unit_tokens,
 )
 from clmer_model.encoder import ModalityEncoder, masked_mean
+from clmer_model.training.ranks import agree, average_gradients, own_generator, shares
 from clmer_model.training.views import ViewConfig, view_of
 from clmer_streaming.errors import SettingsError
 
@@ -84,17 +85,20 @@ def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: 
     contrast = Contrast(encoder, config).to(device)
     parameters = [*encoder.parameters(), *contrast.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    view_rng = own_generator(config.seed, rng)
     encoder.train()
     for epoch in range(config.epochs):
         lines = []
-        for rows in batches(len(x), config.batch, rng):
+        for rows in shares(batches(len(x), config.batch, rng)):
             with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
-                losses = contrast.losses(encoder, (x[rows], mask[rows]), rng)
+                losses = contrast.losses(encoder, (x[rows], mask[rows]), view_rng)
             loss = contrast.weigh(losses)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            average_gradients(parameters)
             optimiser.step()
             lines.append({"loss": loss.item(), **{name: term.item() for name, term in losses.items()}})
+        agree(encoder)
         means = {name: sum(line[name] for line in lines) / len(lines) for name in lines[0]}
         report({"stage": f"pretrain {encoder.name}", "epoch": epoch, **means})
 

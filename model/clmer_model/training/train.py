@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from clmer_model.training.examples import Examples, concatenate
 from clmer_model.training.fit import FitConfig, Fitting
 from clmer_model.training.normalise import fit_doors
 from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
+from clmer_model.training.ranks import n_ranks, rank, wait_for_all
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
 from clmer_model.training.snapshot import Snapshot, SnapshotFile
 from clmer_model.training.splits import PeopleSplit, split_people
@@ -108,11 +110,20 @@ class Run:
 def train(config: TrainConfig, run: Run) -> Checkpoint:
     """Train a model on simulated people; write its checkpoint, ``curves.jsonl`` and ``curves.png``.
 
+    Of several processes each does the same on its share of every batch, and the first one's files are kept.
+
     Raises:
         SettingsError: A setting is out of range, or there is nothing to resume.
         DeviceError: The device is unknown or absent.
     """
-    _check_device(config)
+    _check_device(config, run)
+    if rank() == 0:
+        return _train(config, run)
+    with tempfile.TemporaryDirectory() as folder:
+        return _train(config, dataclasses.replace(run, out=Path(folder), show=lambda line: None))
+
+
+def _train(config: TrainConfig, run: Run) -> Checkpoint:
     run.out.mkdir(parents=True, exist_ok=True)
     snapshots = SnapshotFile(run.out, dataclasses.asdict(config))
     start, n_lines = snapshots.read() if run.resume else (None, 0)
@@ -152,10 +163,14 @@ class Keeper:
 
 
 def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
-    """Return everybody's examples, split by people."""
+    """Return everybody's examples, split by people; the first process simulates those that the cache lacks."""
+    if rank() > 0:
+        wait_for_all()
     split = split_people(config.people, config.seed)
     recipes = config.recipes()
     everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    if rank() == 0:
+        wait_for_all()
     return Sides(
         split=split,
         train=everybody.of_people(split.train),
@@ -206,10 +221,13 @@ def pretrain(
             keeper.keep(Snapshot("pretrain", state, {"n_done": i + 1}))
 
 
-def _check_device(config: TrainConfig) -> None:
+def _check_device(config: TrainConfig, run: Run) -> None:
     device = choose_device(config.device)
     if (config.pretrain.mixed_precision or config.fit.mixed_precision) and device.type != "cuda":
         raise SettingsError("a CUDA device for mixed precision", config.device, "leave it out, or choose --device cuda")
+    if n_ranks() > 1 and (run.resume or device.type != "cpu"):
+        found = f"{n_ranks()} processes with device {config.device}, resume {run.resume}"
+        raise SettingsError("one process, to resume or to train on CUDA", found, "start clmer train without torchrun")
 
 
 def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
@@ -224,6 +242,7 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
         "every": config.every,
         "simulator_preset": config.sim_preset,
         "seed": config.seed,
+        "processes": n_ranks(),
         "pretrain": dataclasses.asdict(config.pretrain),
         "fit": dataclasses.asdict(config.fit),
     }

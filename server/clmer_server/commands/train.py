@@ -57,11 +57,13 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the scores on people whom the model has not seen."""
     from rich.console import Console
 
+    from clmer_model.training.ranks import joined
     from clmer_model.training.train import Run, train
 
-    console = Console()
-    run = Run(args.out, args.cache or args.out / "examples", _printer(console), _progress(console), args.resume)
-    checkpoint = train(config_from(args), run)
+    with joined() as is_first:
+        console = Console(quiet=not is_first)
+        run = Run(args.out, args.cache or args.out / "examples", _printer(console), _progress(console), args.resume)
+        checkpoint = train(config_from(args), run)
     _print_scores(console, checkpoint.scores)
     console.print(f"checkpoint: {args.out}", highlight=False)
     return 0
