@@ -20,6 +20,7 @@ from clmer_model.predictor import Predictor
 from clmer_model.training.curves import draw_curves
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, Fitting, fit
+from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
 from clmer_model.training.recipes import recipe
 from clmer_model.training.snapshot import SNAPSHOT_NAME, SnapshotFile
 from clmer_model.training.train import Run, TrainConfig, train
@@ -227,6 +228,19 @@ def test_mixed_precision_is_for_cuda(tmp_path: Path) -> None:
         train(config, run_in(tmp_path / "run", tmp_path))
     with pytest.raises(DeviceError):
         train(dataclasses.replace(tiny("default"), device="cuda:99"), run_in(tmp_path / "run", tmp_path))
+
+
+def test_mixed_precision_reaches_every_weight_in_float32() -> None:
+    """Both stages in bfloat16, which a CPU computes too, give finite losses and leave the weights in float32."""
+    model, examples = small_model(), small_examples()
+    lines: list[dict[str, Any]] = []
+    x, mask = examples.tensors()
+    contrast = PretrainConfig(epochs=1, batch=8, lambda_temporal=1.0, mixed_precision=True)
+    for encoder in model.modality_encoders():
+        pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], contrast, lines.append)
+    fit(model, examples, examples, FitConfig(epochs=1, batch=8, mixed_precision=True), lines.append)
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
 def test_the_command_trains_with_its_options(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
