@@ -22,7 +22,7 @@ from clmer_model.training.metrics import balanced_accuracy, macro_f1, people_int
 from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.simulated import PersonRecipe, examples_of_person
 from clmer_model.training.splits import split_people
-from clmer_model.training.train import SPLIT_NAME, TrainConfig, train
+from clmer_model.training.train import SPLIT_NAME, Run, TrainConfig, train
 from clmer_streaming.errors import ArtefactError, SettingsError
 from clmer_streaming.sources.simulator import SimulationConfig, simulate
 from clmer_streaming.types import Marker
@@ -160,10 +160,10 @@ def test_the_whole_recipe_in_small(tmp_path: Path) -> None:
         fit=FitConfig(epochs=10, batch=16, learning_rate=3e-3, encoder_learning_rate=3e-3),
     )
     lines: list[dict[str, object]] = []
-    trained = train(config, tmp_path / "out", tmp_path / "cache", lines.append, lambda made, _: made)
+    trained = train(config, Run(tmp_path / "out", tmp_path / "cache", lines.append, lambda made, _: made))
     losses = [float(str(line["loss"])) for line in lines if line["stage"] == "fit"]
     assert losses[-1] < losses[0]
-    written = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    written = (tmp_path / "out" / "curves.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["stage"] for line in written][:1] == ["examples"]
     assert set(trained.scores[SPLIT_NAME]) == {"all", "eeg", "face"}
     assert trained.training["people"] == {"train": 3, "validation": 1, "test": 2}

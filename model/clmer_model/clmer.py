@@ -16,8 +16,9 @@ class Classifier(nn.Module):
 
     def __init__(self, width: int, n_classes: int, dims: ClmerDims) -> None:
         super().__init__()
+        hidden = dims.head_width or width
         self.residual = nn.Sequential(
-            nn.Linear(width, dims.head_width), nn.ReLU(), nn.Dropout(dims.dropout), nn.Linear(dims.head_width, width)
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dims.dropout), nn.Linear(hidden, width)
         )
         self.dropout = nn.Dropout(dims.dropout)
         self.out = nn.Linear(width, n_classes)

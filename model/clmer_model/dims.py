@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from clmer_streaming.errors import ArtefactError
 
@@ -23,21 +23,39 @@ class ClmerDims:
     signal_pools: tuple[int, int, int] = (16, 1, 1)  # by which the three blocks shorten a signal's time axis
     signal_power: bool = True  # a signal's first block gives log power; False: the same block as the others
     slot_kernel: int = 3  # slots; of the convolutions over a face series, which keep the time axis
-    head_width: int = 128  # hidden width of the classifier's residual layer
+    head_width: int = 128  # hidden width of the classifier's residual layer; 0: as wide as its input
     conv_dropout: float = 0.35  # after the encoder's first block
     dropout: float = 0.2  # in attention blocks and classifier
+    layout: Literal["slots", "points"] = "slots"  # what the convolutions run over in a face series; see encoder.py
+    positions: Literal["time", "index"] = "time"  # what the code of a token's place counts
+    causal: bool = False  # no token reads a later one
+    pooling: Literal["mean", "last"] = "mean"  # of a target's tokens
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.width % 2:
+        if self.width % self.heads:
             raise ArtefactError(
-                expected="an even token width that the number of heads divides",
+                expected="a token width that the number of heads divides",
                 found=f"width {self.width}, heads {self.heads}",
                 mend="choose for example width 64 and 4 heads",
             )
+        if self.layout == "slots" and (self.causal or self.pooling == "last"):
+            raise ArtefactError(
+                expected="tokens that are all valid where a later one is hidden or the last one answers",
+                found=f"layout slots, causal {self.causal}, pooling {self.pooling}",
+                mend="choose layout points, or mean pooling without a causal mask",
+            )
+        if self.layout == "points" and self.signal_power:
+            raise ArtefactError(
+                expected="the same blocks for every modality in layout points",
+                found="signal_power, which is for signals alone",
+                mend="switch signal_power off, or choose layout slots",
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sizes as plain JSON values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        """Return the sizes as plain JSON values; what a preset may leave as it is by default has no word then."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        usual = _optional_fields()
+        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ClmerDims:
@@ -47,7 +65,7 @@ class ClmerDims:
             ArtefactError: A field is missing, unknown or does not fit.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(plain) != names:
+        if not names - set(_optional_fields()) <= set(plain) <= names:
             raise ArtefactError(
                 expected=f"network sizes {sorted(names)}",
                 found=f"{sorted(plain)}",
@@ -55,3 +73,9 @@ class ClmerDims:
             )
         sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
         return cls(**sizes)
+
+
+def _optional_fields() -> dict[str, Any]:
+    """Return the fields that ``to_dict`` leaves out where they have these values."""
+    names = ("layout", "positions", "causal", "pooling")
+    return {field.name: field.default for field in dataclasses.fields(ClmerDims) if field.name in names}

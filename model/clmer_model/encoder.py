@@ -3,6 +3,12 @@
 A series of the face has the same form as a physiological signal, channels over time, and so the same extractor
 and the same contrastive training serve both: three blocks of convolution, batch normalisation, ReLU and pooling.
 The first block of a signal may give log power instead, which is what emotion changes in EEG.
+
+The convolutions run over the time of a signal. Over a face series they run as the layout says:
+
+- ``slots``: over its slots, whose numbers are all channels. What is masked is told by further channels.
+- ``points``: over its points, slot after slot, with the values of a point as channels: 3 of a landmark, 2 of an action
+  unit. This is the paper's own layout, whose windows hold one frame. Masked values are zero, and nothing tells so.
 """
 
 import math
@@ -19,17 +25,17 @@ MIN_POWER = 0.01  # of a normalised channel, whose mean power is 1; keeps the lo
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, pooling by ``pool``, dropout."""
+    """Convolution, batch normalisation, ReLU, pooling, dropout."""
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, pool: int, dropout: float) -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: nn.Module, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm1d(n_out)
-        self.pool = nn.MaxPool1d(pool) if pool > 1 else nn.Identity()
+        self.pool = pool
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, n_out, time / pool) from (B, n_in, time)."""
+        """Return (B, n_out, steps as pooled) from (B, n_in, steps)."""
         y: Tensor = self.dropout(self.pool(torch.relu(self.norm(self.conv(x)))))
         return y
 
@@ -58,34 +64,46 @@ class PowerBlock(nn.Module):
 
 
 class ModalityEncoder(nn.Module):
-    """Turns one modality of a window into tokens over time, (B, L, out_width).
+    """Turns one modality of a window into tokens over its steps, (B, L, out_width).
 
-    A signal's blocks shorten its time axis; a face series keeps its slots, one token each.
+    A signal's blocks shorten its time axis; in layout ``slots`` a face series keeps its slots, one token each.
     """
 
     def __init__(self, spec: ModalitySpec, dims: ClmerDims) -> None:
         super().__init__()
-        signal = spec.kind == "signal"
-        kernels = dims.signal_kernels if signal else (dims.slot_kernel,) * 3
-        pools = dims.signal_pools if signal else (1, 1, 1)
-        first_block = PowerBlock if signal and dims.signal_power else ConvBlock
+        signal, points = spec.kind == "signal", dims.layout == "points"
+        kernels = dims.signal_kernels if signal or points else (dims.slot_kernel,) * 3
+        pools = dims.signal_pools if signal or points else (1, 1, 1)
         first, second, third = dims.conv_widths
         self.name = spec.name
         self.is_signal = signal
+        self.by_points = points
         self.out_width = third
-        self.n_tokens = spec.shape[1] // math.prod(pools) if signal else spec.shape[0]
+        self.stride = math.prod(pools)  # steps that a token stands for
+        self.n_values = spec.n_channels if signal else spec.shape[-1]  # channels of a step in layout points
+        self.n_tokens = _padded_tokens(spec, dims) if points else spec.shape[1 if signal else 0] // self.stride
         if self.n_tokens < 1:
             raise ArtefactError(
-                expected=f"a series of at least {math.prod(pools)} samples in a window, for one token",
+                expected=f"a series of at least {self.stride} samples in a window, for one token",
                 found=f"{spec.name} of shape {spec.shape}",
                 mend="give the series a higher rate in the signal settings, or pool less (signal_pools)",
             )
         self.door = make_door(spec)
         self.blocks = nn.Sequential(
-            first_block(self.door.out_channels, first, kernels[0], pools[0], dims.conv_dropout),
-            ConvBlock(first, second, kernels[1], pools[1], 0.0),
-            ConvBlock(second, third, kernels[2], pools[2], 0.0),
+            self._first_block(signal, dims, kernels[0], pools[0]),
+            ConvBlock(first, second, kernels[1], self._pool(pools[1]), 0.0),
+            ConvBlock(second, third, kernels[2], self._pool(pools[2]), 0.0),
         )
+
+    def _first_block(self, signal: bool, dims: ClmerDims, kernel: int, pool: int) -> nn.Module:
+        n_in = self.n_values if self.by_points else self.door.out_channels
+        if signal and dims.signal_power:
+            return PowerBlock(n_in, dims.conv_widths[0], kernel, pool, dims.conv_dropout)
+        return ConvBlock(n_in, dims.conv_widths[0], kernel, self._pool(pool), dims.conv_dropout)
+
+    def _pool(self, size: int) -> nn.Module:
+        """Return the pooling over so many steps; in layout points it is padded by one on either side."""
+        return nn.MaxPool1d(size, padding=int(self.by_points)) if size > 1 else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens (B, L, out_width) and which of them are valid (B, L).
@@ -94,10 +112,32 @@ class ModalityEncoder(nn.Module):
             x: (B, C, T) or (B, F, ...) float32, as the modality's specification says.
             mask: (B, C) or (B, F) bool.
         """
-        tokens: Tensor = self.blocks(self.door(x, mask)).transpose(1, 2)
+        tokens: Tensor = self.blocks(self.steps(x, mask)).transpose(1, 2)
         tokens = tokens[:, : self.n_tokens]
-        valid = mask.any(1, keepdim=True).expand(-1, self.n_tokens) if self.is_signal else mask
+        whole = self.is_signal or self.by_points
+        valid = mask.any(1, keepdim=True).expand(-1, self.n_tokens) if whole else mask
         return tokens, valid
+
+    def steps(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return what the convolutions run over, (B, channels, steps), from the modality as ``forward`` takes it."""
+        channels: Tensor = self.door(x, mask)
+        if not self.by_points:
+            return channels
+        if self.is_signal:
+            return channels[:, : self.n_values]
+        slots = channels.size(2)
+        points = channels[:, :-1].reshape(x.size(0), -1, self.n_values, slots)
+        return points.permute(0, 2, 3, 1).flatten(2)
+
+
+def _padded_tokens(spec: ModalitySpec, dims: ClmerDims) -> int:
+    """Return the number of tokens in layout ``points``, whose padding lets the ends grow into tokens of their own."""
+    n = spec.shape[1] if spec.kind == "signal" else math.prod(spec.shape[:-1])
+    for kernel, pool in zip(dims.signal_kernels, dims.signal_pools, strict=True):
+        n += 1 - kernel % 2
+        if pool > 1:
+            n = (n + 2 - pool) // pool + 1
+    return n
 
 
 def masked_mean(tokens: Tensor, valid: Tensor) -> Tensor:

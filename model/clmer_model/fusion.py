@@ -18,11 +18,15 @@ POSITION_BASE = 10000.0  # of the sinusoidal code (Vaswani et al. 2017)
 
 
 class Attention(nn.Module):
-    """Multi-head attention, ``softmax(Q K^T / sqrt(d_k)) V`` for each head, concatenated (Eq. 5-7)."""
+    """Multi-head attention, ``softmax(Q K^T / sqrt(d_k)) V`` for each head, concatenated (Eq. 5-7).
 
-    def __init__(self, width: int, heads: int) -> None:
+    A causal one lets token i of L read the tokens up to i + abs(M - L) of M, as MulT does (Tsai et al. 2019).
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.causal = causal
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
@@ -38,9 +42,17 @@ class Attention(nn.Module):
         n, length, width = target.shape
         q = self.query(target).view(n, length, self.heads, -1).transpose(1, 2)
         kv = self.key_value(source).view(n, source.size(1), 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=source_valid.unsqueeze(1).unsqueeze(1))
+        readable = source_valid.unsqueeze(1).unsqueeze(1)
+        if self.causal:
+            readable = readable & in_reach(length, source.size(1), target.device)
+        heard = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=readable)
         y: Tensor = self.out(heard.transpose(1, 2).reshape(n, length, width))
         return y
+
+
+def in_reach(length: int, n_sources: int, device: torch.device) -> Tensor:
+    """Return which of the sources each token may read without looking ahead, (length, n_sources) bool."""
+    return torch.ones(length, n_sources, dtype=torch.bool, device=device).tril(abs(n_sources - length))
 
 
 class AttentionBlock(nn.Module):
@@ -51,7 +63,7 @@ class AttentionBlock(nn.Module):
         hidden = dims.feedforward * width
         self.norm_target = nn.LayerNorm(width)
         self.norm_source = nn.LayerNorm(width)
-        self.attention = Attention(width, dims.heads)
+        self.attention = Attention(width, dims.heads, dims.causal)
         self.norm_inner = nn.LayerNorm(width)
         self.inner = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.dropout = nn.Dropout(dims.dropout)
@@ -89,6 +101,7 @@ class TargetFusion(nn.Module):
         self.cross = nn.ModuleList(CrossStack(dims) for _ in self.sources)
         self.own = nn.ModuleList(AttentionBlock(self.out_width, dims) for _ in range(dims.self_layers))
         self.norm = nn.LayerNorm(self.out_width)
+        self.last = dims.pooling == "last"
 
     def forward(self, tokens: list[Tensor], valid: list[Tensor]) -> Tensor:
         """Return (B, out_width) from every modality's tokens (B, L_i, width) and validity (B, L_i)."""
@@ -97,10 +110,11 @@ class TargetFusion(nn.Module):
         for i, stack in enumerate(self.cross):
             source = self.sources[i]
             parts.append(stack(mine, tokens[source], valid[source]))
-        joined = torch.cat(parts, dim=2)
+        joined: Tensor = torch.cat(parts, dim=2)
         for block in self.own:
             joined = block(joined, joined, valid[self.target])
-        return masked_mean(self.norm(joined), valid[self.target])
+        joined = self.norm(joined)
+        return joined[:, -1] if self.last else masked_mean(joined, valid[self.target])
 
 
 class Unifier(nn.Module):
@@ -116,23 +130,28 @@ class Unifier(nn.Module):
         super().__init__()
         self.project = nn.Conv1d(in_width, dims.width, kernel_size=1, bias=False)
         self.absent = nn.Parameter(torch.randn(dims.width) * 0.02)
-        self.register_buffer("position", sinusoid(n_tokens, dims.width))
+        by_index = dims.positions == "index"
+        self.gain = math.sqrt(dims.width) if by_index else 1.0  # of tokens over the code, as MulT has it
+        self.register_buffer("position", sinusoid(n_tokens, dims.width, by_index))
 
     def forward(self, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens (B, L, width) and validity (B, L) from tokens (B, L, in_width) and validity (B, L)."""
         unified = self.project(tokens.transpose(1, 2)).transpose(1, 2)
+        if self.gain != 1.0:
+            unified = unified * self.gain
         present = valid.any(1, keepdim=True)
         unified = torch.where(present.unsqueeze(2), unified, self.absent)
         return unified + self.position, valid | ~present
 
 
-def sinusoid(n_tokens: int, width: int) -> Tensor:
+def sinusoid(n_tokens: int, width: int, by_index: bool = False) -> Tensor:
     """Return the sinusoidal code of token times, (n_tokens, width).
 
     A token's place is the middle of its share of the window, so that tokens of different modalities at the same
-    time have the same code.
+    time have the same code; with ``by_index`` it is the token's number.
     """
-    place = (torch.arange(n_tokens) + 0.5) / n_tokens * POSITION_SPAN
+    index = torch.arange(n_tokens)
+    place = index.float() if by_index else (index + 0.5) / n_tokens * POSITION_SPAN
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(POSITION_BASE) / width))
     angle = place.unsqueeze(1) * rate
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]

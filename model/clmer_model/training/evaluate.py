@@ -28,7 +28,8 @@ SUBSETS: Mapping[str, tuple[str, ...]] = {
 
 def subsets_of(model: Clmer) -> dict[str, tuple[str, ...]]:
     """Return the subsets that are scored for this model, whose further series count to ``all``."""
-    return {**SUBSETS, "all": tuple(model.names)}
+    known = {name: subset for name, subset in SUBSETS.items() if set(subset) < set(model.names)}
+    return {"all": tuple(model.names), **known}
 
 
 def logits_of(model: Clmer, examples: Examples, modalities: Sequence[str]) -> Tensor:
@@ -36,24 +37,24 @@ def logits_of(model: Clmer, examples: Examples, modalities: Sequence[str]) -> Te
     model.eval()
     x, mask = examples.tensors()
     mask = {name: known if name in modalities else torch.zeros_like(known) for name, known in mask.items()}
-    rows = range(0, len(examples), EVALUATION_BATCH)
+    rows, device = range(0, len(examples), EVALUATION_BATCH), model.temperature.device
     with torch.no_grad():
-        parts = [model(_part(x, first), _part(mask, first)) for first in rows]
+        parts = [model(_part(x, first, device), _part(mask, first, device)).cpu() for first in rows]
     return torch.cat(parts)
 
 
-def _part(tensors: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:
-    return {name: tensor[first : first + EVALUATION_BATCH] for name, tensor in tensors.items()}
+def _part(tensors: Mapping[str, Tensor], first: int, device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor[first : first + EVALUATION_BATCH].to(device) for name, tensor in tensors.items()}
 
 
-def fit_temperature(model: Clmer, examples: Examples) -> float:
+def fit_temperature(model: Clmer, examples: Examples, subsets: Mapping[str, Sequence[str]] | None = None) -> float:
     """Set the model's temperature to the one of least cross-entropy on these examples, and return it.
 
-    All subsets of modalities count alike, because one temperature serves them all.
+    The subsets of modalities count alike, because one temperature serves them all; None: all that are scored.
     """
     model.temperature.fill_(1.0)
     truth = torch.from_numpy(examples.label)
-    logits = [logits_of(model, examples, names) for names in subsets_of(model).values()]
+    logits = [logits_of(model, examples, names) for names in (subsets or subsets_of(model)).values()]
     grid = torch.logspace(np.log10(MIN_TEMPERATURE), np.log10(MAX_TEMPERATURE), 121)
     losses = [sum(F.cross_entropy(part / t, truth).item() for part in logits) for t in grid]
     best = float(grid[int(np.argmin(losses))])

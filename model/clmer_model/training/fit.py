@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,10 @@ from torch.nn import functional as F
 from clmer_model.clmer import Clmer
 from clmer_model.training.evaluate import logits_of, subsets_of
 from clmer_model.training.examples import Examples
+from clmer_model.training.optimise import Stepper
 from clmer_model.training.pretrain import Report, batches
+from clmer_model.training.ranks import agree, own_generator, shares
+from clmer_model.training.snapshot import Snapshot
 from clmer_model.training.views import ViewConfig, drop_modalities, view_of
 
 GENTLE_VIEWS = ViewConfig(eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, channel_dropout=0.1)
@@ -27,13 +31,19 @@ class FitConfig:
     batch: int = 128
     learning_rate: float = 7e-4  # of fusion and classifier
     encoder_learning_rate: float = 5e-4  # of the pre-trained encoders
-    weight_decay: float = 0.05
-    warm_up: float = 0.1  # share of all steps in which the learning rate rises
+    weight_decay: float = 0.05  # of AdamW; without it, AdamW is Adam
+    warm_up: float = 0.1  # share of all steps in which the learning rate rises; of schedule "cosine"
     label_smoothing: float = 0.1  # keeps probabilities modest
     max_gradient: float = 1.0  # norm
     seed: int = 1  # of batches, views and dropout
     modality_dropout: float = 0.5  # share of samples from which whole modalities are taken
-    views: ViewConfig = GENTLE_VIEWS
+    views: ViewConfig | None = GENTLE_VIEWS  # None: windows as they are
+    schedule: Literal["cosine", "plateau"] = "cosine"  # of the learning rate
+    plateau_patience: int = 20  # epochs without a lower validation loss until the rate falls; of schedule "plateau"
+    plateau_factor: float = 0.6  # by which it falls
+    stop_after: int | None = None  # epochs without a lower validation loss that end the training; None: all epochs
+    freeze_encoders: bool = False  # keep the pre-trained encoders as they are
+    mixed_precision: bool = False  # bfloat16 where it is safe; on CUDA alone
 
 
 def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, report: Report) -> float:
@@ -46,55 +56,90 @@ def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, 
         config: Settings.
         report: Is told the losses of each epoch.
     """
-    torch.manual_seed(config.seed)
-    rng = torch.Generator().manual_seed(config.seed)
-    x, mask = train.tensors()
-    truth = torch.from_numpy(train.label)
-    stepper = _Stepper(model, config, steps=config.epochs * math.ceil(len(train) / config.batch))
-    best, best_state = math.inf, _copy_state(model)
-    for epoch in range(config.epochs):
-        model.train()
-        total = 0.0
-        for rows in batches(len(train), config.batch, rng):
-            seen, known = _views(x, mask, rows, config, rng)
-            loss = F.cross_entropy(model(seen, known), truth[rows], label_smoothing=config.label_smoothing)
-            stepper.step(loss)
-            total += loss.item() * len(rows)
-        losses = validation_losses(model, validation)
-        mean = sum(losses.values()) / len(losses)
-        report({"stage": "fit", "epoch": epoch, "loss": total / len(train), "validation": mean, **losses})
-        if mean < best:
-            best, best_state = mean, _copy_state(model)
-    model.load_state_dict(best_state)
-    model.eval()
-    return best
+    fitting = Fitting(model, train, validation, config)
+    while not fitting.finished:
+        report(fitting.run_epoch())
+    return fitting.finish()
 
 
-class _Stepper:
-    """Optimiser, learning rate schedule and gradient clipping: what follows from a loss."""
+class Fitting:
+    """The supervised stage, epoch by epoch; what it has reached can be kept and taken up again.
 
-    def __init__(self, model: Clmer, config: FitConfig, steps: int) -> None:
-        encoders = list(model.encoders.parameters())
-        own = {id(parameter) for parameter in encoders}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
-        groups = [
-            {"params": rest, "lr": config.learning_rate},
-            {"params": encoders, "lr": config.encoder_learning_rate},
-        ]
-        self._parameters = [*rest, *encoders]
-        self._max_gradient = config.max_gradient
-        self._optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: _rate(step / steps, config.warm_up)
-        )
+    Frozen encoders stay in evaluation mode: neither dropout nor the statistics of a batch touch their features.
+    """
 
-    def step(self, loss: Tensor) -> None:
-        """Move the parameters against the gradient of the loss."""
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-        torch.nn.utils.clip_grad_norm_(self._parameters, self._max_gradient)
-        self._optimiser.step()
-        self._schedule.step()
+    def __init__(self, model: Clmer, train: Examples, validation: Examples, config: FitConfig) -> None:
+        torch.manual_seed(config.seed)
+        self._rng = torch.Generator().manual_seed(config.seed)
+        self._model, self._validation, self._config = model, validation, config
+        self._x, self._mask = train.tensors()
+        self._truth = torch.from_numpy(train.label)
+        self._stepper = Stepper(_parameter_groups(model, config), config, math.ceil(len(train) / config.batch))
+        self._epoch, self._best, self._best_epoch = 0, math.inf, 0
+        self._best_state = _copy_state(model)
+        self._view_rng = own_generator(config.seed, self._rng)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further epoch is due."""
+        config = self._config
+        stale = config.stop_after is not None and self._epoch - self._best_epoch >= config.stop_after
+        return self._epoch >= config.epochs or stale
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train for one epoch, and return its line of the log: losses on both sides."""
+        self._model.train()
+        if self._config.freeze_encoders:
+            self._model.encoders.eval()
+        parts = shares(batches(len(self._truth), self._config.batch, self._rng))
+        total = sum(self._step(rows) * len(rows) for rows in parts)
+        n = max(1, sum(len(rows) for rows in parts))
+        agree(self._model)
+        losses = validation_losses(self._model, self._validation)
+        chosen = _chosen(losses, self._config)
+        line = {"stage": "fit", "epoch": self._epoch, "loss": total / n, "validation": chosen, **losses}
+        self._epoch += 1
+        self._stepper.epoch_done(chosen)
+        if chosen < self._best:
+            self._best, self._best_epoch, self._best_state = chosen, self._epoch, _copy_state(self._model)
+        return line
+
+    def finish(self) -> float:
+        """Give the model the weights of the best epoch, and return its validation loss."""
+        self._model.load_state_dict(self._best_state)
+        self._model.eval()
+        return self._best
+
+    def snapshot(self) -> Snapshot:
+        """Return all that decides how the training goes on."""
+        optimiser, values = self._stepper.state()
+        tensors = {
+            **{f"model.{name}": value for name, value in self._model.state_dict().items()},
+            **{f"best.{name}": value for name, value in self._best_state.items()},
+            **optimiser,
+            **_random_state(self._rng, _device(self._model)),
+        }
+        values = {**values, "epoch": self._epoch, "best": self._best, "best_epoch": self._best_epoch}
+        return Snapshot("fit", tensors, values)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on where a snapshot was taken; what follows is the same as without the interruption."""
+        self._model.load_state_dict(snapshot.part("model."))
+        self._best_state = snapshot.part("best.")
+        self._stepper.restore(snapshot.part("optimiser."), snapshot.values)
+        _set_random_state(self._rng, _device(self._model), snapshot.tensors)
+        self._epoch, self._best = snapshot.values["epoch"], snapshot.values["best"]
+        self._best_epoch = snapshot.values["best_epoch"]
+
+    def _step(self, rows: Tensor) -> float:
+        config, device = self._config, _device(self._model)
+        seen, known = _views(self._x, self._mask, rows, config, self._view_rng)
+        seen, known = ({name: t.to(device) for name, t in part.items()} for part in (seen, known))
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
+            truth = self._truth[rows].to(device)
+            loss = F.cross_entropy(self._model(seen, known), truth, label_smoothing=config.label_smoothing)
+        self._stepper.step(loss)
+        return loss.item()
 
 
 def validation_losses(model: Clmer, examples: Examples) -> dict[str, float]:
@@ -106,13 +151,29 @@ def validation_losses(model: Clmer, examples: Examples) -> dict[str, float]:
     }
 
 
+def _chosen(losses: dict[str, float], config: FitConfig) -> float:
+    """Return the loss that chooses the epoch: of all subsets alike, or of whole windows if no other were trained."""
+    return sum(losses.values()) / len(losses) if config.modality_dropout else losses["all"]
+
+
+def _parameter_groups(model: Clmer, config: FitConfig) -> list[dict[str, Any]]:
+    encoders = list(model.encoders.parameters())
+    for parameter in encoders:
+        parameter.requires_grad_(not config.freeze_encoders)
+    own = {id(parameter) for parameter in encoders}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    groups = [{"params": rest, "lr": config.learning_rate}]
+    return groups if config.freeze_encoders else [*groups, {"params": encoders, "lr": config.encoder_learning_rate}]
+
+
 def _views(
     x: dict[str, Tensor], mask: dict[str, Tensor], rows: Tensor, config: FitConfig, rng: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    seen: dict[str, Tensor] = {}
-    known: dict[str, Tensor] = {}
-    for name in x:
-        seen[name], known[name] = view_of(name)(x[name][rows], mask[name][rows], config.views, rng)
+    seen = {name: series[rows] for name, series in x.items()}
+    known = {name: measured[rows] for name, measured in mask.items()}
+    if config.views is not None:
+        for name in x:
+            seen[name], known[name] = view_of(name)(seen[name], known[name], config.views, rng)
     return seen, drop_modalities(known, config.modality_dropout, rng)
 
 
@@ -120,8 +181,17 @@ def _copy_state(model: Clmer) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def _rate(progress: float, warm_up: float) -> float:
-    """Return the factor on the learning rate: a line up, then half a cosine down."""
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up)))
+def _device(model: Clmer) -> torch.device:
+    return model.temperature.device
+
+
+def _random_state(rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+    states = {"random.views": rng.get_state(), "random.torch": torch.get_rng_state()}
+    return {**states, "random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _set_random_state(rng: torch.Generator, device: torch.device, states: dict[str, Tensor]) -> None:
+    rng.set_state(states["random.views"])
+    torch.set_rng_state(states["random.torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["random.cuda"], device)

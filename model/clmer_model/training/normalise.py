@@ -12,11 +12,11 @@ from clmer_model.training.views import ViewConfig, landmark_view
 MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
 
 
-def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views: ViewConfig, seed: int) -> None:
+def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views: ViewConfig | None, seed: int) -> None:
     """Set the normalisation constants of every door from windows of the training people.
 
     Landmarks are taken as the views show them: a face of a shape that no simulated person has then stays within
-    the range that the door lets through.
+    the range that the door lets through. Without views, they are taken as they are.
     """
     rng = torch.Generator().manual_seed(seed)
     for encoder in model.modality_encoders():
@@ -24,7 +24,8 @@ def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views
         if isinstance(door, SignalDoor):
             _fit_signal(door, x[name], mask[name])
         elif isinstance(door, LandmarkDoor):
-            _fit_landmarks(door, landmark_view(x[name], mask[name], views, rng)[0], mask[name])
+            seen = x[name] if views is None else landmark_view(x[name], mask[name], views, rng)[0]
+            _fit_landmarks(door, seen, mask[name])
 
 
 def _fit_signal(door: SignalDoor, x: Tensor, mask: Tensor) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clmer_model.contrastive import TEMPERATURE, ProjectionHead, nt_xent
+from clmer_model.contrastive import (
+    STEPS_AHEAD,
+    TEMPERATURE,
+    ContextSummary,
+    Negatives,
+    ProjectionHead,
+    nt_xent,
+    past_tokens,
+    temporal_loss,
+    unit_tokens,
+)
 from clmer_model.encoder import ModalityEncoder, masked_mean
+from clmer_model.training.ranks import agree, average_gradients, own_generator, shares
 from clmer_model.training.views import ViewConfig, view_of
+from clmer_streaming.errors import SettingsError
 
 Report = Callable[[dict[str, Any]], None]
 """Takes one line of the training log."""
@@ -26,19 +39,41 @@ class PretrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 3e-4  # paper
     temperature: float = TEMPERATURE
-    seed: int = 1  # of views, batches and the projection head
+    seed: int = 1  # of views, batches, projection head and summary
     views: ViewConfig = field(default_factory=ViewConfig)
+    lambda_sample: float = 1.0  # weight of the sample loss (Eq. 4)
+    lambda_temporal: float = 0.0  # weight of the temporal loss, both directions together; 0 leaves it out
+    steps_ahead: int = STEPS_AHEAD  # tokens that a summary predicts; fewer where a modality has fewer
+    negatives: Negatives = "batch"  # of the temporal loss
+    sample_of: Literal["tokens", "context"] = "tokens"  # what the sample loss compares: mean token, or s_t
+    mixed_precision: bool = False  # bfloat16 where it is safe; on CUDA alone
+
+    def __post_init__(self) -> None:
+        if min(self.lambda_sample, self.lambda_temporal) < 0 or self.lambda_sample + self.lambda_temporal == 0:
+            raise SettingsError(
+                "lambda_sample and lambda_temporal of 0 or more, not both 0",
+                f"{self.lambda_sample:g} and {self.lambda_temporal:g}",
+                "leave the contrastive stage out with --pretrain-epochs 0",
+            )
+        if self.sample_of == "context" and self.lambda_temporal == 0:
+            raise SettingsError(
+                "a temporal loss, whose summary the sample loss compares",
+                "lambda_temporal 0",
+                "raise --lambda-temporal, or choose the default preset",
+            )
 
 
 def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: Report) -> None:
     """Train the encoder in place, so that two views of a window are closer than views of other windows.
+
+    With a temporal loss, also so that the tokens of a view tell those that follow in the other view.
 
     Args:
         encoder: The modality's encoder; its door already has the constants of the training data.
         x: Windows of the training people, (n, ...).
         mask: Their masks (n, ...); windows without this modality are left out.
         config: Settings.
-        report: Is told the mean loss of each epoch.
+        report: Is told the mean losses of each epoch.
     """
     present = mask.any(1)
     x, mask = x[present], mask[present]
@@ -46,19 +81,26 @@ def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: 
         return
     torch.manual_seed(config.seed)
     rng = torch.Generator().manual_seed(config.seed)
-    head = ProjectionHead(encoder.out_width)
-    parameters = [*encoder.parameters(), *head.parameters()]
+    device = next(encoder.parameters()).device
+    contrast = Contrast(encoder, config).to(device)
+    parameters = [*encoder.parameters(), *contrast.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    view_rng = own_generator(config.seed, rng)
     encoder.train()
     for epoch in range(config.epochs):
-        losses = []
-        for rows in batches(len(x), config.batch, rng):
-            loss = sample_loss(encoder, head, (x[rows], mask[rows]), config, rng)
+        lines = []
+        for rows in shares(batches(len(x), config.batch, rng)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
+                losses = contrast.losses(encoder, (x[rows], mask[rows]), view_rng)
+            loss = contrast.weigh(losses)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            average_gradients(parameters)
             optimiser.step()
-            losses.append(loss.item())
-        report({"stage": f"pretrain {encoder.name}", "epoch": epoch, "loss": sum(losses) / len(losses)})
+            lines.append({"loss": loss.item(), **{name: term.item() for name, term in losses.items()}})
+        agree(encoder)
+        means = {name: sum(line[name] for line in lines) / len(lines) for name in lines[0]}
+        report({"stage": f"pretrain {encoder.name}", "epoch": epoch, **means})
 
 
 def batches(n: int, size: int, rng: torch.Generator) -> list[Tensor]:
@@ -71,14 +113,58 @@ def batches(n: int, size: int, rng: torch.Generator) -> list[Tensor]:
     return [rows for rows in parts if len(rows) > 1]
 
 
-def sample_loss(
-    encoder: ModalityEncoder,
-    head: ProjectionHead,
-    batch: tuple[Tensor, Tensor],
-    config: PretrainConfig,
-    rng: torch.Generator,
-) -> Tensor:
-    """Return the loss of Eq. 2 for a batch (series and mask), its two views drawn anew."""
-    view = view_of(encoder.name)
-    first, second = (head(masked_mean(*encoder(*view(*batch, config.views, rng)))) for _ in range(2))
-    return nt_xent(first, second, config.temperature)
+class Contrast(nn.Module):
+    """What the contrastive losses need beside the encoder; thrown away after pre-training."""
+
+    def __init__(self, encoder: ModalityEncoder, config: PretrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.steps_ahead = min(config.steps_ahead, encoder.n_tokens - 1) if config.lambda_temporal else 0
+        context = ContextSummary(encoder.out_width, self.steps_ahead) if self.steps_ahead else None
+        of_context = config.sample_of == "context" and context is not None
+        self.head = ProjectionHead(context.out_width if context is not None and of_context else encoder.out_width)
+        self.context = context
+        self.of_context = of_context
+
+    def losses(self, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses of Eq. 2 and 3 for a batch (series and mask), its two views drawn anew."""
+        device = next(encoder.parameters()).device
+        view = view_of(encoder.name)
+        views = [view(*batch, self.config.views, rng) for _ in range(2)]
+        views = [(x.to(device), mask.to(device)) for x, mask in views]
+        encoded = [encoder(*seen) for seen in views]
+        losses: dict[str, Tensor] = {}
+        summaries = [masked_mean(*tokens) for tokens in encoded]
+        if self.context is not None:
+            last = int(torch.randint(0, encoder.n_tokens - self.steps_ahead, (1,), generator=rng))
+            with kept_statistics(encoder):
+                told = [self.context(*past_tokens(encoder, *seen, last + 1)) for seen in views]
+            summaries = [s for s, _ in told] if self.of_context else summaries
+            losses["temporal"] = self._ahead(told[0][1], encoded[1], last) + self._ahead(told[1][1], encoded[0], last)
+        if self.config.lambda_sample:
+            first, second = (self.head(summary) for summary in summaries)
+            losses["sample"] = nt_xent(first, second, self.config.temperature)
+        return losses
+
+    def weigh(self, losses: dict[str, Tensor]) -> Tensor:
+        """Return the weighted sum of Eq. 4."""
+        weights = {"sample": self.config.lambda_sample, "temporal": self.config.lambda_temporal}
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def _ahead(self, predicted: Tensor, encoded: tuple[Tensor, Tensor], last: int) -> Tensor:
+        tokens, valid = encoded
+        return temporal_loss(predicted, unit_tokens(tokens, valid), valid, last, self.config.negatives)
+
+
+@contextmanager
+def kept_statistics(encoder: ModalityEncoder) -> Iterator[None]:
+    """Keep the running statistics of batch normalisation, which whole windows make, while parts of them pass."""
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,24 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.clmer import Clmer
 from clmer_model.dims import ClmerDims
 from clmer_model.labels import LABELS_VA4
 from clmer_model.modalities import MODEL_MODALITIES, modality_specs
+from clmer_model.predictor import choose_device
+from clmer_model.training.curves import PICTURE_NAME, Curves, draw_curves
 from clmer_model.training.evaluate import evaluate, fit_temperature
 from clmer_model.training.examples import Examples, concatenate
-from clmer_model.training.fit import FitConfig, fit
+from clmer_model.training.fit import FitConfig, Fitting
 from clmer_model.training.normalise import fit_doors
 from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
+from clmer_model.training.ranks import n_ranks, rank, wait_for_all
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
+from clmer_model.training.snapshot import Snapshot, SnapshotFile
 from clmer_model.training.splits import PeopleSplit, split_people
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
 
-METRICS_NAME = "metrics.jsonl"
 SPLIT_NAME = "unseen simulated people"
 
 
@@ -42,11 +47,13 @@ class TrainConfig:
     sim_preset: str = "realistic"  # effect sizes; see the simulator
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
     seed: int = 1
+    preset: str = "default"  # name of the network's sizes, for people
     dims: ClmerDims = field(default_factory=ClmerDims)
     preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
     labels: tuple[str, ...] = LABELS_VA4
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    device: str = "cpu"  # "auto", "cpu", "cuda" or "cuda:N"
 
     @property
     def people(self) -> range:
@@ -89,33 +96,50 @@ class Sides:
         return {name: len(people) for name, people in dataclasses.asdict(self.split).items()}
 
 
-def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: Progress) -> Checkpoint:
-    """Train a model on simulated people and write its checkpoint.
+@dataclass(frozen=True)
+class Run:
+    """Where a training leaves what it makes, and whom it tells."""
 
-    Args:
-        config: Settings.
-        out: Folder of the checkpoint; ``metrics.jsonl`` is written there too.
-        cache: Folder in which each person's examples are kept.
-        show: Is told every line that goes to ``metrics.jsonl``.
-        progress: Wraps the making of examples.
+    out: Path  # folder of the checkpoint, the curves and, until the end, the snapshot
+    cache: Path  # folder in which each person's examples are kept
+    show: Report  # is told every line that goes to ``curves.jsonl``
+    progress: Progress  # wraps the making of examples
+    resume: bool = False  # go on where an interrupted training in ``out`` was
+
+
+def train(config: TrainConfig, run: Run) -> Checkpoint:
+    """Train a model on simulated people; write its checkpoint, ``curves.jsonl`` and ``curves.png``.
+
+    Of several processes each does the same on its share of every batch, and the first one's files are kept.
 
     Raises:
-        SettingsError: A setting is out of range.
+        SettingsError: A setting is out of range, or there is nothing to resume.
+        DeviceError: The device is unknown or absent.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / METRICS_NAME).open("w", encoding="utf-8") as log:
+    _check_device(config, run)
+    if rank() == 0:
+        return _train(config, run)
+    with tempfile.TemporaryDirectory() as folder:
+        return _train(config, dataclasses.replace(run, out=Path(folder), show=lambda line: None))
 
-        def report(line: dict[str, Any]) -> None:
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            show(line)
 
-        sides = make_sides(config, cache, progress)
-        report({"stage": "examples", **sides.n_windows()})
-        model = train_model(config, sides, report)
-        majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
-        scores = {SPLIT_NAME: evaluate(model, sides.test, majority)}
-        report({"stage": "test", **scores[SPLIT_NAME]})
+def _train(config: TrainConfig, run: Run) -> Checkpoint:
+    run.out.mkdir(parents=True, exist_ok=True)
+    snapshots = SnapshotFile(run.out, dataclasses.asdict(config))
+    start, n_lines = snapshots.read() if run.resume else (None, 0)
+    sides = make_sides(config, run.cache, run.progress)
+    curves = Curves(run.out, run.show, n_lines)
+    if start is None:
+        curves.report({"stage": "examples", **sides.n_windows()})
+
+    def keep(snapshot: Snapshot) -> None:
+        snapshots.write(snapshot, len(curves.lines))
+
+    model = train_model(config, sides, curves.report, Keeper(start, keep)).cpu()
+    majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
+    scores = {SPLIT_NAME: evaluate(model, sides.test, majority)}
+    curves.report({"stage": "test", **scores[SPLIT_NAME]})
+    draw_curves(curves.lines, run.out / PICTURE_NAME)
     checkpoint = Checkpoint(
         model=model,
         labels=config.labels,
@@ -125,15 +149,28 @@ def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: P
         training=_recipe(config, sides),
         scores=scores,
     )
-    checkpoint.save(out)
+    checkpoint.save(run.out)
+    snapshots.remove()
     return checkpoint
 
 
+@dataclass(frozen=True)
+class Keeper:
+    """From where a training goes on, and who keeps what it has reached."""
+
+    start: Snapshot | None = None
+    keep: Callable[[Snapshot], None] = lambda snapshot: None
+
+
 def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
-    """Return everybody's examples, split by people."""
+    """Return everybody's examples, split by people; the first process simulates those that the cache lacks."""
+    if rank() > 0:
+        wait_for_all()
     split = split_people(config.people, config.seed)
     recipes = config.recipes()
     everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    if rank() == 0:
+        wait_for_all()
     return Sides(
         split=split,
         train=everybody.of_people(split.train),
@@ -142,22 +179,61 @@ def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
     )
 
 
-def train_model(config: TrainConfig, sides: Sides, report: Report) -> Clmer:
+def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keeper | None = None) -> Clmer:
     """Return a model whose extractors were trained by contrast, then all of it with labels, then calibrated."""
+    keeper = keeper or Keeper()
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
     x, mask = sides.train.tensors()
     fit_doors(model, x, mask, config.fit.views, config.seed)
-    for encoder in model.modality_encoders():
-        pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config.pretrain, report)
-    fit(model, sides.train, sides.validation, config.fit, report)
-    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation)})
+    model.to(choose_device(config.device))
+    if keeper.start is None or keeper.start.stage == "pretrain":
+        pretrain(model, (x, mask), config.pretrain, report, keeper)
+    fitting = Fitting(model, sides.train, sides.validation, config.fit)
+    if keeper.start is not None and keeper.start.stage == "fit":
+        fitting.restore(keeper.start)
+    while not fitting.finished:
+        report(fitting.run_epoch())
+        keeper.keep(fitting.snapshot())
+    fitting.finish()
+    whole = None if config.fit.modality_dropout else {"all": model.names}
+    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation, whole)})
     return model
+
+
+def pretrain(
+    model: Clmer,
+    examples: tuple[dict[str, Tensor], dict[str, Tensor]],
+    config: PretrainConfig,
+    report: Report,
+    keeper: Keeper,
+) -> None:
+    """Train the model's encoders by contrast, one after the other, but those that the keeper's start has done."""
+    x, mask = examples
+    n_done = 0
+    if keeper.start is not None:
+        model.load_state_dict(keeper.start.part("model."))
+        n_done = keeper.start.values["n_done"]
+    for i, encoder in enumerate(model.modality_encoders()):
+        if i >= n_done:
+            pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config, report)
+            state = {f"model.{name}": value for name, value in model.state_dict().items()}
+            keeper.keep(Snapshot("pretrain", state, {"n_done": i + 1}))
+
+
+def _check_device(config: TrainConfig, run: Run) -> None:
+    device = choose_device(config.device)
+    if (config.pretrain.mixed_precision or config.fit.mixed_precision) and device.type != "cuda":
+        raise SettingsError("a CUDA device for mixed precision", config.device, "leave it out, or choose --device cuda")
+    if n_ranks() > 1 and (run.resume or device.type != "cpu"):
+        found = f"{n_ranks()} processes with device {config.device}, resume {run.resume}"
+        raise SettingsError("one process, to resume or to train on CUDA", found, "start clmer train without torchrun")
 
 
 def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
     return {
+        "preset": config.preset,
         "people": sides.n_people(),
         "first_person": config.first_person,
         "test_people": list(sides.split.test),
@@ -166,6 +242,7 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
         "every": config.every,
         "simulator_preset": config.sim_preset,
         "seed": config.seed,
+        "processes": n_ranks(),
         "pretrain": dataclasses.asdict(config.pretrain),
         "fit": dataclasses.asdict(config.fit),
     }

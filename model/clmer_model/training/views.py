@@ -1,7 +1,24 @@
 """Augmented views of windows, legal for each modality and drawn anew at every call.
 
-Views act on the units of the window (microvolts, centimetres, intensity points), before the model's door. None
-moves values between channels, turns the sign of an action unit or leaves its scale, or touches what is masked.
+Views act on the units of the window (microvolts, centimetres, intensity points), before the model's door. This is
+the list of what is legal; everything else is not.
+
+=========  ==========================================================  =============================================
+modality   legal                                                       not legal, and why
+=========  ==========================================================  =============================================
+signals    gain of each channel; noise relative to the channel's SD;   one channel copied over others: montages differ;
+           one time shift and one blank stretch for all channels;      a shift of each channel: phases are lost; parts
+           channels dropped                                            of a window in another order: no such signal
+landmarks  scale of the face; noise; one change of shape for all       mirroring or turning: left and right, and pose,
+           slots; slots dropped                                        are taken out or told elsewhere; band-stop:
+                                                                       eight slots have no spectrum
+aus        scale of all intensities and an offset of each unit, the    a change of sign, values outside 0-5, band-stop,
+           same in all slots; noise where not zero; slots dropped;     presences altered without their cause: no face
+           intensities stay in 0-5, presences as they are              looks so
+gaze       slots dropped                                               noise or scale: the angle is the meaning
+=========  ==========================================================  =============================================
+
+In no view does a value move to another channel, or anything masked become measured.
 """
 
 from __future__ import annotations

@@ -18,50 +18,86 @@ HELP = "train a model on simulated people"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; what is not given keeps the recipe's default."""
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    """Declare the options; what is not given keeps the preset's recipe."""
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the curves")
     parser.add_argument("--cache", type=Path, help="folder in which examples are kept (OUT/examples)")
-    parser.add_argument("--people", type=int, help="number of simulated people, all sides of the split")
-    parser.add_argument("--trials", type=int, help="trials of each person")
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="how strongly emotion shows")
-    parser.add_argument("--epochs", type=int, help="epochs of the supervised stage")
-    parser.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
-    parser.add_argument("--seed", type=int, help="of people, split, weights and batches")
+    parser.add_argument("--resume", action="store_true", help="go on where the interrupted training in OUT was")
+    _add_people(parser.add_argument_group("simulated people"))
+    _add_network(parser.add_argument_group("network"))
+    _add_stages(parser.add_argument_group("stages"))
+
+
+def _add_people(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--people", type=int, help="number of simulated people, all sides of the split")
+    group.add_argument("--trials", type=int, help="trials of each person")
+    group.add_argument("--sim-preset", choices=sorted(PRESETS), help="how strongly emotion shows")
+    group.add_argument("--seed", type=int, help="of people, split, weights and batches")
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", default="default", help="default (for real time) or paper (the paper's layout)")
+    group.add_argument("--width", type=int, help="width of a token, the paper's token length L")
+    group.add_argument("--device", help="cpu, cuda, cuda:N or auto")
+    group.add_argument("--mixed-precision", action="store_true", help="bfloat16 where it is safe; needs CUDA")
+
+
+def _add_stages(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
+    group.add_argument("--lambda-sample", type=float, help="weight of the loss between two views of a window")
+    group.add_argument("--lambda-temporal", type=float, help="weight of the loss between past and future; 0: without")
+    group.add_argument("--negatives", choices=("batch", "time"), help="what the temporal loss tells the future from")
+    group.add_argument("--epochs", type=int, help="epochs of the supervised stage")
+    group.add_argument("--stop-after", type=int, help="epochs without a better validation loss that end the training")
+    group.add_argument(
+        "--freeze", action=argparse.BooleanOptionalAction, help="keep the pre-trained extractors as they are"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print the scores on people whom the model has not seen."""
     from rich.console import Console
 
-    from clmer_model.training.train import train
+    from clmer_model.training.ranks import joined
+    from clmer_model.training.train import Run, train
 
-    console = Console()
-    config = config_from(args)
-    checkpoint = train(config, args.out, args.cache or args.out / "examples", _printer(console), _progress(console))
+    with joined() as is_first:
+        console = Console(quiet=not is_first)
+        run = Run(args.out, args.cache or args.out / "examples", _printer(console), _progress(console), args.resume)
+        checkpoint = train(config_from(args), run)
     _print_scores(console, checkpoint.scores)
     console.print(f"checkpoint: {args.out}", highlight=False)
     return 0
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
-    """Return the recipe that the options ask for."""
-    from clmer_model.training.train import TrainConfig
+    """Return the recipe that the options ask for.
 
-    usual = TrainConfig()
-    seed = usual.seed if args.seed is None else args.seed
+    Raises:
+        SettingsError: There is no such preset, or a weight is out of range.
+        ArtefactError: The preset's heads do not divide the width.
+    """
+    from clmer_model.training.recipes import recipe
+
+    usual = recipe(args.preset, args.width)
+    pretrain = {
+        "epochs": args.pretrain_epochs,
+        "lambda_sample": args.lambda_sample,
+        "lambda_temporal": args.lambda_temporal,
+        "negatives": args.negatives,
+    }
+    fit = {"epochs": args.epochs, "stop_after": args.stop_after, "freeze_encoders": args.freeze}
+    both = {"seed": args.seed, "mixed_precision": args.mixed_precision}
+    top = {"n_people": args.people, "n_trials": args.trials, "sim_preset": args.sim_preset, "device": args.device}
     return dataclasses.replace(
         usual,
-        n_people=usual.n_people if args.people is None else args.people,
-        n_trials=usual.n_trials if args.trials is None else args.trials,
-        sim_preset=args.preset or usual.sim_preset,
-        seed=seed,
-        pretrain=dataclasses.replace(
-            usual.pretrain,
-            seed=seed,
-            epochs=usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs,
-        ),
-        fit=dataclasses.replace(usual.fit, seed=seed, epochs=usual.fit.epochs if args.epochs is None else args.epochs),
+        **_given({**top, "seed": args.seed}),
+        pretrain=dataclasses.replace(usual.pretrain, **_given({**pretrain, **both})),
+        fit=dataclasses.replace(usual.fit, **_given({**fit, **both})),
     )
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _printer(console: Any) -> Any:

@@ -1,0 +1,233 @@
+"""The temporal loss: a summary of the past predicts what follows, and never looks ahead."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clmer_model.contrastive import ContextSummary, past_tokens, temporal_loss
+from clmer_model.dims import ClmerDims
+from clmer_model.encoder import ModalityEncoder
+from clmer_model.modalities import ModalitySpec, modality_specs
+from clmer_model.presets import find_preset
+from clmer_model.training.pretrain import Contrast, PretrainConfig, kept_statistics, pretrain_encoder
+from clmer_model.training.views import VIEWS, ViewConfig
+from clmer_streaming.errors import SettingsError
+from model_windows import SMALL, SPECS
+
+BOTH = PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0)
+ALL_THREE = torch.ones(3, 4, dtype=torch.bool)
+
+
+def encoder_of(preset: str, name: str) -> ModalityEncoder:
+    chosen = find_preset(preset)
+    spec = next(spec for spec in modality_specs(chosen.preprocess) if spec.name == name)
+    torch.manual_seed(0)
+    return ModalityEncoder(spec, chosen.dims)
+
+
+def noise(encoder: ModalityEncoder, preset: str, n: int = 4, seed: int = 1) -> tuple[Tensor, Tensor]:
+    spec = next(s for s in modality_specs(find_preset(preset).preprocess) if s.name == encoder.name)
+    x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(seed)).abs()
+    return x, torch.ones(n, spec.n_masked, dtype=torch.bool)
+
+
+def test_negatives_of_the_batch_give_the_value_worked_out_by_hand() -> None:
+    """Two samples at right angles, a prediction of length 2: l = -log(e^2 / (e^2 + 1)), for one step ahead."""
+    tokens = torch.zeros(2, 2, 2)
+    tokens[0, 1], tokens[1, 1] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    predicted = 2.0 * tokens[:, 1:]
+    loss = temporal_loss(predicted, tokens, torch.ones(2, 2, dtype=torch.bool), 0, "batch")
+    assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 1)), abs=1e-6)
+
+
+def test_negatives_over_time_leave_out_the_present() -> None:
+    """Of four tokens with t = 1, the scores of tokens 0, 2 and 3 are 1, 3 and 2: l = -log(e^3 / (e + e^3 + e^2))."""
+    tokens = torch.tensor([[[1.0], [9.0], [3.0], [2.0]]])
+    loss = temporal_loss(torch.ones(1, 1, 1), tokens, torch.ones(1, 4, dtype=torch.bool), 1, "time")
+    expected = -math.log(math.exp(3) / (math.exp(1) + math.exp(3) + math.exp(2)))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("negatives", ["batch", "time"])
+def test_the_loss_is_equation_3_written_out(negatives: Any) -> None:
+    """On random numbers it is the mean over steps ahead and samples of the equation's terms."""
+    torch.manual_seed(2)
+    predicted, tokens, last = torch.randn(3, 2, 5), torch.randn(3, 4, 5), 1
+    terms = []
+    for i in range(2):
+        for n in range(3):
+            z = tokens[:, last + 1 + i] if negatives == "batch" else tokens[n, [j for j in range(4) if j != last]]
+            below = sum(math.exp(float(predicted[n, i] @ row)) for row in z)
+            terms.append(-math.log(math.exp(float(predicted[n, i] @ tokens[n, last + 1 + i])) / below))
+    loss = temporal_loss(predicted, tokens, ALL_THREE, last, negatives)
+    assert loss.item() == pytest.approx(sum(terms) / 6, abs=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["batch", "time"])
+def test_invalid_slots_are_neither_predicted_nor_told_from(negatives: Any) -> None:
+    """Whatever an invalid token holds, the loss is the same; with no valid one to come it is zero."""
+    torch.manual_seed(2)
+    predicted, tokens, valid = torch.randn(3, 2, 5), torch.randn(3, 4, 5), ALL_THREE.clone()
+    valid[1, 2] = False
+    before = temporal_loss(predicted, tokens, valid, 1, negatives)
+    tokens[1, 2] = 50.0
+    assert torch.equal(temporal_loss(predicted, tokens, valid, 1, negatives), before)
+    assert temporal_loss(predicted, tokens, ~ALL_THREE, 1, negatives).item() == 0.0
+
+
+@pytest.mark.parametrize(("preset", "name"), [("default", "eeg"), ("paper", "eeg")])
+def test_a_prediction_has_no_gradient_from_later_samples(preset: str, name: str) -> None:
+    """What is predicted after token t depends on samples of tokens up to t, and on none that comes later."""
+    encoder = encoder_of(preset, name).train()
+    context = ContextSummary(encoder.out_width, 2)
+    x, mask = noise(encoder, preset)
+    x.requires_grad_()
+    _, predicted = context(*past_tokens(encoder, x, mask, 4))
+    predicted.square().sum().backward()
+    assert x.grad is not None
+    now = 4 * encoder.stride
+    assert bool((x.grad[..., now:] == 0).all())
+    assert bool((x.grad[..., now - encoder.stride : now] != 0).any())
+
+
+@pytest.mark.parametrize("name", ["landmarks", "aus"])
+def test_a_prediction_has_no_gradient_from_later_slots(name: str) -> None:
+    """In the default preset the face is predicted over its slots, from those up to t alone."""
+    encoder = encoder_of("default", name).train()
+    context = ContextSummary(encoder.out_width, 2)
+    x, mask = noise(encoder, "default")
+    x.requires_grad_()
+    _, predicted = context(*past_tokens(encoder, x, mask, 3))
+    predicted.square().sum().backward()
+    assert x.grad is not None
+    assert bool((x.grad[:, 3:] == 0).all())
+    assert bool((x.grad[:, 2] != 0).any())
+
+
+def test_within_a_frame_only_earlier_points_are_convolved() -> None:
+    """In the paper's layout the first two tokens of the action units come from the first sixteen units."""
+    encoder = encoder_of("paper", "aus").eval()
+    x, mask = noise(encoder, "paper")
+    before, _ = past_tokens(encoder, x, mask, 2)
+    x[:, :, 16:] += 1.0
+    assert torch.equal(past_tokens(encoder, x, mask, 2)[0], before)
+    x[:, :, 15:] += 1.0
+    assert not torch.equal(past_tokens(encoder, x, mask, 2)[0], before)
+
+
+def test_a_past_as_long_as_the_window_is_the_window() -> None:
+    """All tokens of the past are the encoder's own."""
+    encoder = encoder_of("default", "eeg").eval()
+    x, mask = noise(encoder, "default")
+    tokens, valid = encoder(x, mask)
+    past, known = past_tokens(encoder, x, mask, encoder.n_tokens)
+    assert torch.equal(past, tokens)
+    assert torch.equal(known, valid)
+
+
+def test_the_summary_does_not_read_invalid_tokens() -> None:
+    """Changing an invalid token, even to NaN, changes neither summary nor predictions."""
+    torch.manual_seed(0)
+    context = ContextSummary(16, 2).eval()
+    tokens, valid = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
+    valid[0, 1] = False
+    before = context(tokens, valid)
+    tokens[0, 1] = math.nan
+    after = context(tokens, valid)
+    assert torch.allclose(after[0], before[0], atol=1e-6)
+    assert torch.allclose(after[1], before[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("sample_of", ["tokens", "context"])
+def test_both_losses_reach_every_parameter(sample_of: Any) -> None:
+    """The weighted sum of Eq. 4 gives the encoder, the summary and the head a gradient."""
+    encoder = ModalityEncoder(SPECS[2], SMALL).train()
+    contrast = Contrast(encoder, PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0, sample_of=sample_of))
+    rng = torch.Generator().manual_seed(0)
+    x, mask = torch.rand(16, 8, 17, 2, generator=rng), torch.ones(16, 8, dtype=torch.bool)
+    losses = contrast.losses(encoder, (x, mask), rng)
+    total = contrast.weigh(losses)
+    assert total.item() == pytest.approx(0.7 * losses["sample"].item() + losses["temporal"].item(), rel=1e-6)
+    total.backward()  # type: ignore[no-untyped-call]
+    owners = {"encoder": encoder, "contrast": contrast}
+    named = [(f"{owner}.{name}", p) for owner, module in owners.items() for name, p in module.named_parameters()]
+    assert [name for name, p in named if p.grad is None] == []
+
+
+def test_a_past_leaves_the_running_statistics_alone() -> None:
+    """Only whole windows decide what batch normalisation knows in evaluation mode."""
+    encoder = encoder_of("default", "eeg").train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items() if "running" in name}
+    with kept_statistics(encoder):
+        past_tokens(encoder, *noise(encoder, "default"), 2)
+    assert all(torch.equal(encoder.state_dict()[name], value) for name, value in before.items())
+    encoder(*noise(encoder, "default"))
+    assert not all(torch.equal(encoder.state_dict()[name], value) for name, value in before.items())
+
+
+def test_pretraining_learns_what_follows() -> None:
+    """On ramps of different slopes, the temporal loss falls clearly below that of a summary that knows nothing."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(1)
+    encoder = ModalityEncoder(SPECS[2], SMALL)
+    slope = 0.4 * torch.rand(96, 1, 17, 1, generator=rng)
+    x = (torch.arange(8.0).view(1, 8, 1, 1) * slope).expand(-1, -1, -1, 2).contiguous()
+    lines: list[dict[str, Any]] = []
+    config = PretrainConfig(epochs=12, batch=48, learning_rate=3e-3, lambda_sample=0.7, lambda_temporal=1.0)
+    pretrain_encoder(encoder, x, torch.ones(96, 8, dtype=torch.bool), config, lines.append)
+    assert lines[-1]["temporal"] < lines[0]["temporal"] - 0.5
+    assert lines[-1]["sample"] < lines[0]["sample"]
+
+
+def test_a_modality_with_one_token_has_no_future() -> None:
+    """Gaze of one slot is trained by the sample loss alone."""
+    spec = ModalitySpec("gaze", (1, 2), ("GAZE_X", "GAZE_Y"))
+    contrast = Contrast(ModalityEncoder(spec, ClmerDims()), BOTH)
+    assert contrast.context is None
+
+
+def test_weights_that_leave_nothing_to_learn_are_refused() -> None:
+    """Both zero, a negative one, or a summary that nothing trains."""
+    for wrong in ({"lambda_sample": 0.0}, {"lambda_sample": -1.0}, {"sample_of": "context"}):
+        with pytest.raises(SettingsError, match="lambda_temporal"):
+            PretrainConfig(**wrong)
+
+
+@pytest.mark.parametrize("name", ["eeg", "landmarks", "aus"])
+def test_no_view_copies_one_channel_over_all(name: str) -> None:
+    """Channels that are all different stay all different in every view."""
+    spec = next(spec for spec in SPECS if spec.name == name)
+    x = 0.5 + 4.0 * torch.rand(8, *spec.shape, generator=torch.Generator().manual_seed(5))
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        seen, _ = VIEWS[name](x, torch.ones(8, spec.n_masked, dtype=torch.bool), ViewConfig(), rng)
+        channels = seen if spec.kind == "signal" else seen[..., 0].transpose(1, 2)
+        for sample in channels:
+            rows = sample[:, sample.abs().amax(0) > 0]
+            assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["eeg", "landmarks", "aus"])
+def test_views_differ_from_epoch_to_epoch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sample has other views in each of three epochs, whatever the order of the batches."""
+    spec = next(spec for spec in SPECS if spec.name == name)
+    x = torch.rand(1, *spec.shape, generator=torch.Generator().manual_seed(5)).repeat(4, *[1] * len(spec.shape))
+    drawn: list[Tensor] = []
+    usual = VIEWS[name]
+
+    def remembered(*given: Any) -> tuple[Tensor, Tensor]:
+        seen, known = usual(*given)
+        drawn.append(seen)
+        return seen, known
+
+    monkeypatch.setitem(VIEWS, name, remembered)
+    config = PretrainConfig(epochs=3, batch=4)
+    pretrain_encoder(ModalityEncoder(spec, SMALL), x, torch.ones(4, spec.n_masked, dtype=torch.bool), config, print)
+    views = torch.cat(drawn)
+    assert len(views) == 3 * 2 * 4
+    assert len(torch.unique(views.flatten(1), dim=0)) == len(views)
