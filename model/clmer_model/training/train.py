@@ -24,12 +24,13 @@ from clmer_model.training.normalise import fit_doors
 from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
 from clmer_model.training.splits import PeopleSplit, split_people
+from clmer_model.training.store import open_store
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
 
 METRICS_NAME = "metrics.jsonl"
-SPLIT_NAME = "unseen simulated people"
+SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class TrainConfig:
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
+    store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
+    trained_on: str = "simulated"  # what the model says of itself
     seed: int = 1
     dims: ClmerDims = field(default_factory=ClmerDims)
     preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
@@ -114,14 +117,15 @@ def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: P
         report({"stage": "examples", **sides.n_windows()})
         model = train_model(config, sides, report)
         majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
-        scores = {SPLIT_NAME: evaluate(model, sides.test, majority)}
-        report({"stage": "test", **scores[SPLIT_NAME]})
+        split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
+        scores = {split_name: evaluate(model, sides.test, majority)}
+        report({"stage": "test", **scores[split_name]})
     checkpoint = Checkpoint(
         model=model,
         labels=config.labels,
         preprocess=config.preprocess,
         dims=config.dims,
-        trained_on="simulated",
+        trained_on=config.trained_on,
         training=_recipe(config, sides),
         scores=scores,
     )
@@ -131,9 +135,13 @@ def train(config: TrainConfig, out: Path, cache: Path, show: Report, progress: P
 
 def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
     """Return everybody's examples, split by people."""
-    split = split_people(config.people, config.seed)
-    recipes = config.recipes()
-    everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    if config.store is None:
+        recipes, people = config.recipes(), config.people
+        everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    else:
+        store = open_store(Path(config.store))
+        everybody, people = store.examples, range(len(store.people))
+    split = split_people(people, config.seed)
     return Sides(
         split=split,
         train=everybody.of_people(split.train),
@@ -157,14 +165,17 @@ def train_model(config: TrainConfig, sides: Sides, report: Report) -> Clmer:
 
 def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
-    return {
-        "people": sides.n_people(),
+    simulated = {
         "first_person": config.first_person,
-        "test_people": list(sides.split.test),
-        "windows": sides.n_windows(),
         "trials_per_person": config.n_trials,
         "every": config.every,
         "simulator_preset": config.sim_preset,
+    }
+    return {
+        **(simulated if config.store is None else {"store": open_store(Path(config.store)).key}),
+        "people": sides.n_people(),
+        "test_people": list(sides.split.test),
+        "windows": sides.n_windows(),
         "seed": config.seed,
         "pretrain": dataclasses.asdict(config.pretrain),
         "fit": dataclasses.asdict(config.fit),

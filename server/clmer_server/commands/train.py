@@ -1,4 +1,4 @@
-"""``clmer train``: a model from simulated people. The defaults make the shipped ``clmer-va4``."""
+"""``clmer train``: a model from recordings or from simulated people. The defaults make the shipped ``clmer-va4``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from clmer_model.training.examples import Examples
     from clmer_model.training.train import TrainConfig
 
-HELP = "train a model on simulated people"
+HELP = "train a model on recordings or on simulated people"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; what is not given keeps the recipe's default."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--cache", type=Path, help="folder in which examples are kept (OUT/examples)")
+    parser.add_argument("--store", type=Path, help="windows of clmer prepare, in place of simulated people")
     parser.add_argument("--people", type=int, help="number of simulated people, all sides of the split")
     parser.add_argument("--trials", type=int, help="trials of each person")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="how strongly emotion shows")
@@ -47,7 +48,7 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     """Return the recipe that the options ask for."""
     from clmer_model.training.train import TrainConfig
 
-    usual = TrainConfig()
+    usual = TrainConfig() if args.store is None else _of_store(args.store)
     seed = usual.seed if args.seed is None else args.seed
     return dataclasses.replace(
         usual,
@@ -62,6 +63,14 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         ),
         fit=dataclasses.replace(usual.fit, seed=seed, epochs=usual.fit.epochs if args.epochs is None else args.epochs),
     )
+
+
+def _of_store(folder: Path) -> TrainConfig:
+    from clmer_model.training.store import open_store
+    from clmer_model.training.train import TrainConfig
+
+    store = open_store(folder)
+    return TrainConfig(store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels)
 
 
 def _printer(console: Any) -> Any:
