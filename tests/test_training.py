@@ -15,10 +15,9 @@ from clmer_model.checkpoint import load_checkpoint
 from clmer_model.export import export
 from clmer_model.labels import LABELS_VA4
 from clmer_model.predictor import Predictor
-from clmer_model.training.evaluate import calibration_error, fit_temperature
+from clmer_model.training.evaluate import fit_temperature
 from clmer_model.training.examples import Examples, LabelledTrial, concatenate, labelled_trials, make_examples
 from clmer_model.training.fit import FitConfig
-from clmer_model.training.metrics import balanced_accuracy, macro_f1, people_interval, score
 from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.simulated import PersonRecipe, examples_of_person
 from clmer_model.training.splits import split_people
@@ -102,31 +101,6 @@ def test_nobody_is_on_two_sides() -> None:
         assert sorted(person for side in sides for person in side) == list(range(100, 100 + n))
     with pytest.raises(SettingsError, match="at least 5"):
         split_people(range(4), seed=1)
-
-
-def test_scores_equal_those_worked_out_by_hand() -> None:
-    """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; the majority class 0 occurs thrice."""
-    truth, answer = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
-    scores = score(truth, answer, np.array([1, 1, 2, 2, 2]), majority_class=0)
-    assert scores.accuracy == pytest.approx(0.6)
-    assert scores.majority == pytest.approx(0.6)
-    assert scores.n_people == 2
-    assert balanced_accuracy(truth, answer) == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert macro_f1(truth, answer) == pytest.approx((2 / 3 + 1 / 2) / 2)
-
-
-def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
-    """Ten people who are all right or all wrong give a far wider interval than a thousand windows would."""
-    person = np.repeat(np.arange(10), 100)
-    low, high = people_interval(person % 2 == 0, person)
-    assert high - low > 0.4
-    low, high = people_interval(np.arange(1000) % 2 == 0, person)
-    assert high - low < 0.01
-
-
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
-    """Always 90 % sure and right half the time is an error of 0.4."""
-    assert calibration_error(np.full(10, 0.9), np.arange(10) % 2 == 0) == pytest.approx(0.4)
 
 
 def test_the_temperature_softens_a_model_that_is_too_sure(examples: Examples) -> None:

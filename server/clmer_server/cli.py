@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol, cast
 from clmer_streaming.errors import ClmerError, SettingsError
 
 COMMANDS = {
-    "simulate": "make a recording of a simulated participant",
+    "simulate": "make a recording of a simulated participant, or a data set of many",
     "inspect": "tell what is in XDF recordings, and what is wrong with them",
     "play": "publish the streams of an XDF recording on the LSL network",
     "predict": "write the predictions for a recording, one JSON object per line",
@@ -24,7 +24,9 @@ COMMANDS = {
     "calibrate": "measure a participant's neutral face",
     "streams": "list the streams on the network, and what the model can use",
     "doctor": "check this computer, and say what to mend",
+    "prepare": "make training windows from recordings or arrays",
     "train": "train a model",
+    "evaluate": "score a model on random windows, trials, unseen people and unseen stimuli",
     "export": "export a trained model for the service",
 }
 """What ``clmer`` can do; the texts stand here so that ``clmer --help`` need not load the commands."""

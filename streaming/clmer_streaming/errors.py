@@ -8,6 +8,7 @@
     +-- ArtefactError       a model file that is unknown, altered or does not fit
     +-- DeviceError         a compute device that is not there
     +-- SettingsError       a setting out of range, a port in use, an unknown option value
+    +-- DatasetError        tables, recordings or splits of a data set that do not fit together
 """
 
 from __future__ import annotations
@@ -49,3 +50,7 @@ class DeviceError(ClmerError):
 
 class SettingsError(ClmerError):
     """A setting that cannot hold."""
+
+
+class DatasetError(ClmerError):
+    """A data set that cannot be prepared or read; ``found`` names the file and the row."""

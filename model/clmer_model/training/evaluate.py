@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from clmer_model.clmer import Clmer
 from clmer_model.training.examples import Examples
-from clmer_model.training.metrics import score
+from clmer_model.training.metrics import calibration_error, score
 
 EVALUATION_BATCH = 256
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
-CALIBRATION_BINS = 10
 
 SUBSETS: Mapping[str, tuple[str, ...]] = {
     "all": ("eeg", "landmarks", "aus"),
@@ -79,10 +78,3 @@ def evaluate(model: Clmer, examples: Examples, majority_class: int) -> dict[str,
             "mean_confidence": round(float(probs.max(1).mean()), 4),
         }
     return scores
-
-
-def calibration_error(confidence: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
-    """Return the expected calibration error (Guo et al. 2017) of confidences (n,) over ten even bins."""
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [abs(float(confidence[bins == b].sum()) - float(right[bins == b].sum())) for b in np.unique(bins)]
-    return sum(gaps) / len(confidence)

@@ -1,16 +1,23 @@
-"""Scores of a classifier, with intervals over people: windows of one person are not independent."""
+"""Scores of a classifier, with intervals over people: windows of one person are not independent.
+
+Most are functions of a confusion matrix (K, K), whose rows are the true classes and whose columns are the answers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 N_BOOTSTRAP = 1000
 INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -33,37 +40,148 @@ class Scores:
 
 def score(truth: Labels, answer: Labels, person: Labels, majority_class: int, seed: int = 0) -> Scores:
     """Return the scores of answers (n,) against the truth (n,), windows of ``person`` (n,)."""
-    right = truth == answer
+    n_classes = int(max(truth.max(), answer.max())) + 1
+    matrix = confusion(truth, answer, n_classes)
     return Scores(
-        accuracy=float(right.mean()),
-        balanced_accuracy=balanced_accuracy(truth, answer),
-        macro_f1=macro_f1(truth, answer),
-        interval=people_interval(right, person, seed),
+        accuracy=accuracy(matrix),
+        balanced_accuracy=balanced_accuracy(matrix),
+        macro_f1=macro_f1(matrix),
+        interval=people_interval(accuracy, matrices_of_people(truth, answer, person, n_classes), seed),
         majority=float((truth == majority_class).mean()),
         n_windows=len(truth),
         n_people=len(np.unique(person)),
     )
 
 
-def balanced_accuracy(truth: Labels, answer: Labels) -> float:
+def confusion(truth: Labels, answer: Labels, n_classes: int) -> Floats:
+    """Return how many windows of each class (row) were given each answer (column)."""
+    matrix = np.zeros((n_classes, n_classes))
+    np.add.at(matrix, (truth, answer), 1.0)
+    return matrix
+
+
+def accuracy(matrix: Floats) -> float:
+    """Return the share of right answers."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def balanced_accuracy(matrix: Floats) -> float:
     """Return the mean recall over the classes that occur."""
-    return float(np.mean([(answer[truth == k] == k).mean() for k in np.unique(truth)]))
+    n = matrix.sum(1)
+    return float(np.mean(np.diag(matrix)[n > 0] / n[n > 0]))
 
 
-def macro_f1(truth: Labels, answer: Labels) -> float:
-    """Return the mean over the classes that occur of 2PR / (P + R)."""
-    values = []
-    for k in np.unique(truth):
-        hits = int(((truth == k) & (answer == k)).sum())
-        values.append(2 * hits / int((truth == k).sum() + (answer == k).sum()))
-    return float(np.mean(values))
+def class_f1(matrix: Floats) -> Floats:
+    """Return the F1 of each class, 2PR / (P + R) (paper, Eq. 10-12); 0 where it has no right answer, (K,)."""
+    total = matrix.sum(0) + matrix.sum(1)
+    f1: Floats = np.divide(2 * np.diag(matrix), total, out=np.zeros(len(matrix)), where=total > 0)
+    return f1
 
 
-def people_interval(right: npt.NDArray[np.bool_], person: Labels, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy when people are drawn again with replacement."""
-    numbers = np.unique(person)
-    hits = np.array([right[person == number].sum() for number in numbers])
-    counts = np.array([(person == number).sum() for number in numbers])
-    drawn = np.random.default_rng(seed).integers(len(numbers), size=(N_BOOTSTRAP, len(numbers)))
-    low, high = np.percentile(hits[drawn].sum(1) / counts[drawn].sum(1), INTERVAL)
+def macro_f1(matrix: Floats) -> float:
+    """Return the mean F1 over the classes that occur."""
+    return float(np.mean(class_f1(matrix)[matrix.sum(1) > 0]))
+
+
+def weighted_f1(matrix: Floats) -> float:
+    """Return the mean F1 weighted with the windows of each class (paper, Eq. 13)."""
+    n = matrix.sum(1)
+    return float(np.sum(class_f1(matrix) * n) / n.sum())
+
+
+def kappa(matrix: Floats) -> float:
+    """Return Cohen's kappa: agreement beyond chance; 0 where chance alone would always agree."""
+    total = matrix.sum()
+    chance = float(np.sum(matrix.sum(0) * matrix.sum(1)) / total**2)
+    return 0.0 if chance == 1.0 else (accuracy(matrix) - chance) / (1.0 - chance)
+
+
+def eq8_as_printed(matrix: Floats) -> float:
+    """Return the paper's Accuracy, Eq. 8-9: the mean of (TP_i + TN_i) / samples_i over the classes that occur.
+
+    The text calls ``samples_i`` the samples within each category, while TN_i counts those of all others: so printed,
+    the value rises above 1. It cannot be what was computed.
+    """
+    n = matrix.sum(1)
+    return float(np.mean(_true_both_ways(matrix)[n > 0] / n[n > 0]))
+
+
+def eq8_over_all(matrix: Floats) -> float:
+    """Return Eq. 8-9 with all samples below the line: the mean accuracy of one class against the rest.
+
+    It stays below 1, and above the share of right answers: with K classes, chance is 1 - 2 (K - 1) / K**2.
+    """
+    n = matrix.sum(1)
+    return float(np.mean(_true_both_ways(matrix)[n > 0] / matrix.sum()))
+
+
+def _true_both_ways(matrix: Floats) -> Floats:
+    """Return TP + TN of each class (K,)."""
+    counts: Floats = matrix.sum() - matrix.sum(0) - matrix.sum(1) + 2 * np.diag(matrix)
+    return counts
+
+
+MATRIX_SCORES: Mapping[str, Callable[[Floats], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "weighted_f1": weighted_f1,
+    "macro_f1": macro_f1,
+    "kappa": kappa,
+    "eq8_as_printed": eq8_as_printed,
+    "eq8_over_all": eq8_over_all,
+}
+"""Every score that a confusion matrix gives. ``weighted_f1`` is the paper's Eq. 10-13."""
+
+
+def calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error (Guo et al. 2017) of confidences (n,) over ten even bins."""
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = [abs(float(confidence[bins == b].sum()) - float(right[bins == b].sum())) for b in np.unique(bins)]
+    return sum(gaps) / len(confidence)
+
+
+def matrices_of_people(truth: Labels, answer: Labels, person: Labels, n_classes: int) -> Floats:
+    """Return the confusion matrix of each person, (people, K, K)."""
+    return np.stack([confusion(truth[person == p], answer[person == p], n_classes) for p in np.unique(person)])
+
+
+def people_interval(value: Callable[[Floats], float], matrices: Floats, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a score when people are drawn again with replacement.
+
+    Args:
+        value: The score of a confusion matrix.
+        matrices: That of each person, (people, K, K).
+        seed: Of the draws.
+    """
+    n = len(matrices)
+    drawn = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
+    low, high = np.percentile([value(matrices[people].sum(0)) for people in drawn], INTERVAL)
     return float(low), float(high)
+
+
+def permutation_p(
+    shuffles: list[tuple[Labels, Labels, Labels, Labels]], n_permutations: int = 5000, seed: int = 0
+) -> float:
+    """Return how probable so many right answers or more are, if labels were dealt to the units at random.
+
+    Args:
+        shuffles: Of each shuffle of a split: truth, answer, unit and block of its test windows, (n,) each. All
+            windows of a unit (a trial, a stimulus) have one label and keep together; labels change places within
+            a block only (a person, whose labels are balanced).
+        n_permutations: How many deals.
+        seed: Of the deals.
+    """
+    rng = np.random.default_rng(seed)
+    seen = sum(float((truth == answer).mean()) for truth, answer, _, _ in shuffles)
+    dealt = np.zeros(n_permutations)
+    for truth, answer, unit, block in shuffles:
+        _, first, inverse = np.unique(unit, return_index=True, return_inverse=True)
+        label, home = truth[first], block[first]
+        hits = np.zeros((len(first), int(max(truth.max(), answer.max())) + 1))
+        np.add.at(hits, (inverse, answer), 1.0 / len(truth))
+        for k in range(n_permutations):
+            order = np.lexsort((rng.random(len(first)), home))
+            given = np.empty_like(label)
+            given[np.argsort(home, kind="stable")] = label[order]
+            dealt[k] += hits[np.arange(len(first)), given].sum()
+    return float((1 + np.sum(dealt >= seen - 1e-9)) / (1 + n_permutations))

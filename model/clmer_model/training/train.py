@@ -29,12 +29,13 @@ from clmer_model.training.ranks import n_ranks, rank, wait_for_all
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
 from clmer_model.training.snapshot import Snapshot, SnapshotFile
 from clmer_model.training.splits import PeopleSplit, split_people
+from clmer_model.training.store import open_store
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
 
-SPLIT_NAME = "unseen simulated people"
+SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class TrainConfig:
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
+    store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
+    trained_on: str = "simulated"  # what the model says of itself
     seed: int = 1
     preset: str = "default"  # name of the network's sizes, for people
     dims: ClmerDims = field(default_factory=ClmerDims)
@@ -137,15 +140,16 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
 
     model = train_model(config, sides, curves.report, Keeper(start, keep)).cpu()
     majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
-    scores = {SPLIT_NAME: evaluate(model, sides.test, majority)}
-    curves.report({"stage": "test", **scores[SPLIT_NAME]})
+    split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
+    scores = {split_name: evaluate(model, sides.test, majority)}
+    curves.report({"stage": "test", **scores[split_name]})
     draw_curves(curves.lines, run.out / PICTURE_NAME)
     checkpoint = Checkpoint(
         model=model,
         labels=config.labels,
         preprocess=config.preprocess,
         dims=config.dims,
-        trained_on="simulated",
+        trained_on=config.trained_on,
         training=_recipe(config, sides),
         scores=scores,
     )
@@ -164,13 +168,20 @@ class Keeper:
 
 def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
     """Return everybody's examples, split by people; the first process simulates those that the cache lacks."""
+    if config.store is not None:
+        store = open_store(Path(config.store))
+        return _split(store.examples, range(len(store.people)), config.seed)
     if rank() > 0:
         wait_for_all()
-    split = split_people(config.people, config.seed)
     recipes = config.recipes()
     everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
     if rank() == 0:
         wait_for_all()
+    return _split(everybody, config.people, config.seed)
+
+
+def _split(everybody: Examples, people: range, seed: int) -> Sides:
+    split = split_people(people, seed)
     return Sides(
         split=split,
         train=everybody.of_people(split.train),
@@ -232,15 +243,18 @@ def _check_device(config: TrainConfig, run: Run) -> None:
 
 def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
-    return {
-        "preset": config.preset,
-        "people": sides.n_people(),
+    simulated = {
         "first_person": config.first_person,
-        "test_people": list(sides.split.test),
-        "windows": sides.n_windows(),
         "trials_per_person": config.n_trials,
         "every": config.every,
         "simulator_preset": config.sim_preset,
+    }
+    return {
+        "preset": config.preset,
+        **(simulated if config.store is None else {"store": open_store(Path(config.store)).key}),
+        "people": sides.n_people(),
+        "test_people": list(sides.split.test),
+        "windows": sides.n_windows(),
         "seed": config.seed,
         "processes": n_ranks(),
         "pretrain": dataclasses.asdict(config.pretrain),

@@ -1,4 +1,4 @@
-"""``clmer train``: a model from simulated people. The defaults make the shipped ``clmer-va4``."""
+"""``clmer train``: a model from recordings or from simulated people. The defaults make the shipped ``clmer-va4``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from clmer_model.training.examples import Examples
     from clmer_model.training.train import TrainConfig
 
-HELP = "train a model on simulated people"
+HELP = "train a model on recordings or on simulated people"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; what is not given keeps the preset's recipe."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the curves")
     parser.add_argument("--cache", type=Path, help="folder in which examples are kept (OUT/examples)")
+    parser.add_argument("--store", type=Path, help="windows of clmer prepare, in place of simulated people")
     parser.add_argument("--resume", action="store_true", help="go on where the interrupted training in OUT was")
     _add_people(parser.add_argument_group("simulated people"))
     _add_network(parser.add_argument_group("network"))
@@ -79,6 +80,7 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     from clmer_model.training.recipes import recipe
 
     usual = recipe(args.preset, args.width)
+    usual = usual if args.store is None else _of_store(usual, args.store)
     pretrain = {
         "epochs": args.pretrain_epochs,
         "lambda_sample": args.lambda_sample,
@@ -98,6 +100,15 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _of_store(usual: TrainConfig, folder: Path) -> TrainConfig:
+    from clmer_model.training.store import open_store
+
+    store = open_store(folder)
+    return dataclasses.replace(
+        usual, store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels
+    )
 
 
 def _printer(console: Any) -> Any:

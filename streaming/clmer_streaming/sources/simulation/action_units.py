@@ -55,7 +55,8 @@ def simulate_action_units(
 def emotional_drives(config: SimulationConfig, person: Participant, emotion: Emotion) -> FloatArray:
     """Return what emotion and stimulus add to the drives of each second, (3, S), in the order of DRIVES."""
     felt = np.stack([emotion.valence, -emotion.valence, emotion.arousal])
-    drives: FloatArray = 0.5 * person.au_d * felt + config.effects.stimulus_sd * stimulus_offsets(emotion, len(DRIVES))
+    offsets = stimulus_offsets(emotion, len(DRIVES), config.effects.stimuli_balanced)
+    drives: FloatArray = 0.5 * person.au_d * felt + config.effects.stimulus_sd * offsets
     return drives
 
 

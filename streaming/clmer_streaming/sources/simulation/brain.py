@@ -47,7 +47,8 @@ def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, 
     noise = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own
     valence, arousal = effect_weights(person)
     felt = 0.5 * person.eeg_d * (valence[..., None] * emotion.valence + arousal[..., None] * emotion.arousal)
-    shown = config.effects.stimulus_sd * stimulus_offsets(emotion, shape[0] * shape[1]).reshape(*shape, -1)
+    offsets = stimulus_offsets(emotion, shape[0] * shape[1], config.effects.stimuli_balanced)
+    shown = config.effects.stimulus_sd * offsets.reshape(*shape, -1)
     gains: FloatArray = noise + within_sd()[:, None, None] * (felt + shown)
     return gains
 

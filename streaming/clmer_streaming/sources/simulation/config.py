@@ -34,6 +34,7 @@ class Preset:
     fills_per_min: float  # short runs that the headset filled in (Interpolate = 1)
     pops_per_min: float  # electrode pops
     face_losses_per_min: float  # stretches without a face
+    stimuli_balanced: bool = True  # what the stimuli of a quadrant do beside its emotion sums to zero
 
 
 _REALISTIC = Preset(
@@ -50,6 +51,8 @@ _REALISTIC = Preset(
     face_losses_per_min=1.0,
 )
 
+_NULL = dataclasses.replace(_REALISTIC, eeg_d=(0.0, 0.0), au_d=(0.0, 0.0), stimulus_sd=0.0, asymmetry_flip=0.0)
+
 PRESETS: dict[str, Preset] = {
     "realistic": _REALISTIC,
     "easy": Preset(
@@ -65,10 +68,12 @@ PRESETS: dict[str, Preset] = {
         pops_per_min=0.0,
         face_losses_per_min=0.0,
     ),
-    "null": dataclasses.replace(_REALISTIC, eeg_d=(0.0, 0.0), au_d=(0.0, 0.0), stimulus_sd=0.0, asymmetry_flip=0.0),
+    "null": _NULL,
+    "null-stimulus": dataclasses.replace(_NULL, stimulus_sd=1.0, stimuli_balanced=False),
 }
 """``realistic``: effects of the size that studies of many people find. ``easy``: for smoke tests. ``null``: none,
-so that every honest evaluation must end at chance."""
+so that every honest evaluation must end at chance. ``null-stimulus``: stimuli show strongly and emotion does not, so
+that only the evaluation on unseen stimuli is honest."""
 
 
 @dataclass(frozen=True)

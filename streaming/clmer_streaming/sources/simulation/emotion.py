@@ -73,16 +73,22 @@ def structured_noise(
     return trial_sd * offsets[..., block] + second_sd * ar1(rng, (*shape, emotion.centres.size), SECOND_AR)
 
 
-def stimulus_offsets(emotion: Emotion, n_measures: int) -> FloatArray:
+def stimulus_offsets(emotion: Emotion, n_measures: int, balanced: bool) -> FloatArray:
     """Return what each second's stimulus does beside its emotion, (n_measures, S), SD about 1, 0 at rest.
 
-    A stimulus does the same to everyone. Within a quadrant the offsets sum to zero, so that they say nothing
-    of emotion itself: a model that lives on them fails with stimuli it has not met.
+    A stimulus does the same to everyone. A model that lives on the offsets fails with stimuli it has not met.
+
+    Args:
+        emotion: Of the session, for its seconds and trials.
+        n_measures: How many numbers a stimulus shifts.
+        balanced: Within a quadrant the offsets sum to zero, so that they say nothing of emotion itself. The last
+            stimulus then follows from the others; without, each is drawn on its own.
     """
     n_stimuli = len(QUADRANTS) * STIMULI_PER_QUADRANT
     table = np.stack([fixed_generator(k, Draw.STIMULUS).standard_normal(n_measures) for k in range(n_stimuli)], axis=1)
-    by_quadrant = table.reshape(n_measures, len(QUADRANTS), STIMULI_PER_QUADRANT)
-    table = (by_quadrant - by_quadrant.mean(axis=2, keepdims=True)).reshape(n_measures, n_stimuli)
+    if balanced:
+        by_quadrant = table.reshape(n_measures, len(QUADRANTS), STIMULI_PER_QUADRANT)
+        table = (by_quadrant - by_quadrant.mean(axis=2, keepdims=True)).reshape(n_measures, n_stimuli)
     stimuli = np.asarray([trial.stimulus for trial in emotion.trials], dtype=np.int64)
     index = trial_at(emotion.trials, emotion.centres)
     offsets = np.zeros((n_measures, emotion.centres.size))

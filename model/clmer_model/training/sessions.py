@@ -1,0 +1,208 @@
+"""From one recording to the windows of its trials, by the live signal path, and what was left out and why."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_model.training.examples import LabelledTrial, Masks, Series
+from clmer_model.training.tables import Recording, TrialRow
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import ClmerError, DatasetError
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.recording.survey import is_session_recording
+from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
+from clmer_streaming.types import Item, Marker, Source, StreamInfo, Window
+
+if TYPE_CHECKING:
+    from clmer_streaming.sources.video import FaceTrack
+
+SIMULATOR_HOST = "simulator"  # what simulated streams name as their computer
+
+
+@dataclass(frozen=True, eq=False)
+class SessionWindows:
+    """The windows of one recording that lie in its trials."""
+
+    series: Series  # by modality, (n, ...) float32
+    mask: Masks  # by modality, (n, ...) bool
+    trial: npt.NDArray[np.int64]  # (n,) index into the recording's rows of the table of trials
+    t_end: npt.NDArray[np.float64]  # (n,) s
+    left_out: Mapping[str, int]  # by reason: how many windows
+    notes: tuple[str, ...]  # sentences for people
+    simulated: bool
+
+    def __len__(self) -> int:
+        return len(self.trial)
+
+
+def session_windows(
+    recording: Recording, trials: Sequence[TrialRow], config: PreprocessConfig, every: int
+) -> SessionWindows:
+    """Return the windows that lie wholly inside a trial and in which any modality was measured.
+
+    Args:
+        recording: Where the recording is, and how to read it.
+        trials: Its rows of the table of trials.
+        config: Settings of the Preprocessor.
+        every: Keep only each ``every``-th window of a trial; neighbours share samples.
+
+    Raises:
+        DatasetError: The recording cannot be read, or two of its trials overlap.
+    """
+    try:
+        source, warnings = _open(recording, config)
+        heard = _Listener(config)
+        source.run(heard.take, threading.Event())
+    except ClmerError as error:
+        if isinstance(error, DatasetError):
+            raise
+        found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
+        raise DatasetError(error.expected, found, error.mend) from error
+    spans, missing = find_trials(trials, heard.markers)
+    chosen, left_out = _choose(heard.windows, spans, config.modalities, every)
+    return SessionWindows(
+        series={name: np.array([w.series[name] for w, _ in chosen], np.float32) for name in config.modalities},
+        mask={name: np.array([w.mask[name] for w, _ in chosen], np.bool_) for name in config.modalities},
+        trial=np.array([number for _, number in chosen], dtype=np.int64),
+        t_end=np.array([window.t_end for window, _ in chosen], dtype=np.float64),
+        left_out=left_out,
+        notes=(*warnings, *missing, *_without_windows(trials, spans, chosen)),
+        simulated=heard.simulated,
+    )
+
+
+class _Listener:
+    """Feeds the Preprocessor; keeps windows and markers."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self._preprocessor = Preprocessor(config)
+        self.windows: list[Window] = []
+        self.markers: list[Marker] = []
+        self.simulated = False
+
+    def take(self, item: Item) -> None:
+        """Take one item of the recording."""
+        if isinstance(item, Marker):
+            self.markers.append(item)
+        elif isinstance(item, StreamInfo):
+            self.simulated |= item.hostname == SIMULATOR_HOST
+        for window in self._preprocessor.push(item):
+            self.windows.append(window)
+
+
+def find_trials(
+    trials: Sequence[TrialRow], markers: Sequence[Marker]
+) -> tuple[dict[int, LabelledTrial], tuple[str, ...]]:
+    """Return where each trial lies, by its index, and a sentence for each one whose markers are not there.
+
+    Raises:
+        DatasetError: Two trials overlap.
+    """
+    ordered = sorted(markers, key=lambda marker: marker.t)
+    used: Counter[str] = Counter()
+    found: dict[int, LabelledTrial] = {}
+    missing = []
+    for number, trial in enumerate(trials):
+        begin, end = trial.t_start, trial.t_end
+        if math.isnan(begin):
+            times = [marker.t for marker in ordered if marker.label == trial.start]
+            begin = times[used[trial.start]] if used[trial.start] < len(times) else math.nan
+            used[trial.start] += 1
+        if math.isfinite(trial.duration_s):
+            end = begin + trial.duration_s
+        elif math.isnan(trial.t_start):
+            end = next((m.t for m in ordered if m.label == trial.stop and m.t > begin), math.nan)
+        if math.isnan(begin) or math.isnan(end):
+            word = trial.start if math.isnan(begin) else trial.stop
+            missing.append(f"trials.csv, row {trial.row}: the recording has no marker {word!r} for this trial")
+            continue
+        found[number] = LabelledTrial(number, trial.label, begin, end)
+    _refuse_overlap(trials, found)
+    return found, tuple(missing)
+
+
+def _refuse_overlap(trials: Sequence[TrialRow], found: Mapping[int, LabelledTrial]) -> None:
+    spans = sorted(found.values(), key=lambda span: span.t_start)
+    for earlier, later in pairwise(spans):
+        if later.t_start < earlier.t_end:
+            rows = f"rows {trials[earlier.number].row} and {trials[later.number].row}"
+            raise DatasetError(
+                expected="trials one after the other",
+                found=f"{later.t_start:.3f} s before {earlier.t_end:.3f} s in trials.csv, {rows}",
+                mend="mend the times, or leave one of the rows out",
+            )
+
+
+def _choose(
+    windows: Sequence[Window], spans: Mapping[int, LabelledTrial], modalities: Sequence[str], every: int
+) -> tuple[list[tuple[Window, int]], dict[str, int]]:
+    """Return the windows to keep with their trials, in order, and how many were left out for which reason."""
+    chosen: list[tuple[Window, int]] = []
+    left_out: Counter[str] = Counter()
+    seen: Counter[int] = Counter()
+    for window in windows:
+        span = next((span for span in spans.values() if span.contains(window)), None)
+        if span is None:
+            crosses = any(s.t_start < window.t_end and window.t_start < s.t_end for s in spans.values())
+            left_out["across the edge of a trial" if crosses else "outside trials"] += 1
+            continue
+        seen[span.number] += 1
+        if (seen[span.number] - 1) % every:
+            left_out["between those kept (--every)"] += 1
+        elif any(window.mask[name].any() for name in modalities):
+            chosen.append((window, span.number))
+        else:
+            left_out["nothing measured: " + ", ".join(reason.value for reason in window.reasons)] += 1
+    return chosen, dict(left_out)
+
+
+def _without_windows(
+    trials: Sequence[TrialRow], spans: Mapping[int, LabelledTrial], chosen: Sequence[tuple[Window, int]]
+) -> list[str]:
+    have = {number for _, number in chosen}
+    return [
+        f"trials.csv, row {trials[number].row}: no window lies in {span.t_start:.1f} to {span.t_end:.1f} s"
+        for number, span in spans.items()
+        if number not in have
+    ]
+
+
+def _open(recording: Recording, config: PreprocessConfig) -> tuple[Source, tuple[str, ...]]:
+    """Return the recording as a source, as the service replays it, and what is to say of it."""
+    from clmer_streaming.sources.marker_columns import MarkerColumns
+    from clmer_streaming.sources.own_replay import OwnReplaySource
+    from clmer_streaming.sources.replay import ReplaySource
+
+    corrections = EegCorrections(unit=recording.eeg_unit)
+    if recording.video is None and is_session_recording(recording.path):
+        own = OwnReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
+        return AdjustedSource(own, corrections), own.warnings
+    foreign = ReplaySource(
+        recording.path,
+        eeg_map=recording.eeg_map,
+        speed=math.inf,
+        extractor=config.extractor,
+        signal=config.signal,
+        video=None if recording.video is None else _face_track(recording),
+        video_offset_s=recording.video_offset_s,
+    )
+    return MarkerColumns(AdjustedSource(foreign, corrections)), foreign.warnings
+
+
+def _face_track(recording: Recording) -> FaceTrack:
+    from clmer_streaming.face.openface import OpenFaceTrack
+    from clmer_streaming.sources.video import VideoFaces
+
+    assert recording.video is not None
+    if recording.video.suffix.lower() == ".csv":
+        return OpenFaceTrack(recording.video)
+    return VideoFaces(recording.video)

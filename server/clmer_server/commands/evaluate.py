@@ -1,0 +1,200 @@
+"""``clmer evaluate``: one model, four splits side by side, so that no figure stands without what it may rest on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clmer_streaming.errors import DatasetError, SettingsError
+
+if TYPE_CHECKING:
+    from clmer_model.training.learners import Learner
+    from clmer_model.training.protocols import Protocol, Split
+    from clmer_model.training.store import WindowStore
+
+HELP = "score a model on random windows, trials, unseen people and unseen stimuli"
+
+PRESETS = ("default", "neighbours")
+
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1 (Eq. 10-13)",
+    "macro_f1": "macro F1",
+    "kappa": "kappa",
+    "ece": "calibration error",
+    "eq8_as_printed": "Eq. 8-9 as printed (may pass 1)",
+    "eq8_over_all": "Eq. 8-9 over all samples",
+    "majority": "baseline: majority",
+    "prior": "baseline: prior",
+}
+"""The lines of the table."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("store", type=Path, help="folder that clmer prepare wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.json and the split files")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="default", help="the network, or nearest neighbours (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of the supervised stage")
+    parser.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
+    parser.add_argument("--shuffles", type=int, default=5, help="how often each split is drawn (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of splits, weights and batches (%(default)s)")
+    parser.add_argument("--splits", type=Path, metavar="DIR", help="take the split files in this folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and ask for every split and shuffle; print the table and write it beside the split files."""
+    from rich.console import Console
+
+    from clmer_model.training.comparison import compare, summary
+    from clmer_model.training.store import open_store, write_json
+
+    if args.shuffles < 1:
+        raise SettingsError("at least one shuffle", str(args.shuffles), "the paper has five")
+    store = open_store(args.store)
+    splits = _read_splits(args.splits, store) if args.splits else _draw_splits(args, store)
+    console = Console()
+    answers = compare(store, splits, _learner(args, store), _progress(console))
+    report = {
+        "store": store.key,
+        "trained_on": store.trained_on,
+        "labels": list(store.labels),
+        "preset": args.preset,
+        "epochs": args.epochs,
+        "pretrain_epochs": args.pretrain_epochs,
+        "seed": args.seed,
+        "splits": summary(store, answers, args.seed),
+    }
+    write_json(args.out / "report.json", report)
+    _print(console, report)
+    console.print(f"written: {args.out / 'report.json'}, {args.out / 'splits'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[Protocol, list[Split]]:
+    """Return every split that can be computed, and write each into a file."""
+    from clmer_model.training.protocols import PROTOCOLS, draw_split, split_to_dict, why_not
+    from clmer_model.training.store import write_json
+
+    splits = {
+        protocol: [draw_split(store, protocol, shuffle, args.seed) for shuffle in range(1, args.shuffles + 1)]
+        for protocol in PROTOCOLS
+        if not why_not(store, protocol)
+    }
+    for protocol, shuffles in splits.items():
+        for split in shuffles:
+            plain = split_to_dict(split, store, args.seed)
+            write_json(args.out / "splits" / f"{protocol}-{split.shuffle}.json", plain)
+    return splits
+
+
+def _read_splits(folder: Path, store: WindowStore) -> dict[Protocol, list[Split]]:
+    from clmer_model.training.protocols import split_from_dict
+
+    splits: dict[Protocol, list[Split]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"a split file {path}", str(error), "let clmer evaluate write it again") from error
+        split = split_from_dict(plain, store, str(path))
+        splits.setdefault(split.protocol, []).append(split)
+    if not set(splits) - {"random"}:
+        raise DatasetError(
+            f"split files of trials, people or stimuli in {folder}",
+            "random windows alone" if splits else "none",
+            "random windows leak, and are not reported alone",
+        )
+    return splits
+
+
+def _learner(args: argparse.Namespace, store: WindowStore) -> Learner:
+    from clmer_model.training.learners import NeighbourLearner, NetworkLearner
+    from clmer_model.training.train import TrainConfig
+
+    if args.preset == "neighbours":
+        return NeighbourLearner(len(store.labels), store.preprocess.signal.sfreq)
+    usual = TrainConfig(seed=args.seed, preprocess=store.preprocess, labels=store.labels)
+    pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
+    config = dataclasses.replace(
+        usual,
+        pretrain=dataclasses.replace(usual.pretrain, seed=args.seed, epochs=pretrain),
+        fit=dataclasses.replace(usual.fit, seed=args.seed, epochs=args.epochs or usual.fit.epochs),
+    )
+    return NetworkLearner(config, report=lambda line: None)
+
+
+def _progress(console: Any) -> Any:
+    from rich.progress import track
+
+    def progress(splits: Iterable[Split]) -> Iterable[Split]:
+        return track(splits, "training", console=console, transient=True)
+
+    return progress
+
+
+def _print(console: Any, report: Mapping[str, Any]) -> None:
+    """Print the scores, the controls and the confusion matrices."""
+    from clmer_model.training.comparison import ROWS
+
+    splits = report["splits"]
+    told = list(splits.values())
+    table = _table(f"{report['preset']}, trained on {report['trained_on']}", ["", *(split["title"] for split in told)])
+    for name, title in SCORES.items():
+        table.add_row(title, *(_cell(split, "all", name) for split in told))
+    table.add_section()
+    for row, title in ROWS.items():
+        table.add_row(f"accuracy: {title}", *(_cell(split, row, "accuracy") for split in told))
+    table.add_section()
+    table.add_row("windows, people in the tests", *(_counts(split) for split in told))
+    console.print(table)
+    console.print(
+        "Mean ± SD over the shuffles; in brackets the 95 % interval over people, where there are several.",
+        highlight=False,
+    )
+    for split in told:
+        if not split["reason"]:
+            _print_confusion(console, split, report["labels"])
+
+
+def _table(title: str, columns: Sequence[str]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _cell(split: Mapping[str, Any], row: str, name: str) -> str:
+    if split["reason"]:
+        return str(split["reason"]) if (row, name) == ("all", "accuracy") else ""
+    if row not in split["rows"]:
+        return "-"
+    scores = split["rows"][row]
+    text = f"{scores['mean'][name]:.3f} ± {scores['sd'][name]:.3f}"
+    if name not in scores["interval"]:
+        return text
+    low, high = scores["interval"][name]
+    return f"{text}\n({low:.3f} to {high:.3f})"
+
+
+def _counts(split: Mapping[str, Any]) -> str:
+    if split["reason"]:
+        return ""
+    scores = split["rows"]["all"]
+    return f"{sum(scores['n_windows'])}, {scores['n_people']}"
+
+
+def _print_confusion(console: Any, split: Mapping[str, Any], labels: Sequence[str]) -> None:
+    table = _table(f"{split['title']}: truth (row) and answer (column)", ["", *labels])
+    for label, counts in zip(labels, split["rows"]["all"]["confusion"], strict=True):
+        table.add_row(label, *map(str, counts))
+    console.print(table)

@@ -1,0 +1,95 @@
+"""``clmer prepare``: a data set of recordings, or of arrays, becomes a store of windows to train from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clmer_streaming.errors import SettingsError
+
+if TYPE_CHECKING:
+    from clmer_model.training.tables import Recording
+    from clmer_streaming.config import PreprocessConfig
+
+HELP = "make training windows from recordings or arrays"
+
+MODALITIES = ("eeg", "landmarks", "aus", "gaze")
+SCHEMES = ("va4", "va9", "v2", "a2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--dataset", choices=("sessions", "arrays"), required=True, help="what the data are")
+    parser.add_argument("file", type=Path, nargs="?", help="of arrays: a file of NumPy (.npz)")
+    parser.add_argument("--root", type=Path, help="of sessions: folder of manifest.csv, trials.csv and the recordings")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the store")
+    parser.add_argument("--labels", choices=SCHEMES, help="make labels of the ratings valence and arousal (1-9)")
+    parser.add_argument("--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another")
+    parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
+    parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
+    parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
+    parser.add_argument("--every", type=int, help="keep each n-th window of a trial (so that none overlap)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the store, and tell what is in it and what was left out."""
+    from clmer_model.training.store_writer import left_out_of
+
+    index = _arrays(args) if args.dataset == "arrays" else _sessions(args)
+    people, n = len(index["people"]), sum(recording["windows"] for recording in index["recordings"])
+    stimuli = len(index["stimuli"]) or "no"
+    print(f"{args.out}: {n} windows, {people} people, {len(index['trials'])} trials, {stimuli} stimuli")
+    print(f"labels: {', '.join(index['labels'])}; trained_on: {index['trained_on']}; key {index['key'][:16]}")
+    for reason, count in left_out_of(index).items():
+        print(f"left out: {count} windows: {reason}")
+    for recording in index["recordings"]:
+        for note in recording["notes"]:
+            print(f"{recording['file']}: {note}")
+    if index["unused_columns"]:
+        print(f"columns not used: {', '.join(index['unused_columns'])}")
+    return 0
+
+
+def _sessions(args: argparse.Namespace) -> dict[str, Any]:
+    from clmer_model.training.prepare import PrepareConfig, prepare_sessions
+
+    if args.root is None or args.file is not None:
+        raise SettingsError("--root DIR for a data set of sessions", f"{args.file or 'none'}", "name its folder")
+    preprocess = _preprocess(args)
+    every = max(1, round(args.window / preprocess.window.hop_s)) if args.every is None else args.every
+    if every < 1:
+        raise SettingsError("--every of 1 or more", str(every), "1 keeps every window")
+    return prepare_sessions(args.root, args.out, PrepareConfig(preprocess, every, args.labels), _progress)
+
+
+def _arrays(args: argparse.Namespace) -> dict[str, Any]:
+    from clmer_model.training.arrays import prepare_arrays
+
+    if args.file is None or args.root is not None or args.labels or args.every:
+        raise SettingsError(
+            "--dataset arrays FILE.npz, with labels and windows as they are", f"{args.file or 'no file'}", "name a file"
+        )
+    return prepare_arrays(args.file, args.out, _preprocess(args))
+
+
+def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
+    from clmer_streaming.config import PreprocessConfig, WindowConfig
+
+    modalities = tuple(name.strip() for name in args.modalities.split(","))
+    if len(modalities) < 2 or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
+        raise SettingsError(f"two or more of {', '.join(MODALITIES)}", args.modalities, "mend --modalities")
+    if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
+        found = f"{args.window:g} s, {args.face_slots} slots"
+        raise SettingsError("a window of 0.5 to 30 s with 1 to 64 face slots", found, "mend --window or --face-slots")
+    window = WindowConfig(window_s=args.window, face_slots=args.face_slots)
+    config = dataclasses.replace(PreprocessConfig(), window=window, modalities=modalities)
+    return config.with_notch(None if args.notch is None else float(args.notch))
+
+
+def _progress(recordings: Iterable[Recording], total: int) -> Iterable[Recording]:
+    from rich.progress import track
+
+    return track(recordings, "reading recordings", total=total, transient=True)

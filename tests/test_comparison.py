@@ -1,0 +1,201 @@
+"""Four splits side by side: the table, the controls, and what is fitted on which side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clmer_model.training.comparison import ROWS, compare, summary
+from clmer_model.training.examples import Examples
+from clmer_model.training.learners import Floats, NeighbourLearner, NetworkLearner, without_muscle
+from clmer_model.training.metrics import confusion, eq8_over_all
+from clmer_model.training.protocols import PROTOCOLS, Protocol, Split, draw_split
+from clmer_model.training.store import WindowStore, open_store
+from clmer_model.training.train import TrainConfig
+from clmer_server.cli import main
+from clmer_streaming.sources.simulation.dataset import write_dataset
+from clmer_streaming.sources.simulator import SimulationConfig, simulate_cohort
+from feature_store import small_store
+from model_windows import SMALL
+
+NEIGHBOURS = NeighbourLearner(n_classes=2, sfreq=128.0)
+
+
+def quietly(splits: Iterable[Split]) -> Iterable[Split]:
+    return splits
+
+
+def shuffles_of(store: WindowStore, n: int = 2) -> dict[Protocol, list[Split]]:
+    return {protocol: [draw_split(store, protocol, k, 1) for k in range(1, n + 1)] for protocol in PROTOCOLS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle:
+    """Knows the number of each window, and from it the label, in all but one of ten."""
+
+    label: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+    def answer(
+        self, train: Examples, validation: Examples, test: Examples, subsets: Mapping[str, Sequence[str]]
+    ) -> dict[str, Floats]:
+        """Return 0.9 for the class that is answered."""
+        rows = np.round(test.series["eeg"][:, 0, 0]).astype(int)
+        answer = np.where(rows % 10 == 0, 1 - self.label[rows], self.label[rows])
+        return {name: np.where(np.arange(2) == answer[:, None], 0.9, 0.1) for name in subsets}
+
+
+def test_the_summary_equals_what_follows_from_the_answers() -> None:
+    """Accuracy, baselines, confusion matrix and calibration of a classifier whose answers are known."""
+    store = small_store()
+    splits = shuffles_of(store)
+    answers = compare(store, splits, Oracle(store.examples.label), quietly)
+    plain = summary(store, answers)
+    for protocol, shuffles in splits.items():
+        row = plain[protocol]["rows"]["all"]
+        right = [float((split.test % 10 != 0).mean()) for split in shuffles]
+        assert row["shuffles"]["accuracy"] == pytest.approx(right, abs=1e-4)
+        assert row["mean"]["accuracy"] == pytest.approx(np.mean(right), abs=1e-4)
+        assert row["sd"]["accuracy"] == pytest.approx(np.std(right), abs=1e-4)
+        assert row["shuffles"]["ece"] == pytest.approx([abs(0.9 - r) for r in right], abs=1e-4)
+        assert row["mean"]["prior"] == pytest.approx(0.5, abs=0.01)
+        assert sum(map(sum, row["confusion"])) == sum(len(split.test) for split in shuffles)
+        low, high = row["interval"]["accuracy"]
+        assert low <= row["mean"]["accuracy"] <= high
+    first = answers["people"]["all"][0]
+    matrix = confusion(first.truth, first.answer, 2)
+    assert plain["people"]["rows"]["all"]["shuffles"]["eq8_over_all"][0] == pytest.approx(
+        eq8_over_all(matrix), abs=1e-4
+    )
+
+
+def test_random_windows_never_stand_alone() -> None:
+    """Whatever was computed, all four splits are in the summary, each with its title and its reason."""
+    store = small_store(n_people=2, stimuli_per_label=1)
+    answers = compare(store, {"random": [draw_split(store, "random", 1, 1)]}, NEIGHBOURS, quietly)
+    plain = summary(store, answers)
+    assert list(plain) == list(PROTOCOLS)
+    assert plain["random"]["title"].endswith("leaks")
+    assert {name: split["reason"] for name, split in plain.items()} == {
+        "random": "",
+        "trial": "not computable: a has 2 of 3 groups that are needed",
+        "people": "not computable: 2 groups, 3 are needed",
+        "stimuli": "not computable: the label is the stimulus",
+    }
+
+
+def test_one_person_alone_has_no_interval() -> None:
+    """With four people one is in the test; nothing is known of how people differ."""
+    store = small_store(n_people=4)
+    answers = compare(store, {"people": [draw_split(store, "people", 1, 1)]}, NEIGHBOURS, quietly)
+    row = summary(store, answers)["people"]["rows"]["all"]
+    assert row["n_people"] == 1
+    assert row["interval"] == {}
+
+
+def test_muscle_is_removed_and_what_is_slower_stays() -> None:
+    """Sines of 10 and 30 Hz: one keeps 99 % of its size in the middle, the other less than 1 %."""
+    store = small_store(n_people=1)
+    t = np.arange(256) / 128.0
+    wave = {hz: np.sin(2 * np.pi * hz * t).astype(np.float32) for hz in (10, 30)}
+    n = len(store.examples)
+    for hz, kept in ((10, 1.0), (30, 0.0)):
+        series = {"eeg": np.broadcast_to(wave[hz], (n, 2, 256))}
+        slow = without_muscle(dataclasses.replace(store.examples, series=series), sfreq=128.0).series["eeg"]
+        assert np.abs(slow[:, :, 64:192]).max() == pytest.approx(kept, abs=0.01)
+
+
+def test_a_masked_channel_stays_zero_without_muscle() -> None:
+    """What was not measured is 0 at the model's door, before and behind the filter."""
+    store = small_store(n_people=1)
+    mask = store.examples.mask["eeg"].copy()
+    mask[:, 1] = False
+    slow = without_muscle(dataclasses.replace(store.examples, mask={"eeg": mask}), sfreq=128.0)
+    assert not slow.series["eeg"][:, 1].any()
+
+
+def test_neighbours_find_the_band_that_tells_the_classes_apart() -> None:
+    """Class 1 has ten times the alpha power; what the neighbours are scaled by comes from the training side."""
+    store = small_store()
+    t = np.arange(64) / 128.0
+    size = 10.0 ** store.examples.label[:, None, None]
+    eeg = (store.examples.series["eeg"] * 0.1 + size * np.sin(2 * np.pi * 10 * t)).astype(np.float32)
+    examples = dataclasses.replace(store.examples, series={"eeg": eeg})
+    rows = draw_split(store, "people", 1, 1).sides
+    train, validation, test = (examples.take(part) for part in rows.values())
+    probs = NEIGHBOURS.answer(train, validation, test, {"all": ("eeg",)})["all"]
+    assert (probs.argmax(1) == test.label).all()
+    shouting = dataclasses.replace(validation, series={"eeg": 1e6 * validation.series["eeg"]})
+    assert np.array_equal(probs, NEIGHBOURS.answer(train, shouting, test, {"all": ("eeg",)})["all"])
+    alone = test.take(np.arange(1))
+    assert np.array_equal(probs[:1], NEIGHBOURS.answer(train, validation, alone, {"all": ("eeg",)})["all"])
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of five simulated people with eight short trials each."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    config = SimulationConfig(seed=3, preset="easy", trial_s=5.0, rest_s=1.0)
+    assert len(list(write_dataset(simulate_cohort(5, config, n_trials=12), folder / "data"))) == 5
+    command = ["prepare", "--dataset", "sessions", "--root", str(folder / "data"), "--out", str(folder / "store")]
+    assert main(command) == 0
+    return folder / "store"
+
+
+def test_the_network_learns_nothing_from_the_test_side(store_folder: Path) -> None:
+    """Its answers for a test window are the same bits whatever else is tested, doors and temperature included."""
+    store = open_store(store_folder)
+    usual = TrainConfig(preprocess=store.preprocess, labels=store.labels, dims=SMALL)
+    config = dataclasses.replace(
+        usual,
+        pretrain=dataclasses.replace(usual.pretrain, epochs=1, batch=16),
+        fit=dataclasses.replace(usual.fit, epochs=1, batch=16),
+    )
+    learner = NetworkLearner(config, report=lambda line: None)
+    train, validation, test = (store.examples.take(rows) for rows in draw_split(store, "people", 1, 1).sides.values())
+    subsets = {"all": tuple(store.examples.series), "eeg": ("eeg",)}
+    whole = learner.answer(train, validation, test, subsets)
+    changed = dataclasses.replace(test, label=(test.label + 1) % 4, series={k: v * 2 for k, v in test.series.items()})
+    mixed = changed.take(np.arange(len(test)))
+    mixed.series["eeg"][:1], mixed.series["aus"][:1] = test.series["eeg"][:1], test.series["aus"][:1]
+    mixed.series["landmarks"][:1] = test.series["landmarks"][:1]
+    other = learner.answer(train, validation, mixed, subsets)
+    for name in subsets:
+        assert np.allclose(whole[name].sum(1), 1.0)
+        assert np.array_equal(whole[name][0], other[name][0])
+        assert not np.allclose(whole[name][1:], other[name][1:])
+
+
+def test_evaluate_prints_the_four_splits_and_writes_them(
+    store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One table, the controls, JSON and a file for each split, from which the same report follows again."""
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "report"
+    command = ["evaluate", str(store_folder), "--preset", "neighbours", "--shuffles", "2"]
+    assert main([*command, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for title in (*PROTOCOLS.values(), *ROWS.values(), "baseline: majority", "Eq. 8-9 as printed"):
+        assert title in printed
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert set(report["splits"]) == set(PROTOCOLS)
+    assert set(report["splits"]["people"]["rows"]) == set(ROWS)
+    accuracy = report["splits"]["people"]["rows"]["all"]["mean"]["accuracy"]
+    assert f"{accuracy:.3f} ± " in printed
+    computed = [name for name, split in report["splits"].items() if not split["reason"]]
+    files = {path.name for path in (out / "splits").iterdir()}
+    assert files == {f"{name}-{k}.json" for name in computed for k in (1, 2)}
+
+    assert main([*command, "--splits", str(out / "splits"), "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "report.json").read_text(encoding="utf-8"))
+    assert again["splits"] == report["splits"]
+
+    for path in (out / "splits").glob("*.json"):
+        if not path.name.startswith("random"):
+            path.unlink()
+    assert main([*command, "--splits", str(out / "splits"), "--out", str(tmp_path / "alone")]) == 2
+    assert "not reported alone" in capsys.readouterr().err

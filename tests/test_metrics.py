@@ -1,0 +1,109 @@
+"""Scores against values worked out by hand, intervals over people, and the permutation test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clmer_model.training.metrics import (
+    MATRIX_SCORES,
+    accuracy,
+    calibration_error,
+    class_f1,
+    confusion,
+    eq8_as_printed,
+    eq8_over_all,
+    kappa,
+    macro_f1,
+    matrices_of_people,
+    people_interval,
+    permutation_p,
+    score,
+    weighted_f1,
+)
+
+MATRIX = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
+"""Ten windows: 3 of class 0, 4 of class 1, 3 of class 2; seven right."""
+
+
+def test_scores_equal_those_worked_out_by_hand() -> None:
+    """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; the majority class 0 occurs thrice."""
+    truth, answer = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    scores = score(truth, answer, np.array([1, 1, 2, 2, 2]), majority_class=0)
+    assert scores.accuracy == pytest.approx(0.6)
+    assert scores.majority == pytest.approx(0.6)
+    assert scores.n_people == 2
+    assert scores.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_every_score_of_a_confusion_matrix_equals_the_one_by_hand() -> None:
+    """Recalls 2/3, 3/4, 2/3; precisions 2/3, 3/4, 2/3; chance agreement (9 + 16 + 9) / 100."""
+    values = {name: function(MATRIX) for name, function in MATRIX_SCORES.items()}
+    assert values == pytest.approx(
+        {
+            "accuracy": 0.7,
+            "balanced_accuracy": (2 / 3 + 3 / 4 + 2 / 3) / 3,
+            "weighted_f1": (3 * 2 / 3 + 4 * 3 / 4 + 3 * 2 / 3) / 10,
+            "macro_f1": (2 / 3 + 3 / 4 + 2 / 3) / 3,
+            "kappa": (0.7 - 0.34) / (1 - 0.34),
+            "eq8_as_printed": ((2 + 6) / 3 + (3 + 5) / 4 + (2 + 6) / 3) / 3,
+            "eq8_over_all": (8 + 8 + 8) / 10 / 3,
+        }
+    )
+
+
+def test_f1_follows_precision_and_recall() -> None:
+    """Class 1 was named four times, twice rightly, and occurs twice: P 1/2, R 1, F1 2/3; class 2 is never right."""
+    matrix = confusion(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 1]), 3)
+    precision, recall = 2 / 4, 2 / 2
+    assert class_f1(matrix) == pytest.approx([2 / 3, 2 * precision * recall / (precision + recall), 0.0])
+    assert weighted_f1(matrix) == pytest.approx((2 * 2 / 3 + 2 * 2 / 3 + 0) / 5)
+    assert macro_f1(matrix) == pytest.approx((2 / 3 + 2 / 3) / 3)
+
+
+def test_the_accuracy_of_the_paper_as_printed_rises_above_one() -> None:
+    """Two classes, all right: each class has TP + TN = 4 over its own 2 samples. Over all samples it is 1."""
+    right = np.diag([2.0, 2.0])
+    assert eq8_as_printed(right) == pytest.approx(2.0)
+    assert eq8_over_all(right) == pytest.approx(1.0)
+    chance = np.full((4, 4), 5.0)
+    assert accuracy(chance) == pytest.approx(0.25)
+    assert eq8_over_all(chance) == pytest.approx(1 - 2 * 3 / 16)
+
+
+def test_kappa_of_one_class_alone_is_nothing() -> None:
+    """Who always answers the only class there is knows nothing."""
+    assert kappa(np.array([[5.0, 0.0], [0.0, 0.0]])) == 0.0
+    assert kappa(np.array([[5.0, 0.0], [5.0, 0.0]])) == pytest.approx(0.0)
+
+
+def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
+    """Ten people who are all right or all wrong give a far wider interval than a thousand windows would."""
+    person, truth = np.repeat(np.arange(10), 100), np.zeros(1000, dtype=np.int64)
+    low, high = people_interval(accuracy, matrices_of_people(truth, person % 2, person, 2))
+    assert high - low > 0.4
+    low, high = people_interval(accuracy, matrices_of_people(truth, np.arange(1000) % 2, person, 2))
+    assert high - low < 0.01
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    """Always 90 % sure and right half the time is an error of 0.4."""
+    assert calibration_error(np.full(10, 0.9), np.arange(10) % 2 == 0) == pytest.approx(0.4)
+
+
+def test_the_permutation_test_deals_whole_trials() -> None:
+    """Six trials of 50 windows, all answered alike: that two trials are right is no news, that six are is."""
+    trial = np.repeat(np.arange(6), 50)
+    truth, block = trial % 2, np.zeros(300, dtype=np.int64)
+    all_right = permutation_p([(truth, truth, trial, block)])
+    assert all_right == pytest.approx(1 / 20, abs=0.01)  # 6! / (3! 3!) deals, of which one is as good
+    assert permutation_p([(truth, np.zeros_like(truth), trial, block)]) == 1.0
+
+
+def test_labels_change_places_within_a_block_only() -> None:
+    """Each block has one label: every deal is the same, and nothing is unlikely."""
+    trial = np.repeat(np.arange(8), 5)
+    truth = trial // 4
+    assert permutation_p([(truth, truth, trial, truth)]) == 1.0
+    assert permutation_p([(truth, truth, trial, np.zeros_like(truth))]) < 0.05
