@@ -56,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from clmer_model.training.comparison import compare, summary
     from clmer_model.training.store import open_store, write_json
 
-    if args.shuffles < 1:
-        raise SettingsError("at least one shuffle", str(args.shuffles), "the paper has five")
+    for name, least in (("shuffles", 1), ("epochs", 1), ("pretrain_epochs", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise SettingsError(f"--{name.replace('_', '-')} of {least} or more", str(value), "raise it")
     store = open_store(args.store)
     splits = _read_splits(args.splits, store) if args.splits else _draw_splits(args, store)
     console = Console()
@@ -123,10 +125,11 @@ def _learner(args: argparse.Namespace, store: WindowStore) -> Learner:
         return NeighbourLearner(len(store.labels), store.preprocess.signal.sfreq)
     usual = TrainConfig(seed=args.seed, preprocess=store.preprocess, labels=store.labels)
     pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
+    epochs = usual.fit.epochs if args.epochs is None else args.epochs
     config = dataclasses.replace(
         usual,
         pretrain=dataclasses.replace(usual.pretrain, seed=args.seed, epochs=pretrain),
-        fit=dataclasses.replace(usual.fit, seed=args.seed, epochs=args.epochs or usual.fit.epochs),
+        fit=dataclasses.replace(usual.fit, seed=args.seed, epochs=epochs),
     )
     return NetworkLearner(config, report=lambda line: None)
 
