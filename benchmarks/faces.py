@@ -52,7 +52,7 @@ FPS = 30.0
 
 ALONE, TRACKED = "FaceMesh alone", "FaceMesh, with tracking, sharpness, luma, folds"
 READ = "FaceReader.read: all from mesh to sample"
-BEYOND = "the last two less FaceMesh alone, frame by frame"
+BEYOND = "mesh and reader beyond FaceMesh alone, frame by frame"
 
 T = TypeVar("T")
 

@@ -20,6 +20,9 @@ from serving import serving
 WARM_UP_S = 3.5
 """Settling, a window and a hop, and half a second in which the first chunks may be late."""
 
+RESTARTED_S = 30.0
+"""As above for a headset whose program starts anew: on busy cores its first chunks come unevenly, and its rate late."""
+
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Outcome]:
@@ -54,7 +57,7 @@ def test_a_headset_that_returns_is_taken_up_by_itself(rows: dict[str, Outcome], 
     assert states[:4] == ["connecting", "live", "stalled", "lost"]
     assert states[-1] == "live"
     assert any("is gone; waiting for it to come back" in said for said in rows[row].said)
-    assert 2.5 <= rows[row].back_s <= WARM_UP_S
+    assert 2.5 <= rows[row].back_s <= RESTARTED_S
     assert "eeg_stale" in rows[row].events
 
 
