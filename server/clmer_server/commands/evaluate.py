@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "score a model on random windows, trials, unseen people and unseen stimuli"
 
-PRESETS = ("default", "neighbours")
+PRESETS = ("default", "paper", "neighbours")
 
 SCORES = {
     "accuracy": "accuracy",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, help="folder that clmer prepare wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json and the split files")
     parser.add_argument(
-        "--preset", choices=PRESETS, default="default", help="the network, or nearest neighbours (%(default)s)"
+        "--preset", choices=PRESETS, default="default", help="a network, or nearest neighbours (%(default)s)"
     )
     parser.add_argument("--epochs", type=int, help="epochs of the supervised stage")
     parser.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
@@ -119,11 +119,11 @@ def _read_splits(folder: Path, store: WindowStore) -> dict[Protocol, list[Split]
 
 def _learner(args: argparse.Namespace, store: WindowStore) -> Learner:
     from clmer_model.training.learners import NeighbourLearner, NetworkLearner
-    from clmer_model.training.train import TrainConfig
+    from clmer_model.training.recipes import recipe
 
     if args.preset == "neighbours":
         return NeighbourLearner(len(store.labels), store.preprocess.signal.sfreq)
-    usual = TrainConfig(seed=args.seed, preprocess=store.preprocess, labels=store.labels)
+    usual = dataclasses.replace(recipe(args.preset), seed=args.seed, preprocess=store.preprocess, labels=store.labels)
     pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
     epochs = usual.fit.epochs if args.epochs is None else args.epochs
     config = dataclasses.replace(
