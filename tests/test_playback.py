@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,11 @@ from clmer_streaming.sources.lsl import LslEegSource
 from clmer_streaming.sources.lsl_face import LslFaceSource
 from clmer_streaming.sources.playback import Playback
 from clmer_streaming.sources.simulator import SimulationConfig, simulate, write_session
-from clmer_streaming.types import Chunk, FaceSample, Item, Source, StreamInfo
+from clmer_streaming.types import Chunk, FaceSample, StreamInfo
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
 from clmer_streaming.xdf.reader import XdfFile, XdfStream, read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from listener import Listener
 
 WAIT_S = 30.0
 """Generous: a network of this machine alone needs a second."""
@@ -188,29 +188,6 @@ def test_speed_brings_stamps_together_and_raises_the_rate(tmp_path: Path) -> Non
     assert min(min(listener.late_s) for listener in heard if listener.late_s) >= 0.0
 
 
-class Taker:
-    """Runs a live source in a thread and keeps what it put."""
-
-    def __init__(self, source: Source) -> None:
-        self.items: queue.Queue[Item] = queue.Queue()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=source.run, args=(self.items.put, self.stop))
-
-    def __enter__(self) -> Taker:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(WAIT_S)
-
-    def next(self, kind: type[Any]) -> Any:
-        """Return the next item of a kind, whatever comes before it."""
-        while not isinstance(item := self.items.get(timeout=WAIT_S), kind):
-            pass
-        return item
-
-
 def test_the_live_sources_take_a_played_session_like_the_real_one(tmp_path: Path) -> None:
     """Headset and face of a simulated session are found, announced and read to the last value."""
     simulated = simulate(SimulationConfig(seconds=3.0, seed=5))
@@ -218,8 +195,8 @@ def test_the_live_sources_take_a_played_session_like_the_real_one(tmp_path: Path
     truth = simulated.eeg_x.astype(np.float32)
     with (
         Playback(read_xdf(tmp_path / "s.xdf")) as playback,
-        Taker(LslEegSource("auto", SignalConfig())) as eeg,
-        Taker(LslFaceSource("CLMER-Face")) as face,
+        Listener(LslEegSource("auto", SignalConfig())) as eeg,
+        Listener(LslFaceSource("CLMER-Face")) as face,
     ):
         info = eeg.next(StreamInfo)
         assert (info.name, info.ch_names) == (simulated.eeg_info.name, simulated.eeg_info.ch_names)
