@@ -204,9 +204,10 @@ def returned(fault: str, name: str, source_id: str = "ID", **changed: Any) -> Ou
     with Watched(name) as watched:
         with headset(name, source_id) as device:
             watched.until_valid()
-            begin, n_chunks = len(watched.windows), len(watched.chunks)
+            begin = len(watched.windows)
             device.kill()
         watched.until_state("lost")
+        n_chunks = len(watched.chunks)
         with headset(name, source_id, **changed):
             switched_on = local_clock()
             watched.until(lambda: len(watched.chunks) > n_chunks)
@@ -220,11 +221,12 @@ def useless(fault: str, name: str) -> Outcome:
     with Watched(name) as watched:
         with headset(name):
             watched.until_valid()
-            begin, n_chunks = len(watched.windows), len(watched.chunks)
+            begin = len(watched.windows)
         with headset(name, sensors=5):
             switched_on = local_clock()
             watched.until(lambda: "found 5 of them" in watched.said[-1][2])
             watched.until_state("lost")
+        n_chunks = len(watched.chunks)
         with headset(name):
             watched.until(lambda: len(watched.chunks) > n_chunks)
             since, over = float(watched.chunks[n_chunks].t[0]), len(watched.windows)
