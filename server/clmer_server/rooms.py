@@ -1,0 +1,70 @@
+"""What a connection knows of the sessions behind the service: rooms that it may listen to and act in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from clmer_server.hub import Hub
+from clmer_server.messages import Welcome
+from clmer_streaming.types import Marker
+
+
+class Refused(Exception):
+    """What a client asked for cannot be done; it is told so, and goes on.
+
+    Args:
+        code: From the protocol's table of error codes.
+        message: What was expected, what was found, what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What a client may say when it starts a session; None leaves the session's setting as it is."""
+
+    participant: str | None = None  # pseudonym
+    consent_ref: str | None = None  # where the signed consent is filed
+    record: bool | None = None
+
+
+class Room(Protocol):
+    """One session, as its clients see it. Every method is called on the event loop."""
+
+    @property
+    def hub(self) -> Hub:
+        """The clients that listen to it."""
+
+    def welcome(self) -> Welcome:
+        """Return the first message for a client that connects now."""
+
+    def mark(self, marker: Marker) -> None:
+        """Take a marker into the session, where it is recorded and published like one from a stream."""
+
+
+class Rooms(Protocol):
+    """All sessions of the service. Every method is called on the event loop."""
+
+    @property
+    def rooms(self) -> Mapping[str, Room]:
+        """Sessions by name, the default one first."""
+
+    async def start(self, name: str, request: StartRequest) -> None:
+        """Start a session that waits or has ended.
+
+        Raises:
+            Refused: There is none of this name, or it runs.
+        """
+
+    async def stop(self, name: str) -> None:
+        """Stop a session; the others go on.
+
+        Raises:
+            Refused: There is none of this name, or it does not run.
+        """
