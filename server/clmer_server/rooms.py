@@ -11,7 +11,7 @@ from clmer_server.messages import Welcome
 from clmer_streaming.types import Marker
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """What a client asked for cannot be done; it is told so, and goes on.
 
     Args:
@@ -59,12 +59,12 @@ class Rooms(Protocol):
         """Start a session that waits or has ended.
 
         Raises:
-            Refused: There is none of this name, or it runs.
+            RefusalError: There is none of this name, or it runs.
         """
 
     async def stop(self, name: str) -> None:
         """Stop a session; the others go on.
 
         Raises:
-            Refused: There is none of this name, or it does not run.
+            RefusalError: There is none of this name, or it does not run.
         """
