@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
@@ -135,14 +134,3 @@ def error_text(error: ClmerError) -> str:
 
 def _one_line(value: object) -> str:
     return " ".join(str(value).split())
-
-
-def set_up_logging(level: str) -> None:
-    """Send the program's log to stderr.
-
-    Args:
-        level: Least level to show: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
-    """
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )

@@ -11,8 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from clmer_server.logs import LogFormat
 from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM
 from clmer_streaming.errors import SettingsError
+
+FORBIDDEN_PURPOSES = ("workplace", "education")
+"""Fields in which emotions must not be inferred, but for medical or safety reasons."""
 
 SETTINGS_FILE = "clmer.toml"
 """Name of the settings file, looked for in the working directory."""
@@ -34,6 +38,24 @@ Speed = Annotated[
 
 Notch = Annotated[Literal["50", "60", "none"], BeforeValidator(str)]
 """A notch other than the model's, in Hz."""
+
+
+def lawful(value: Any) -> Any:
+    """Return a purpose, unless the law forbids it.
+
+    Raises:
+        ValueError: It is one that Article 5(1)(f) of Regulation (EU) 2024/1689 forbids.
+    """
+    if value in FORBIDDEN_PURPOSES:
+        raise ValueError(
+            "a purpose that the EU AI Act allows; Article 5(1)(f) forbids inferring emotions at work and in "
+            "education, but for medical or safety reasons (docs/privacy.md)"
+        )
+    return value
+
+
+Purpose = Annotated[Literal["demo", "research", "entertainment", "medical", "safety"], BeforeValidator(lawful)]
+"""What the service is used for."""
 
 
 class ServeSettings(BaseSettings):
@@ -67,7 +89,9 @@ class ServeSettings(BaseSettings):
     record: Path | None = None  # folder in which each session gets a folder of its own; None: nothing is recorded
     side_streams: str | None = None  # "all", "none" or names with commas; None: all when recording, else what is used
     outlets: bool | None = None  # predictions and markers on LSL; None: in a live session
+    purpose: Purpose | None = None  # what participants' emotions are estimated for; kept in recordings
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: LogFormat = "console"
 
     @model_validator(mode="after")
     def _one_input(self) -> ServeSettings:

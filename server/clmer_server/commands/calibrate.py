@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from clmer_server.cli import INTERRUPTED, set_up_logging
+from clmer_server.cli import INTERRUPTED
+from clmer_server.logs import set_up_logging
 from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.extractor import Extractor

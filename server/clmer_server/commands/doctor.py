@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clmer_server.cli import set_up_logging
+from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import add_lsl_config
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from clmer_server.cli import set_up_logging
+from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import add_lsl_config
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_streaming.face.extractor import Extractor

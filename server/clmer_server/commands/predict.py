@@ -14,10 +14,10 @@ from typing import TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from clmer_model.artefact import find_artefact
-from clmer_server.cli import set_up_logging
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, replay_inputs
+from clmer_server.logs import set_up_logging
 from clmer_server.messages import EmotionEvent, Message, Notice, encode
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral

@@ -12,10 +12,10 @@ from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
-from clmer_server.cli import set_up_logging
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
+from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.participants import load_neutral
@@ -23,6 +23,7 @@ from clmer_server.preprocessing import check_physio, effective_preprocess, notch
 from clmer_server.recording_plan import plan_recording
 from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
+from clmer_server.settings_text import settings_text
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.sources.lsl_setup import set_up_lsl
@@ -54,8 +55,14 @@ _OPTIONS = {
     "--lsl-config": LSL_CONFIG_HELP,
     "--record": "record each session in a folder of its own below this one",
     "--side-streams": "other LSL streams to record: all, none, or names with commas (default all when recording)",
+    "--purpose": "what it is for: demo, research, entertainment, medical or safety; kept in recordings",
     "--log-level": "debug, info, warning or error (default warning)",
+    "--log-format": "console, or json for one object a line (default console)",
 }
+
+
+_NO_SETTINGS = ("debug", "print_config", "check_config")
+"""Options that are about this one call."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,12 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="publish predictions and markers on LSL (default: in a live session)",
     )
+    parser.add_argument("--print-config", action="store_true", help="print the settings in force as TOML, and end")
+    parser.add_argument("--check-config", action="store_true", help="check settings, device and model, and end")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check everything, load the model, and serve until a signal comes."""
-    settings = load_settings({name: value for name, value in vars(args).items() if name != "debug"})
-    set_up_logging(settings.log_level)
+    settings = load_settings({name: value for name, value in vars(args).items() if name not in _NO_SETTINGS})
+    if args.print_config:
+        print(settings_text(settings))
+        return 0
+    set_up_logging(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, _end)
     check_device(settings.device)
     if settings.replay is None or settings.lsl_config is not None:
@@ -84,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
         preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
         inputs = _inputs(config, preprocess)
+        if args.check_config:
+            print(f"the settings hold: {artefact.meta.name} can be served, from {_source_text(config)}")
+            return 0
         plan = _plan(settings, config, artefact, preprocess, inputs)
         notch = notch_text(artefact.meta.preprocess, preprocess)
         print(_start_up_text(settings, config, plan, listener, notch), flush=True)

@@ -1,0 +1,125 @@
+"""What a monitoring system asks for, in Prometheus' text format; sessions by name, nothing of participants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from clmer_server.messages import EmotionEvent, Message, StreamEntry
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
+
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Upper ends of the histogram's buckets, from a model that answers at once to a window that waits for a stream."""
+
+_PER_STREAM = ["session", "source"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read off at the moment of asking."""
+
+    streams: Mapping[str, tuple[StreamEntry, ...]]  # by session
+    n_clients: int
+    n_dropped: int  # messages that slow clients have lost
+    n_evicted: int  # clients that were cut off
+    loop_lag_s: float
+    gpu_memory_bytes: int | None = None  # None: the model is not on a GPU
+
+
+class Metrics:
+    """Counts a service's events, and reads the rest off when it is asked.
+
+    Args:
+        read: Reads off what is not counted here; called where ``render`` is called.
+    """
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Readings(read))
+        self._predictions = Counter(
+            "clmer_predictions",
+            "Events sent, by whether they were valid.",
+            ["session", "valid"],
+            registry=self._registry,
+        )
+        self._reasons = Counter(
+            "clmer_prediction_reasons",
+            "Reasons and warnings in events.",
+            ["session", "reason"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "clmer_window_latency_seconds",
+            "Where the time of a window went; a replay has no latency against its stamps.",
+            ["session", "stage"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._age = Gauge(
+            "clmer_stream_age_seconds",
+            "Age of the newest sample when the newest window ended.",
+            _PER_STREAM,
+            registry=self._registry,
+        )
+
+    def message(self, message: Message) -> None:
+        """Count a message on its way to the clients."""
+        if not isinstance(message, EmotionEvent):
+            return
+        session = message.session
+        self._predictions.labels(session, str(message.valid).lower()).inc()
+        for reason in message.reasons:
+            self._reasons.labels(session, reason).inc()
+        for stage, milliseconds in message.latency_ms:
+            if milliseconds is not None:
+                self._latency.labels(session, stage).observe(milliseconds / 1e3)
+        for source, quality in (("eeg", message.modalities.eeg), ("face", message.modalities.face)):
+            if quality.age_ms is not None:
+                self._age.labels(session, source).set(quality.age_ms / 1e3)
+
+    def render(self) -> bytes:
+        """Return everything as text."""
+        return generate_latest(self._registry)
+
+
+class _Readings:
+    """What is read off at the moment of asking, as Prometheus wants it."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: else the registry would read before there is anything to read."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of this moment."""
+        now = self._read()
+        yield GaugeMetricFamily("clmer_ws_clients", "WebSocket clients now.", now.n_clients)
+        yield CounterMetricFamily("clmer_ws_dropped", "Messages that slow clients have lost.", now.n_dropped)
+        yield CounterMetricFamily("clmer_ws_evicted", "Clients that were cut off.", now.n_evicted)
+        yield GaugeMetricFamily("clmer_loop_lag_seconds", "How late the event loop is.", now.loop_lag_s)
+        if now.gpu_memory_bytes is not None:
+            yield GaugeMetricFamily("clmer_gpu_memory_bytes", "GPU memory the program holds.", now.gpu_memory_bytes)
+        yield from _of_streams(now.streams)
+
+
+def _of_streams(streams: Mapping[str, tuple[StreamEntry, ...]]) -> Iterator[Metric]:
+    live = GaugeMetricFamily("clmer_stream_live", "1 while samples come.", labels=_PER_STREAM)
+    rate = GaugeMetricFamily("clmer_stream_rate_hz", "Measured rate.", labels=_PER_STREAM)
+    gaps = CounterMetricFamily("clmer_stream_gaps", "Losses longer than could be bridged.", labels=_PER_STREAM)
+    lost = CounterMetricFamily("clmer_stream_samples_lost", "Samples known to be lost.", labels=_PER_STREAM)
+    for session, entries in streams.items():
+        for entry in entries:
+            labels = [session, entry.source]
+            live.add_metric(labels, float(entry.state == "live"))
+            gaps.add_metric(labels, entry.n_gaps)
+            lost.add_metric(labels, entry.n_lost)
+            if entry.rate_hz is not None:
+                rate.add_metric(labels, entry.rate_hz)
+    yield from (live, rate, gaps, lost)

@@ -1,0 +1,171 @@
+"""What people who run the service look at: metrics, logs, settings, and systemd's notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import socket
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from clmer_server.cli import serve_main
+from clmer_server.events import status_entry
+from clmer_server.logs import set_up_logging, without_secrets
+from clmer_server.loop_lag import LoopLag
+from clmer_server.messages import EmotionEvent
+from clmer_server.metrics import Metrics, Reading
+from clmer_server.settings import load_settings
+from clmer_server.systemd import READY, notify
+from clmer_streaming.errors import SettingsError
+from session_parts import STATUS, event
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without a settings file."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def samples(metrics: Metrics) -> Samples:
+    """Return what a monitoring system reads: by name and labels the value."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def reading() -> Reading:
+    return Reading(streams={"lab": (status_entry(STATUS),)}, n_clients=2, n_dropped=3, n_evicted=1, loop_lag_s=0.25)
+
+
+def test_events_are_counted_by_session_and_validity() -> None:
+    metrics, good = Metrics(reading), event()
+    assert isinstance(good, EmotionEvent)
+    for message in (good, good, good.model_copy(update={"valid": False, "reasons": ("gap", "face_missing")})):
+        metrics.message(message)
+    read, session = samples(metrics), good.session
+    assert read["clmer_predictions_total", (("session", session), ("valid", "true"))] == 2
+    assert read["clmer_predictions_total", (("session", session), ("valid", "false"))] == 1
+    assert read["clmer_prediction_reasons_total", (("reason", "gap"), ("session", session))] == 1
+
+
+def test_each_stage_of_the_latency_has_its_histogram() -> None:
+    """What was not measured is not counted, never as 0."""
+    metrics, good = Metrics(reading), event()
+    latency = good.latency_ms.model_copy(update={"window": None, "publish": 30.0})
+    metrics.message(good.model_copy(update={"latency_ms": latency}))
+    read, session = samples(metrics), good.session
+    name = "clmer_window_latency_seconds"
+    assert read[f"{name}_sum", (("session", session), ("stage", "publish"))] == pytest.approx(0.03)
+    assert read[f"{name}_bucket", (("le", "0.02"), ("session", session), ("stage", "publish"))] == 0
+    assert read[f"{name}_bucket", (("le", "0.05"), ("session", session), ("stage", "publish"))] == 1
+    assert (f"{name}_sum", (("session", session), ("stage", "window"))) not in read
+
+
+def test_clients_and_streams_are_read_when_they_are_asked_for() -> None:
+    read = samples(Metrics(reading))
+    stream = (("session", "lab"), ("source", STATUS.source))
+    assert read["clmer_ws_clients", ()] == 2
+    assert read["clmer_ws_dropped_total", ()] == 3
+    assert read["clmer_ws_evicted_total", ()] == 1
+    assert read["clmer_loop_lag_seconds", ()] == 0.25
+    assert read["clmer_stream_live", stream] == float(STATUS.state == "live")
+    assert read["clmer_stream_gaps_total", stream] == STATUS.n_gaps
+    assert ("clmer_gpu_memory_bytes", ()) not in read
+
+
+def test_a_loop_that_is_held_up_shows_its_lag() -> None:
+    async def held_up() -> float:
+        lag = LoopLag()
+        async with lag.watched():
+            await asyncio.sleep(0)  # the watch has begun
+            time.sleep(0.8)  # nothing else may run
+            while not lag.seconds:
+                await asyncio.sleep(0.01)
+        return lag.seconds
+
+    assert asyncio.run(held_up()) >= 0.2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer GEHEIM",
+        "subprotocols clmer.v1.json, clmer.bearer.GEHEIM, other",
+        "GET /ws?token=GEHEIM&max_hz=1",
+        'received {"type": "hello", "token": "GEHEIM"}',
+        "camera rtsp://user:GEHEIM@10.0.0.7/live",
+    ],
+)
+def test_no_token_or_password_reaches_the_log(text: str) -> None:
+    assert "GEHEIM" not in without_secrets(text)
+    assert "***" in without_secrets(text)
+
+
+def test_a_log_in_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers.clear()
+    try:
+        set_up_logging("info", "json")
+        try:
+            raise ValueError("two\nlines of token=no secret, ?token=GEHEIM")
+        except ValueError:
+            logging.getLogger("clmer").exception("session %s has failed", "lab")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["logger"], told["message"]) == ("error", "clmer", "session lab has failed")
+    assert "ValueError: two\nlines" in told["traceback"]
+    assert "GEHEIM" not in line
+
+
+def test_printed_settings_are_a_file_that_gives_the_same_settings(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--port", "0", "--speed", "max", "--replay", 'a "b".xdf', "--purpose", "research", "--loop"]
+    assert serve_main([*given, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    settings = load_settings({"port": "0", "speed": "max", "replay": 'a "b".xdf', "purpose": "research", "loop": True})
+    (empty_folder / "clmer.toml").write_text(printed)
+    assert load_settings({}) == settings
+    assert tomllib.loads(printed)["speed"] == "max"
+    assert math.isinf(settings.speed)
+    assert "# model is not set" in printed
+
+
+def test_settings_are_checked_without_serving(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(__file__).parents[1] / "examples" / "session.xdf"
+    assert serve_main(["--port", "0", "--replay", str(example), "--check-config"]) == 0
+    assert "the settings hold: clmer-va4 can be served, from replay of" in capsys.readouterr().out
+    assert serve_main(["--port", "0", "--replay", "nowhere.xdf", "--check-config"]) == SettingsError.exit_code
+    assert "nowhere.xdf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("purpose", ["workplace", "education"])
+def test_a_forbidden_purpose_is_refused_with_its_law(empty_folder: Path, purpose: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"purpose": purpose})
+    assert "Article 5(1)(f)" in refused.value.expected
+
+
+def test_systemd_hears_that_the_service_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    assert not notify(READY)  # nobody listens: no error either
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(5)
+        assert notify(READY)
+        assert manager.recv(64) == b"READY=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    assert not notify(READY)
