@@ -18,7 +18,7 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from clmer_server.messages import PROTOCOL
+from clmer_server.protocol.outbound import PROTOCOL
 
 END_TIMEOUT_S = 30.0
 """How long a process may take to end before the test fails."""

@@ -10,20 +10,9 @@ import numpy as np
 
 from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext, EventTimes, emotion_event, status_message
-from clmer_server.messages import (
-    Bye,
-    ClockReading,
-    EmotionEvent,
-    ErrorMessage,
-    GapMessage,
-    Grid,
-    Message,
-    ModelInfo,
-    Notice,
-    ServerInfo,
-    SourceMode,
-    Welcome,
-)
+from clmer_server.protocol.outbound import Bye, ErrorMessage, GapMessage, Message, Notice, Welcome
+from clmer_server.protocol.parts import ClockReading, Grid, ModelInfo, ServerInfo, SourceMode
+from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.types import Chunk, Item, Reason, StreamInfo, StreamStatus, Window
 

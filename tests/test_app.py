@@ -23,7 +23,8 @@ from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
-from clmer_server.messages import MAX_INBOUND_BYTES, PROTOCOL, Bye, Grid
+from clmer_server.protocol.outbound import PROTOCOL, Bye
+from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
 from clmer_server.service import live_hand_over, open_listener, uvicorn_config
 from clmer_server.session import Delivery, Session
 from clmer_streaming.config import PreprocessConfig

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from clmer_server.events import EventContext
-from clmer_server.messages import MarkerMessage, Notice
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
+from clmer_server.protocol.outbound import MarkerMessage, Notice
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.event_outlets import NO_LABEL
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header

@@ -10,7 +10,7 @@ from typing import Any
 from clmer_server.events import status_message
 from clmer_server.hub import Client, Hub
 from clmer_server.mailbox import Letter, Mailbox
-from clmer_server.messages import Bye, Notice
+from clmer_server.protocol.outbound import Bye, Notice
 from session_parts import MODEL, STATUS, WELCOME, event
 
 

@@ -20,7 +20,7 @@ import pytest
 import pyxdf
 
 from clmer_server.cli import main
-from clmer_server.messages import VOLATILE_FIELDS
+from clmer_server.protocol.prediction import VOLATILE_FIELDS
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.event_outlets import NO_LABEL

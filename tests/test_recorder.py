@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clmer_server.messages import Notice, encode
+from clmer_server.protocol.outbound import Notice, encode
 from clmer_server.recorder import Backlog, Recorder
 from clmer_server.recording_folder import make_recording_folder
 from clmer_server.recording_plan import RecordingPlan

@@ -17,7 +17,8 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from clmer_model.artefact import shipped_folder
-from clmer_server.messages import PROTOCOL, VOLATILE_FIELDS
+from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.prediction import VOLATILE_FIELDS
 from serving import clean_environment, serving
 
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"

@@ -14,7 +14,9 @@ from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread, Predict
 from clmer_server.inputs import Inputs, SessionConfig
-from clmer_server.messages import Bye, EmotionEvent, Message, Notice, SourceMode, StreamStatusMessage
+from clmer_server.protocol.outbound import Bye, Message, Notice, StreamStatusMessage
+from clmer_server.protocol.parts import SourceMode
+from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.session import Delivery, Session, SessionState, describe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError

@@ -16,8 +16,9 @@ from clmer_server.connection import serve_client
 from clmer_server.events import EventContext
 from clmer_server.guard import Guard
 from clmer_server.hub import Hub
-from clmer_server.messages import PROTOCOL, ClockReading, Grid, ServerInfo, Welcome
 from clmer_server.pages import add_pages
+from clmer_server.protocol.outbound import PROTOCOL, Welcome
+from clmer_server.protocol.parts import ClockReading, Grid, ServerInfo
 from clmer_server.session import Session, SessionState, describe
 
 

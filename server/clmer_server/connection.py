@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from clmer_server.hub import Client, Hub
 from clmer_server.mailbox import Letter
-from clmer_server.messages import PROTOCOL, ErrorMessage, Welcome, encode
+from clmer_server.protocol.outbound import PROTOCOL, ErrorMessage, Welcome, encode
 
 GOING_AWAY = 1001
 """WebSocket close code of a service that has nothing more to say."""

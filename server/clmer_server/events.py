@@ -7,20 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clmer_model.prediction import Prediction
-from clmer_server.messages import (
+from clmer_server.protocol.outbound import MarkerMessage, StreamStatusMessage
+from clmer_server.protocol.parts import ModelInfo, ModelRef, SourceMode, StreamEntry
+from clmer_server.protocol.prediction import (
     Calibration,
     EegQuality,
     EmotionEvent,
     FaceQuality,
     Latency,
-    MarkerMessage,
     Modalities,
-    ModelInfo,
-    ModelRef,
     SeriesQuality,
-    SourceMode,
-    StreamEntry,
-    StreamStatusMessage,
 )
 from clmer_streaming.types import Marker, Reason, StreamStatus, Window
 

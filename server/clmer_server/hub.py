@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 
 from clmer_server.mailbox import Letter, Mailbox
-from clmer_server.messages import Bye, EmotionEvent, Message, Notice, StreamEntry, StreamStatusMessage, Welcome, encode
+from clmer_server.protocol.outbound import Bye, Message, Notice, StreamStatusMessage, Welcome, encode
+from clmer_server.protocol.parts import StreamEntry
+from clmer_server.protocol.prediction import EmotionEvent
 
 MAILBOX_CAPACITY = 256
 """Messages that may wait for one client: two minutes at a hop of 0.5 s, some 300 kB."""

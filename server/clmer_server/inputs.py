@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clmer_server.messages import SourceMode
+from clmer_server.protocol.parts import SourceMode
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.extractor import FACE_MESH, Extractor

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from clmer_server.messages import Message
+from clmer_server.protocol.outbound import Message
 from clmer_server.recorder import Recorder
 from clmer_streaming.clock import local_clock
 from clmer_streaming.types import Item

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from clmer_server.messages import GapMessage, encode
+from clmer_server.protocol.outbound import GapMessage, encode
 
 
 @dataclass(frozen=True, slots=True)

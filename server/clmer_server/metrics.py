@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from clmer_server.messages import EmotionEvent, Message, StreamEntry
+from clmer_server.protocol.outbound import Message
+from clmer_server.protocol.parts import StreamEntry
+from clmer_server.protocol.prediction import EmotionEvent
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from clmer_server.messages import ModelInfo
+from clmer_server.protocol.parts import ModelInfo
 
 if TYPE_CHECKING:
     from clmer_model.artefact import ArtefactFile

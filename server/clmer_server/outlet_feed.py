@@ -7,7 +7,8 @@ import queue
 import threading
 
 from clmer_server.events import EventContext
-from clmer_server.messages import EmotionEvent, MarkerMessage, Message
+from clmer_server.protocol.outbound import MarkerMessage, Message
+from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.event_outlets import EmotionOutlet, LabelOutlet, MarkerOutlet, OutletIdentity
 from clmer_streaming.types import Marker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clmer_server.hub import Hub
-from clmer_server.messages import Welcome
+from clmer_server.protocol.outbound import Welcome
 from clmer_streaming.types import Marker
 
 

@@ -17,8 +17,9 @@ from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.listeners import Listeners, both_clocks
-from clmer_server.messages import MAX_INBOUND_BYTES, Bye, Grid, Notice
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
+from clmer_server.protocol.outbound import Bye, Notice
+from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import RecordingPlan
 from clmer_server.session import Delivery, HandOver, Session

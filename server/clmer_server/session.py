@@ -23,7 +23,8 @@ from clmer_server.events import EventContext, EventTimes, emotion_event, marker_
 from clmer_server.inference import InferenceThread, Job
 from clmer_server.inputs import Inputs
 from clmer_server.intake import Intake
-from clmer_server.messages import Bye, Message, Notice, SourceMode
+from clmer_server.protocol.outbound import Bye, Message, Notice
+from clmer_server.protocol.parts import SourceMode
 from clmer_server.status_feed import StatusFeed
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from clmer_server.events import status_message
-from clmer_server.messages import MESSAGE, VOLATILE_FIELDS, EmotionEvent, Message, Notice, encode
+from clmer_server.protocol.outbound import MESSAGE, Message, Notice, encode
+from clmer_server.protocol.prediction import VOLATILE_FIELDS, EmotionEvent
 from session_parts import STATUS, event, every_message
 
 

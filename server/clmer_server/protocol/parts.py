@@ -1,0 +1,96 @@
+"""What messages are made of: numbers that may be absent, and the parts that several messages share."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from clmer_streaming.types import StreamKind
+
+MAX_INBOUND_BYTES = 64 * 1024
+"""Longest message that a client may send."""
+
+
+def finite_or_none(value: Any) -> Any:
+    """Return ``value``, or None for a NaN or an infinity: JSON knows neither."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number: TypeAlias = Annotated[float | None, BeforeValidator(finite_or_none)]
+"""A finite number, or null where nothing was measured."""
+
+
+class Part(BaseModel):
+    """A part of a message: immutable, without fields that nobody declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerInfo(Part):
+    """The program that sends."""
+
+    name: Literal["clmer"] = "clmer"
+    version: str
+
+
+class ModelRef(Part):
+    """Which model answered."""
+
+    id: str
+    sha256: str
+    config_hash: str  # of the signal settings, see PreprocessConfig.config_hash
+
+
+class ModelInfo(ModelRef):
+    """What a client should know of the model before the first prediction."""
+
+    labels: tuple[str, ...]
+    trained_on: str  # "simulated" for what ships
+    runner: str
+    device: str
+
+
+class StreamEntry(Part):
+    """One input stream at one moment."""
+
+    source: str
+    kind: StreamKind
+    name: str
+    state: Literal["connecting", "live", "stalled", "lost"]
+    since: Number
+    reason: str
+    nominal_rate_hz: Number  # null for an irregular stream
+    rate_hz: Number  # measured; null before it is known
+    drift_ppm: Number
+    n_samples: int
+    n_gaps: int
+    n_bridged: int
+    n_lost: int
+    n_dropped: int
+    chunk_s: Number
+
+
+class ClockReading(Part):
+    """One moment on both clocks."""
+
+    lsl_time: float  # s
+    unix_time: float  # s
+
+
+class Limits(Part):
+    """What the service accepts from a client."""
+
+    max_message_bytes: int = MAX_INBOUND_BYTES
+
+
+class Grid(Part):
+    """The windows: each ``window_s`` long, one every ``hop_s``, ends at whole multiples of ``hop_s``."""
+
+    window_s: float
+    hop_s: float
+
+
+SourceMode: TypeAlias = Literal["live", "replay"]
+"""Whether the input arrives now or is read from a recording."""
