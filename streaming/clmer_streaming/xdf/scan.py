@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ET
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -112,13 +112,18 @@ class ScanReport:
 class Scan:
     """The entries of a file, in its order, each as soon as it was read; to be gone through once.
 
+    Args:
+        data: The whole file.
+        wanted: Tells whose samples are to be decoded; None: all. Of others the chunks are passed over, unseen.
+
     Attributes:
         report: What was damaged or missing; complete when the last entry was given.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
         self.report = ScanReport(len(data), n_used=len(MAGIC))
         self._data = data
+        self._wanted = wanted
         self._view = memoryview(data)
         self._by_id: dict[int | None, _Known] = {}
 
@@ -171,6 +176,8 @@ class Scan:
         return description, True
 
     def _samples(self, known: _Known, content: memoryview) -> tuple[Entry | None, bool]:
+        if self._wanted is not None and not self._wanted(known.description):
+            return None, True
         samples = decode_samples(content, known.layout, known.last)
         if not samples.t.size:
             return None, samples.intact
@@ -214,7 +221,7 @@ def _footer(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
         return None, False
 
 
-def read_in_order(path: str | Path) -> Scan:
+def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] | None = None) -> Scan:
     """Open a file to be gone through chunk by chunk, in the order in which it was written.
 
     ::
@@ -226,7 +233,11 @@ def read_in_order(path: str | Path) -> Scan:
     Stamps are those that were stored: no clock offset is applied and no odd stamp is left out. A file that was
     not closed, or is cut off, gives what it holds.
 
+    Args:
+        path: Of the file.
+        wanted: Tells, before each chunk of samples, whether those of this stream are to be decoded; None: all.
+
     Raises:
         RecordingError: The file is missing, empty or not XDF.
     """
-    return Scan(load_recording(Path(path)))
+    return Scan(load_recording(Path(path)), wanted)

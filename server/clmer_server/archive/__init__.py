@@ -1,0 +1,1 @@
+"""Recorded sessions on disk: found, told of, exported and deleted."""

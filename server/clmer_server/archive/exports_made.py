@@ -1,0 +1,38 @@
+"""Which files were made from a session, kept in its folder: who deletes it later is told where they are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clmer_server.archive.folders import StoredSession
+
+EXPORTS_FILE = "exports.jsonl"
+
+
+def note_export(stored: StoredSession, kind: str, files: Sequence[Path]) -> None:
+    """Note files that were written; a folder that cannot be written to goes without.
+
+    Args:
+        stored: The session.
+        kind: Format of the export.
+        files: What was written.
+    """
+    line = json.dumps({"unix_time": time.time(), "format": kind, "files": [str(path.resolve()) for path in files]})
+    try:
+        with (stored.path / EXPORTS_FILE).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError:
+        return
+
+
+def exports_made(stored: StoredSession) -> list[dict[str, Any]]:
+    """Return what was noted, oldest first; lines that cannot be read are left out."""
+    try:
+        lines = (stored.path / EXPORTS_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
