@@ -18,6 +18,7 @@ COMMANDS = {
     "play": "publish the streams of an XDF recording on the LSL network",
     "predict": "write the predictions for a recording, one JSON object per line",
     "verify": "recompute recorded sessions and compare every window and probability",
+    "session": "list, show, export and delete recorded sessions",
     "serialize": "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF",
     "face-stream": "publish the face before a camera as a CLMER-Face stream",
     "calibrate": "measure a participant's neutral face",

@@ -86,6 +86,8 @@ class ServeSettings(BaseSettings):
     speed: Speed = 1.0
     loop: bool = False
     lsl_config: Path | None = None  # liblsl's own settings file; None: where liblsl itself finds one
+    retention_days: int | None = Field(default=None, ge=1)  # recorded sessions older than that are deleted at start
+    work: tuple[Path, ...] = ()  # folders of stores, splits and models made from sessions; deletion reaches there
     record: Path | None = None  # folder in which each session gets a folder of its own; None: nothing is recorded
     side_streams: str | None = None  # "all", "none" or names with commas; None: all when recording, else what is used
     outlets: bool | None = None  # predictions and markers on LSL; None: in a live session

@@ -40,7 +40,8 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
         DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
     """
     tables = read_tables(root, config.scheme)
-    keys = {recording.name: _part_key(recording, tables, config) for recording in tables.recordings}
+    hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
+    keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}
     people = [(recording.name, recording.participant, recording.session) for recording in tables.recordings]
     said = [(trial.file, trial.trial, trial.label, trial.stimulus) for trial in tables.trials]
     key = digest([STORE_LAYOUT, sorted(keys.items()), people, said])
@@ -51,16 +52,16 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
     for recording in progress(tables.recordings, len(tables.recordings)):
         if not earlier.has(keys[recording.name]):
             made = session_windows(recording, tables.trials_of(recording), config.preprocess, config.every)
-            earlier.add(keys[recording.name], made)
+            earlier.add(keys[recording.name], made, hashes[recording.name])
     parts = [earlier.part(keys[recording.name]) for recording in tables.recordings]
     plain = _session_index(root, tables, config, parts)
-    recordings = [{**told, "part": keys[told["file"]]} for told in plain["recordings"]]
+    recordings = [{**told, "part": keys[told["file"]], "sha256": hashes[told["file"]]} for told in plain["recordings"]]
     return finish_store(out, {**plain, "key": key, "recordings": recordings}, _session_arrays(tables, plain, parts))
 
 
-def _part_key(recording: Recording, tables: Tables, config: PrepareConfig) -> str:
+def _part_key(recording: Recording, sha256: str, tables: Tables, config: PrepareConfig) -> str:
     """Return the hash of everything that decides the windows of a recording."""
-    files = [path and file_digest(path) for path in (recording.path, recording.video)]
+    files = [sha256, recording.video and file_digest(recording.video)]
     reading = [recording.eeg_map, recording.eeg_unit, recording.video_offset_s]
     places = [trial.place for trial in tables.trials_of(recording)]
     return digest([STORE_LAYOUT, config.preprocess.to_dict(), config.every, files, reading, places])

@@ -18,6 +18,7 @@ from clmer_model.training.sessions import SessionWindows
 from clmer_model.training.store import INDEX, STORE_LAYOUT, load_arrays, write_json
 
 PARTS = "parts"
+TOLD = "told.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +39,17 @@ class FinishedRecordings:
 
     def has(self, key: str) -> bool:
         """Tell whether the recording with this key is done."""
-        return key in self._stored or (self._folder / key / "told.json").is_file()
+        return key in self._stored or (self._folder / key / TOLD).is_file()
 
-    def add(self, key: str, made: SessionWindows) -> None:
-        """Keep a finished recording: the folder is there whole or not at all."""
+    def add(self, key: str, made: SessionWindows, sha256: str) -> None:
+        """Keep a finished recording, which has this hash: the folder is there whole or not at all."""
         unfinished = self._folder / f"{key}.{os.getpid()}.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for name, values in _arrays_of(made).items():
             np.save(unfinished / f"{name}.npy", values)
         told = {"left_out": dict(made.left_out), "notes": list(made.notes), "simulated": made.simulated}
-        write_json(unfinished / "told.json", {**told, "windows": len(made)})
+        write_json(unfinished / TOLD, {**told, "windows": len(made), "sha256": sha256})
         shutil.rmtree(self._folder / key, ignore_errors=True)
         unfinished.replace(self._folder / key)
 
@@ -58,7 +59,7 @@ class FinishedRecordings:
             told = self._stored[key]
             rows = slice(*told["rows"])
             return Part({name: values[rows] for name, values in self._arrays.items()}, told)
-        told = json.loads((self._folder / key / "told.json").read_text(encoding="utf-8"))
+        told = json.loads((self._folder / key / TOLD).read_text(encoding="utf-8"))
         return Part(load_arrays(self._folder / key), told)
 
 

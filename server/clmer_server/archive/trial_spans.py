@@ -35,7 +35,9 @@ class TrialRule:
 
     def __post_init__(self) -> None:
         if self.stop is not None and self.start is None:
-            raise SettingsError("--start with --stop", "--stop alone", "say which markers begin a trial: --start PATTERN")
+            raise SettingsError(
+                "--start with --stop", "--stop alone", "say which markers begin a trial: --start PATTERN"
+            )
         if self.start is not None and (self.stop is None) == (self.trial_s is None):
             raise SettingsError("--start with either --stop or --trial-s", "both or neither", "say how a trial ends")
         if self.trial_s is not None and not 0 < self.trial_s < math.inf:
@@ -97,7 +99,7 @@ def _no_trials(markers: Sequence[Marker], rule: TrialRule) -> SettingsError:
     return SettingsError(
         expected=wanted,
         found=f"{len(markers)} markers: {shown}" if labels else "no marker",
-        mend="name those of your experiment: --start PATTERN with --stop PATTERN or --trial-s SECONDS; or --trials FILE",
+        mend="name yours: --start PATTERN with --stop PATTERN or --trial-s SECONDS; or give a table: --trials FILE",
     )
 
 

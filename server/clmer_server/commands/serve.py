@@ -8,10 +8,13 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
+from clmer_server.cli import error_text
+from clmer_server.commands.session_deletion import expired_sessions, plan_deletion
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
@@ -25,6 +28,7 @@ from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_server.settings_text import settings_text
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import ClmerError
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.sources.lsl_setup import set_up_lsl
 
@@ -54,6 +58,7 @@ _OPTIONS = {
     "--speed": "of the replay: recorded seconds per second, or max, which begins at the first client (default 1)",
     "--lsl-config": LSL_CONFIG_HELP,
     "--record": "record each session in a folder of its own below this one",
+    "--retention-days": "at the start, delete recorded sessions that are older (default: keep all)",
     "--side-streams": "other LSL streams to record: all, none, or names with commas (default all when recording)",
     "--purpose": "what it is for: demo, research, entertainment, medical or safety; kept in recordings",
     "--log-level": "debug, info, warning or error (default warning)",
@@ -93,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         set_up_lsl(settings.lsl_config)
     with open_listener(settings.host, settings.port) as listener:
         config = _session_config(settings)
+        _keep_retention(settings)
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
         preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
         inputs = _inputs(config, preprocess)
@@ -106,6 +112,21 @@ def run(args: argparse.Namespace) -> int:
             print(f"warning: {settings.host} is open to the network, without encryption or password", file=sys.stderr)
         asyncio.run(run_service(plan, listener))
     return 0
+
+
+def _keep_retention(settings: ServeSettings) -> None:
+    """Delete recorded sessions that are older than the settings allow; what cannot be deleted holds up nothing."""
+    if settings.record is None or settings.retention_days is None:
+        return
+    for stored in expired_sessions(settings.record, settings.retention_days, time.time()):
+        try:
+            deletion = plan_deletion(stored, settings.work, settings.participants)
+            lines = list(deletion.lines())
+            deletion.carry_out()
+        except ClmerError as error:
+            print(f"warning: {stored.name} is too old and cannot be deleted\n{error_text(error)}", file=sys.stderr)
+            continue
+        print(f"deleted    {stored.name}: older than {settings.retention_days} days", *lines, sep="\n           ")
 
 
 def _end(signum: int, frame: FrameType | None) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clmer_model.artefact import ArtefactFile, find_artefact, shipped_folder
 from clmer_model.manifest import Manifest
+from clmer_server.archive.verdicts import keep_verdict
 from clmer_server.cli import error_text
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.recording_folder import SESSION_FILE
@@ -83,6 +84,7 @@ def _verify(path: Path, args: argparse.Namespace, predictors: dict[str, Predicto
     preprocess = PreprocessConfig.from_dict(reader.header["preprocess"])  # an option may have changed the model's
     model = model_info(artefact, predictor, preprocess)
     verdict = Verifier(model, preprocess, predictor.predict, limit).verify(reader)
+    keep_verdict(path, verdict)
     print("\n".join(_report(path, reader, verdict, limit)))
     return verdict.passed
 

@@ -1,0 +1,167 @@
+"""One session as a part of a BIDS data set: EEG, events, further physiological signals, and the predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clmer_server.archive.bids_dataset import add_participant, cannot_write, prepare_dataset, write_json
+from clmer_server.archive.bids_eeg import channel_table, check_mne, edf_content, eeg_channels, eeg_sidecar, write_edf
+from clmer_server.archive.bids_events import EVENT_COLUMNS, bids_events, event_table
+from clmer_server.archive.bids_names import BidsNames, bids_label
+from clmer_server.archive.facts import SessionFacts
+from clmer_server.archive.regular_signals import RegularSignal, regular_signals
+from clmer_server.archive.tables import Table, tsv_text, write_gzip
+from clmer_server.archive.window_table import window_table
+from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.recording.reader import SessionReader
+from clmer_streaming.types import Item, Marker, StreamInfo
+
+_PHYSIO_WORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
+"""What the type of a stream says that carries a physiological signal, and was recorded beside the EEG."""
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A run of EEG and its names."""
+
+    names: BidsNames
+    signal: RegularSignal
+
+
+def export_bids(facts: SessionFacts, root: Path, task: str, *, replace: bool = False) -> list[Path]:
+    """Write a session into the data set in a folder; return the files.
+
+    Args:
+        facts: The session.
+        root: Folder of the data set; new, or one that earlier exports made.
+        task: What the participant did, letters and digits.
+        replace: Whether a session that is there is written anew.
+
+    Raises:
+        SettingsError: A library is not there, the folder cannot be used, or the session is there already.
+        RecordingError: The session holds no EEG.
+    """
+    check_mne()
+    if not task or bids_label(task) != task:
+        raise SettingsError("--task of letters and digits", repr(task), "for example --task emotion")
+    label = bids_label(facts.participant or "") or f"anon{bids_label(facts.stored.name)}"
+    names = BidsNames(label, bids_label(facts.stored.name) or "1", task)
+    prepare_dataset(root)
+    if (root / names.session_folder).exists() and not replace:
+        raise SettingsError(f"no {names.session_folder} in {root}", "one that is there", "--replace writes it anew")
+    items = list(SessionReader(facts.stored.recording).items())
+    runs = _runs(items, names, facts)
+    try:
+        add_participant(root, label, facts.participant)
+        (root / names.session_folder / "eeg").mkdir(parents=True, exist_ok=True)
+        written = [path for run in runs for path in _write_run(root, run, runs, facts)]
+        written += [*_write_scans(root, runs, facts), *_write_physio(root, runs, items)]
+        written += _write_predictions(root, names, runs, facts)
+    except OSError as error:
+        raise cannot_write(root, error) from error
+    return [root / path for path in written]
+
+
+def _runs(items: Sequence[Item], names: BidsNames, facts: SessionFacts) -> list[_Placed]:
+    info = next((item for item in items if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
+    if info is None:
+        raise RecordingError("a session with EEG", f"none in {facts.stored.recording}", "export csv or trials instead")
+    signals = regular_signals(items, info.source, tuple(eeg_channels(info)))
+    if not signals:
+        raise RecordingError("EEG with a rate", f"none in {facts.stored.recording}", "export csv or trials instead")
+    several = len(signals) > 1
+    return [_Placed(names.of_run(n if several else None), signal) for n, signal in enumerate(signals, start=1)]
+
+
+def _write_run(root: Path, run: _Placed, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+    names, signal = run.names, run.signal
+    content = edf_content(signal, eeg_channels(signal.info))
+    markers = [marker for marker in facts.contents.markers if _run_of(marker, runs) is run]
+    events = bids_events(signal, content.n_padded, markers)
+    write_edf(content, events, _unix(signal.t0, facts), root / names.eeg("eeg.edf"))
+    write_json(root / names.eeg("eeg.json"), eeg_sidecar(content, signal, facts, names.task))
+    (root / names.eeg("channels.tsv")).write_text(tsv_text(channel_table(content, facts)), encoding="utf-8")
+    events_text = tsv_text(event_table(events, signal.sfreq))
+    (root / names.eeg("events.tsv")).write_text(events_text, encoding="utf-8")
+    write_json(root / names.eeg("events.json"), EVENT_COLUMNS)
+    yield from map(names.eeg, ("eeg.edf", "eeg.json", "channels.tsv", "events.tsv", "events.json"))
+
+
+def _run_of(marker: Marker, runs: Sequence[_Placed]) -> _Placed:
+    """Return the run that had begun last when a marker came; the first one, where none had."""
+    return next((run for run in reversed(runs) if run.signal.t0 <= marker.t), runs[0])
+
+
+def _unix(t: float, facts: SessionFacts) -> float | None:
+    """Return the wall clock at a time of the LSL clock; None in a replay, whose stamps are of another day."""
+    clock = facts.contents.header["clock"]
+    live = facts.contents.header.get("source") == "live"
+    return float(clock["unix_time"]) + t - float(clock["lsl_time"]) if live else None
+
+
+def _write_scans(root: Path, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+    rows = []
+    for run in runs:
+        unix = _unix(run.signal.t0, facts)
+        moment = None if unix is None else datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        path = run.names.eeg("eeg.edf").relative_to(run.names.session_folder)
+        rows.append((path.as_posix(), moment))
+    scans = runs[0].names.scans()
+    (root / scans).write_text(tsv_text(Table(("filename", "acq_time"), tuple(rows))), encoding="utf-8")
+    yield scans
+
+
+def _write_physio(root: Path, runs: Sequence[_Placed], items: Sequence[Item]) -> Iterator[Path]:
+    infos = {item.source: item for item in items if isinstance(item, StreamInfo) and _is_physio(item)}
+    taken: Counter[tuple[int | None, str]] = Counter()
+    for source, info in infos.items():
+        word = bids_label(info.type or info.name).lower() or "physio"
+        for signal in regular_signals(items, source):
+            run = next((run for run in reversed(runs) if run.signal.t0 <= signal.t0), runs[0])
+            taken[run.names.run, word] += 1
+            number = taken[run.names.run, word]
+            yield from _write_series(root, run, signal, f"recording-{word}{'' if number == 1 else number}")
+
+
+def _is_physio(info: StreamInfo) -> bool:
+    said = f"{info.type} {info.name}".lower()
+    return info.kind == "physio" or (info.kind == "other" and info.sfreq > 0 and any(w in said for w in _PHYSIO_WORDS))
+
+
+def _write_series(root: Path, run: _Placed, signal: RegularSignal, entity: str) -> Iterator[Path]:
+    columns = [name or f"channel{n}" for n, name in enumerate(signal.info.ch_names, start=1)]
+    units = signal.info.units or (signal.info.unit,) * len(columns)
+    sidecar: dict[str, Any] = {
+        "SamplingFrequency": signal.sfreq,
+        "StartTime": run.signal.seconds_of(signal.t0),
+        "Columns": columns,
+        "Manufacturer": signal.info.manufacturer or "n/a",
+        **{name: {"Units": unit or "n/a"} for name, unit in zip(columns, units, strict=True)},
+    }
+    table = Table(tuple(columns), tuple(tuple(row) for row in signal.x.T.tolist()))
+    write_json(root / run.names.eeg("physio.json", entity), sidecar)
+    write_gzip(tsv_text(table, head=False), root / run.names.eeg("physio.tsv.gz", entity))
+    yield from (run.names.eeg(ending, entity) for ending in ("physio.json", "physio.tsv.gz"))
+
+
+def _write_predictions(root: Path, names: BidsNames, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+    """Write the predictions as a derivative; onsets count from the first sample of the first run."""
+    if not facts.contents.predictions:
+        return
+    table = window_table(facts)
+    begin, end = table.columns.index("t_start"), table.columns.index("t_end")
+    rows = []
+    for row in table.rows:
+        t_start, t_end = row[begin], row[end]
+        assert isinstance(t_start, float) and isinstance(t_end, float)
+        rows.append((runs[0].signal.seconds_of(t_start), t_end - t_start, *row))
+    path = Path("derivatives", "clmer") / names.eeg("predictions.tsv", "desc-clmer")
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    text = tsv_text(Table(("onset", "duration", *table.columns), tuple(rows)))
+    (root / path).write_text(text, encoding="utf-8")
+    yield path

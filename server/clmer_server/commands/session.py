@@ -1,0 +1,262 @@
+"""``clmer session``: recorded sessions listed, shown, exported and deleted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clmer_server.cli import error_text
+from clmer_streaming.errors import ClmerError, SettingsError
+
+if TYPE_CHECKING:
+    from clmer_server.archive.facts import SessionFacts
+    from clmer_server.archive.trial_spans import TrialSpan
+    from clmer_server.settings import ServeSettings
+
+HELP = "list, show, export and delete recorded sessions"
+
+_USUAL_ROOT = Path("recordings")
+_COLUMNS = ("name", "participant", "start", "min:s", "from", "streams", "windows", "valid", "markers", "verified", "MB")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verbs and their options."""
+    verbs = parser.add_subparsers(dest="verb", metavar="list|show|export|delete", required=True)
+    listing = verbs.add_parser("list", help="all sessions, a line each", description="All sessions, a line each.")
+    listing.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    showing = verbs.add_parser("show", help="one session in detail", description="One session in detail.")
+    showing.add_argument("name", metavar="NAME", help="of the session, as list tells it")
+    showing.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_export(verbs.add_parser("export", help="tables, or BIDS", description="Write a session as tables or as BIDS."))
+    deleting = verbs.add_parser(
+        "delete", help="a session and what was made from it", description="Delete a session and what was made from it."
+    )
+    deleting.add_argument("name", metavar="NAME", help="of the session, as list tells it")
+    deleting.add_argument("--yes", action="store_true", help="do not ask")
+    deleting.add_argument(
+        "--work", type=Path, action="append", default=[], help="folder of stores, splits and models; may be repeated"
+    )
+    for verb in verbs.choices.values():
+        verb.add_argument(
+            "--root", type=Path, help="folder of the sessions (default: record of the settings, recordings)"
+        )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the session, as list tells it")
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    parser.add_argument("--format", choices=("csv", "parquet", "trials", "bids"), default="csv", help="(%(default)s)")
+    parser.add_argument("--replace", action="store_true", help="write files anew that are there")
+    trials = parser.add_argument_group("trials: one row each")
+    trials.add_argument(
+        "--start", metavar="PATTERN", help="labels of markers that begin a trial, such as 'trial_start/*'"
+    )
+    trials.add_argument("--stop", metavar="PATTERN", help="labels of markers that end it")
+    trials.add_argument("--trial-s", type=float, metavar="SECONDS", help="length of a trial, in place of --stop")
+    trials.add_argument("--trials", type=Path, metavar="FILE", help="CSV with onset and duration, in place of markers")
+    parser.add_argument("--task", default="emotion", help="of BIDS: what the participant did (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the verb says."""
+    from clmer_server.settings import load_settings
+
+    settings = load_settings({})
+    root = args.root or settings.record or _USUAL_ROOT
+    verbs: dict[str, Callable[[argparse.Namespace, Path, ServeSettings], int]] = {
+        "list": _list,
+        "show": _show,
+        "export": _export,
+        "delete": _delete,
+    }
+    return verbs[args.verb](args, root, settings)
+
+
+def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
+    """List every session; one that cannot be read is told and does not hold up the others."""
+    from clmer_server.archive.facts import facts_as_json, session_facts
+    from clmer_server.archive.folders import find_sessions
+
+    facts: list[SessionFacts] = []
+    for stored in find_sessions(root):
+        try:
+            facts.append(session_facts(stored))
+        except ClmerError as error:
+            print(f"{stored.path}: cannot be read\n{error_text(error)}", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"sessions": [facts_as_json(one) for one in facts]}, indent=2, ensure_ascii=False))
+    elif facts:
+        _print_table(facts)
+    else:
+        print(f"no recorded session in {root}")
+    return 0
+
+
+def _print_table(facts: Sequence[SessionFacts]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*_COLUMNS)
+    for one in facts:
+        table.add_row(*(Text(cell) for cell in _row(one)))
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _row(facts: SessionFacts) -> tuple[str, ...]:
+    contents = facts.contents
+    return (
+        facts.stored.name,
+        facts.participant or "-",
+        _local_time(facts.unix_start),
+        f"{facts.duration_s // 60:.0f}:{facts.duration_s % 60:02.0f}",
+        str(contents.header.get("source", "-")),
+        ", ".join(info.name for info in contents.streams.values()),
+        str(len(contents.predictions)),
+        "-" if facts.valid_share is None else f"{100 * facts.valid_share:.0f} %",
+        str(len(contents.markers)),
+        facts.verified,
+        f"{facts.stored.n_bytes / 1e6:.1f}",
+    )
+
+
+def _local_time(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+
+
+def _show(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
+    from clmer_server.archive.facts import details_as_json, session_facts
+    from clmer_server.archive.folders import open_session
+
+    facts = session_facts(open_session(root, args.name))
+    details = details_as_json(facts)
+    if args.json:
+        print(json.dumps(details, indent=2, ensure_ascii=False))
+        return 0
+    for name, text in _lines(details):
+        print(f"{name:13} {_printable(text)}")
+    return 0
+
+
+def _lines(details: dict[str, Any]) -> list[tuple[str, str]]:
+    share, model = details["valid_share"], details["model"]
+    valid = "" if share is None else f", {100 * share:.1f} % valid"
+    lost = f", {details['lost_items']} items are missing" if details["lost_items"] else ""
+    closed = "closed in order" if details["closed"] else "not closed: it runs, or was broken off"
+    lines = [
+        ("session", f"{details['name']} in {details['folder']}, {details['bytes'] / 1e6:.1f} MB"),
+        ("participant", details["participant"] or "not named"),
+        ("consent", details["consent_ref"] or "no reference given"),
+        ("start", f"{_local_time(details['unix_start'])}, {details['source']}, clmer {details['clmer']}"),
+        ("duration", f"{details['duration_s']:.1f} s, {closed}{lost}"),
+        ("model", f"{model['id']}, trained on {model['trained_on']}, SHA-256 {model['sha256']}"),
+        ("verified", details["verified"]),
+        ("windows", f"{details['windows']}{valid}"),
+        ("labels", _counts(details["labels"])),
+        ("reasons", _counts(details["reasons"])),
+        ("markers", f"{details['markers']}: {_counts(details['marker_labels'])}"),
+    ]
+    for stream in details["streams"]:
+        rate = f"{stream['nominal_rate_hz']:g} Hz" if stream["nominal_rate_hz"] else "irregular"
+        delay = f", delay {stream['delay_s']:g} s" if stream["delay_s"] else ""
+        lines.append((f"  {stream['kind']}", f"{stream['name']}, {stream['channels']} channels, {rate}{delay}"))
+    lines += [("exported", f"{made.get('format')}: {', '.join(made.get('files', []))}") for made in details["exports"]]
+    return lines
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counted.items()) or "none"
+
+
+def _printable(text: object) -> str:
+    """Return text without control characters: names and labels come from the network."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
+
+
+def _export(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
+    from clmer_server.archive.exports_made import note_export
+    from clmer_server.archive.facts import session_facts
+    from clmer_server.archive.folders import open_session
+
+    asked = any(value is not None for value in (args.start, args.stop, args.trial_s, args.trials))
+    if asked and args.format != "trials":
+        raise SettingsError("--format trials with --start, --stop, --trial-s and --trials", args.format, "add it")
+    stored = open_session(root, args.name)
+    facts = session_facts(stored)
+    if args.format == "bids":
+        from clmer_server.archive.bids_export import export_bids
+
+        written = export_bids(facts, args.to, args.task, replace=args.replace)
+        print(f"{args.to}: {len(written)} files of {stored.name}")
+    else:
+        written = [_write_table(args, facts)]
+    note_export(stored, args.format, written)
+    return 0
+
+
+def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
+    """Write windows or trials, and tell what was written."""
+    from clmer_server.archive.tables import check_parquet, write_csv, write_parquet
+    from clmer_server.archive.trial_table import trial_table
+    from clmer_server.archive.window_table import window_table
+
+    if args.format == "parquet":
+        check_parquet()
+    table = trial_table(facts, _spans(args, facts)) if args.format == "trials" else window_table(facts)
+    what, ending = ("trials", "csv") if args.format == "trials" else ("windows", args.format)
+    path: Path = args.to / f"{facts.stored.name}-{what}.{ending}"
+    if path.exists() and not args.replace:
+        raise SettingsError("a new file", f"{path}, which is there already", "--replace writes it anew")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (write_parquet if args.format == "parquet" else write_csv)(table, path)
+    except OSError as error:
+        raise SettingsError(
+            f"a file that can be written: {path}", error.strerror or repr(error), "check --to"
+        ) from error
+    print(f"{path}: {len(table.rows)} {what}, {len(table.columns)} columns")
+    return path
+
+
+def _spans(args: argparse.Namespace, facts: SessionFacts) -> list[TrialSpan]:
+    from clmer_server.archive.trial_spans import TrialRule, trials_from_markers, trials_from_table
+
+    rule = TrialRule(args.start, args.stop, args.trial_s)
+    if args.trials is not None:
+        if rule != TrialRule():
+            raise SettingsError("--trials, or markers", "both", "leave one of them out")
+        return trials_from_table(args.trials, facts.contents.t0)
+    spans, notes = trials_from_markers(facts.contents.markers, rule)
+    for note in notes:
+        print(f"note: {_printable(note)}", file=sys.stderr)
+    if not spans:
+        raise SettingsError("a trial that ends", f"{len(notes)} that do not", "see --stop, --trial-s or --trials")
+    return spans
+
+
+def _delete(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
+    from clmer_server.archive.folders import open_session
+    from clmer_server.commands.session_deletion import plan_deletion
+
+    deletion = plan_deletion(open_session(root, args.name), [*settings.work, *args.work], settings.participants)
+    print("\n".join(deletion.lines()))
+    if not args.yes and not _sure(args.name):
+        print("nothing was deleted")
+        return 1
+    deletion.carry_out()
+    print(f"deleted {args.name}")
+    return 0
+
+
+def _sure(name: str) -> bool:
+    """Ask; no answer is a no."""
+    try:
+        return input(f"Delete all this for good? Type the session's name, {name}: ").strip() == name
+    except EOFError:
+        print()
+        return False
