@@ -13,8 +13,8 @@ from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.listeners import Listeners
-from clmer_server.messages import SourceMode
 from clmer_server.model_loading import load_predictor, model_info
+from clmer_server.protocol.parts import SourceMode
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import plan_recording
 from clmer_server.session import Delivery, Session

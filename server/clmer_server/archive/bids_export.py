@@ -83,7 +83,7 @@ def _write_run(root: Path, run: _Placed, runs: Sequence[_Placed], facts: Session
     content = edf_content(signal, eeg_channels(signal.info))
     markers = [marker for marker in facts.contents.markers if _run_of(marker, runs) is run]
     events = bids_events(signal, content.n_padded, markers)
-    write_edf(content, events, _unix(signal.t0, facts), root / names.eeg("eeg.edf"))
+    write_edf(content, events, facts.unix_of(signal.t0), root / names.eeg("eeg.edf"))
     write_json(root / names.eeg("eeg.json"), eeg_sidecar(content, signal, facts, names.task))
     (root / names.eeg("channels.tsv")).write_text(tsv_text(channel_table(content, facts)), encoding="utf-8")
     events_text = tsv_text(event_table(events, signal.sfreq))
@@ -97,17 +97,10 @@ def _run_of(marker: Marker, runs: Sequence[_Placed]) -> _Placed:
     return next((run for run in reversed(runs) if run.signal.t0 <= marker.t), runs[0])
 
 
-def _unix(t: float, facts: SessionFacts) -> float | None:
-    """Return the wall clock at a time of the LSL clock; None in a replay, whose stamps are of another day."""
-    clock = facts.contents.header["clock"]
-    live = facts.contents.header.get("source") == "live"
-    return float(clock["unix_time"]) + t - float(clock["lsl_time"]) if live else None
-
-
 def _write_scans(root: Path, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
     rows = []
     for run in runs:
-        unix = _unix(run.signal.t0, facts)
+        unix = facts.unix_of(run.signal.t0)
         moment = None if unix is None else datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         path = run.names.eeg("eeg.edf").relative_to(run.names.session_folder)
         rows.append((path.as_posix(), moment))

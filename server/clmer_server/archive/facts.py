@@ -35,6 +35,12 @@ class SessionFacts:
         """Wall clock in seconds when the recording began."""
         return float(self.contents.header["clock"]["unix_time"])
 
+    def unix_of(self, t: float) -> float | None:
+        """Return the wall clock at a time of the LSL clock; None in a replay, whose stamps are of another day."""
+        clock = self.contents.header["clock"]
+        live = self.contents.header.get("source") == "live"
+        return float(clock["unix_time"]) + t - float(clock["lsl_time"]) if live else None
+
     @property
     def duration_s(self) -> float:
         """From the first sample to the end of the last window."""

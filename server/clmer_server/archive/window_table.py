@@ -29,8 +29,7 @@ def window_table(facts: SessionFacts) -> Table:
     if not predictions:
         raise RecordingError("a session with windows", f"none in {facts.stored.recording}", "it ended before its first")
     series = sorted({name for prediction in predictions for name in prediction["modalities"].get("series", {})})
-    live = facts.contents.header.get("source") == "live"
-    rows = [_row(prediction, facts, labels, series, live) for prediction in predictions]
+    rows = [_row(prediction, facts, labels, series) for prediction in predictions]
     return Table.of(rows)
 
 
@@ -49,9 +48,8 @@ def model_labels(facts: SessionFacts) -> tuple[str, ...]:
 
 
 def _row(
-    prediction: Mapping[str, Any], facts: SessionFacts, labels: Sequence[str], series: Sequence[str], live: bool
+    prediction: Mapping[str, Any], facts: SessionFacts, labels: Sequence[str], series: Sequence[str]
 ) -> dict[str, Cell]:
-    since_s = prediction["t_out"] - prediction["t_end"]
     modalities = prediction["modalities"]
     further = modalities.get("series", {})
     probs = prediction["probs"] or {}
@@ -62,7 +60,7 @@ def _row(
         "t_start": prediction["t_start"],
         "t_end": prediction["t_end"],
         "session_s": prediction["t_end"] - facts.contents.t0,
-        "unix_time": prediction["unix_time"] - since_s if live else None,
+        "unix_time": facts.unix_of(prediction["t_end"]),
         "unix_time_sent": prediction["unix_time"],
         "valid": prediction["valid"],
         "reasons": " ".join(prediction["reasons"]),

@@ -98,13 +98,13 @@ def run(args: argparse.Namespace) -> int:
         set_up_lsl(settings.lsl_config)
     with open_listener(settings.host, settings.port) as listener:
         config = _session_config(settings)
-        _keep_retention(settings)
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
         preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
         inputs = _inputs(config, preprocess)
         if args.check_config:
             print(f"the settings hold: {artefact.meta.name} can be served, from {_source_text(config)}")
             return 0
+        _keep_retention(settings)
         plan = _plan(settings, config, artefact, preprocess, inputs)
         notch = notch_text(artefact.meta.preprocess, preprocess)
         print(_start_up_text(settings, config, plan, listener, notch), flush=True)
@@ -119,6 +119,8 @@ def _keep_retention(settings: ServeSettings) -> None:
     if settings.record is None or settings.retention_days is None:
         return
     for stored in expired_sessions(settings.record, settings.retention_days, time.time()):
+        if settings.replay is not None and stored.path.resolve() in settings.replay.resolve().parents:
+            continue
         try:
             deletion = plan_deletion(stored, settings.work, settings.participants)
             lines = list(deletion.lines())
