@@ -1,0 +1,183 @@
+"""Claims about a session as a BIDS folder: read back by MNE, it is what was recorded, and says where it is not."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bids_validator import BIDSValidator
+
+from clmer_server.archive.bids_eeg import edf_content
+from clmer_server.archive.regular_signals import regular_signals
+from clmer_server.cli import main
+from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.recording.contents import read_contents
+from clmer_streaming.recording.reader import SessionReader
+from clmer_streaming.types import Chunk, Gap, Item, StreamInfo
+from recorded_sessions import CLIP, ECG, GAP, SECONDS, record
+
+STEM = "sub-P01/ses-abc/eeg/sub-P01_ses-abc_task-emotion"
+HEADSET = StreamInfo("eeg", "eeg", "Headset", ("Fz", "Cz"), 100.0, unit="uV")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded session with a gap of two seconds, an ECG and markers."""
+    return record(tmp_path_factory.mktemp("bids") / "recordings", "abc", participant="P-01")
+
+
+@pytest.fixture(scope="module")
+def dataset(recorded: Path) -> Path:
+    """Its BIDS folder."""
+    root, out = recorded.parents[1], recorded.parents[2] / "bids"
+    assert main(["session", "export", "abc", "--root", str(root), "--to", str(out), "--format", "bids"]) == 0
+    return out
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def read_edf(path: Path) -> Any:
+    import mne
+
+    return mne.io.read_raw_edf(path, preload=True, verbose="ERROR")
+
+
+def test_every_file_has_a_name_of_bids(dataset: Path) -> None:
+    names = [path.relative_to(dataset).as_posix() for path in dataset.rglob("*") if path.is_file()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [name for name in names if not BIDSValidator().is_bids(f"/{name}")] == []
+    assert f"{STEM}_eeg.edf" in names
+    assert json.loads((dataset / "dataset_description.json").read_text())["DatasetType"] == "raw"
+    assert read_tsv(dataset / "participants.tsv") == [{"participant_id": "sub-P01", "pseudonym": "P-01"}]
+
+
+def test_mne_reads_the_samples_that_were_recorded(recorded: Path, dataset: Path) -> None:
+    """To within a step of the file; samples that the headset had lost are not among those compared."""
+    raw = read_edf(dataset / f"{STEM}_eeg.edf")
+    assert raw.ch_names == list(EPOC_CH_NAMES)
+    assert raw.info["sfreq"] == 128.0
+    chunks = [item for item in SessionReader(recorded).items() if isinstance(item, Chunk) and item.source == "eeg"]
+    (info,) = [i for i in SessionReader(recorded).items() if isinstance(i, StreamInfo) and i.kind == "eeg"]
+    x_uv, t0 = raw.get_data() * 1e6, chunks[0].t[0]
+    rows = [info.ch_names.index(name) for name in EPOC_CH_NAMES]
+    n_compared = 0
+    for chunk in chunks:
+        for t, column in zip(chunk.t.tolist(), chunk.x[rows].T, strict=True):
+            step = np.ptp(x_uv, axis=1) / 65534
+            n_compared += bool(np.all(np.abs(x_uv[:, round((t - t0) * 128)] - column) <= step))
+    n_recorded = sum(chunk.t.size for chunk in chunks)
+    assert n_compared >= 0.99 * n_recorded
+    assert n_recorded == pytest.approx((SECONDS - (GAP[1] - GAP[0])) * 128, abs=32)
+
+
+def test_a_gap_is_a_straight_line_and_is_said_in_both_files(dataset: Path) -> None:
+    raw = read_edf(dataset / f"{STEM}_eeg.edf")
+    (gap,) = [row for row in read_tsv(dataset / f"{STEM}_events.tsv") if row["trial_type"] == "gap"]
+    assert float(gap["onset"]) == pytest.approx(GAP[0], abs=0.1)
+    assert float(gap["duration"]) == pytest.approx(GAP[1] - GAP[0], abs=0.1)
+    (said,) = [note for note in raw.annotations if note["description"] == "BAD_gap"]
+    assert said["onset"] == pytest.approx(float(gap["onset"]), abs=1e-6)
+    assert said["duration"] == pytest.approx(float(gap["duration"]), abs=1e-6)
+    first, n = int(gap["sample"]), round(float(gap["duration"]) * 128)
+    bridge = raw.get_data()[:, first - 1 : first + n + 1]
+    step = np.ptp(raw.get_data(), axis=1)[:, np.newaxis] / 65534
+    line = np.linspace(bridge[:, 0], bridge[:, -1], n + 2, axis=1)
+    assert np.all(np.abs(bridge - line) <= 2 * step)
+
+
+def test_markers_lie_at_the_sample_that_they_met(recorded: Path, dataset: Path) -> None:
+    rows = [row for row in read_tsv(dataset / f"{STEM}_events.tsv") if row["trial_type"] == "marker"]
+    marked = read_contents(recorded).markers
+    assert [row["value"] for row in rows] == [marker.label for marker in marked]
+    assert [float(row["lsl_time"]) for row in rows] == [marker.t for marker in marked]
+    clip = next(row for row in rows if row["value"] == "clip/start")
+    assert float(clip["onset"]) == pytest.approx(CLIP[0], abs=0.002)
+    shown = {note["description"]: note["onset"] for note in read_edf(dataset / f"{STEM}_eeg.edf").annotations}
+    assert shown["clip/start"] == pytest.approx(float(clip["onset"]), abs=1e-3)
+
+
+def test_the_sidecars_say_what_is_known_and_nothing_else(dataset: Path) -> None:
+    told = json.loads((dataset / f"{STEM}_eeg.json").read_text())
+    assert (told["SamplingFrequency"], told["EEGReference"], told["SoftwareFilters"]) == (128.0, "n/a", "n/a")
+    assert (told["EEGChannelCount"], told["RecordingType"]) == (14, "discontinuous")
+    channels = read_tsv(dataset / f"{STEM}_channels.tsv")
+    assert [row["name"] for row in channels] == list(EPOC_CH_NAMES)
+    assert {(row["type"], row["units"], row["low_cutoff"]) for row in channels} == {("EEG", "uV", "n/a")}
+    assert all(row["status"] == "good" for row in channels)
+
+
+def test_a_physiological_stream_is_beside_it_on_the_same_time(dataset: Path) -> None:
+    """The ECG is a ramp of sample numbers that begins half a second after the EEG."""
+    told = json.loads((dataset / f"{STEM}_recording-ecg_physio.json").read_text())
+    assert (told["SamplingFrequency"], told["Columns"], told["ECG"]["Units"]) == (64.0, ["ECG"], ECG.unit)
+    assert told["StartTime"] == pytest.approx(0.5, abs=0.002)
+    with gzip.open(dataset / f"{STEM}_recording-ecg_physio.tsv.gz", "rt") as file:
+        values = [float(line) for line in file]
+    assert values == [float(n) for n in range(len(values))]
+    assert len(values) > 28 * 64
+
+
+def test_predictions_are_a_derivative(recorded: Path, dataset: Path) -> None:
+    path = dataset / "derivatives" / "clmer" / f"{STEM}_desc-clmer_predictions.tsv"
+    rows, expected = read_tsv(path), read_contents(recorded).predictions
+    assert [int(row["crc"]) for row in rows] == [p["crc"] for p in expected]
+    assert {float(row["duration"]) for row in rows} == {2.0}
+    onsets = [float(row["onset"]) for row in rows]
+    assert onsets == sorted(onsets)
+
+
+def test_a_session_is_not_written_over_and_a_foreign_folder_is_left_alone(
+    recorded: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["session", "export", "abc", "--root", str(recorded.parents[1]), "--format", "bids", "--to"]
+    assert main([*options, str(dataset)]) == 2
+    assert "--replace" in capsys.readouterr().err
+    (tmp_path / "thesis.doc").write_text("")
+    assert main([*options, str(tmp_path)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
+
+
+def ramp(t0: float, first: int, n: int) -> Chunk:
+    """Return sample numbers at 100 Hz from ``t0`` on; the second channel has a hole."""
+    x = np.arange(first, first + n, dtype=np.float64) * np.ones((2, 1))
+    x[1, 5] = np.nan
+    return Chunk("eeg", t0 + np.arange(n) / 100.0, x)
+
+
+def test_a_long_absence_begins_a_new_signal_and_a_short_one_stays_open() -> None:
+    """Two seconds away: 200 samples are missing. A quarter of an hour: another signal."""
+    items: list[Item] = [HEADSET, ramp(10.0, 0, 1000), ramp(22.0, 1000, 1000), ramp(1000.0, 2000, 1000)]
+    first, second = regular_signals(items, "eeg")
+    assert [(gap.first, gap.n) for gap in first.gaps] == [(1000, 200)]
+    assert (first.t.size, second.t.size) == (2200, 1000)
+    assert np.isnan(first.x[:, 1000:1200]).all()
+    assert first.x[0, 1200] == 1000.0
+    assert first.seconds_of(22.0) == pytest.approx(12.0, abs=1e-3)
+    assert second.t0 == pytest.approx(1000.0, abs=1e-3)
+
+
+def test_a_restarted_stream_with_other_channels_is_another_signal() -> None:
+    other = StreamInfo("eeg", "eeg", "Headset", ("Fz", "Pz"), 100.0, unit="uV")
+    items: list[Item] = [HEADSET, ramp(10.0, 0, 500), Gap(15.0, 16.0, "eeg", "stream_restarted"), HEADSET]
+    items += [ramp(16.0, 500, 500), other, ramp(21.0, 1000, 500)]
+    one, another = regular_signals(items, "eeg")
+    assert ([gap.reason for gap in one.gaps], one.info.ch_names) == (["stream_restarted"], ("Fz", "Cz"))
+    assert another.info.ch_names == ("Fz", "Pz")
+
+
+def test_what_a_channel_lacks_is_filled_and_counted() -> None:
+    (signal,) = regular_signals([HEADSET, ramp(10.0, 0, 1050)], "eeg")
+    content = edf_content(signal, {0: "Fz", 1: "Cz"})
+    assert content.x_uv[1].tolist()[:1050] == list(range(1050))
+    assert content.x_uv[0, 1050:].tolist() == [1049.0] * 50
+    assert (content.n_padded, int(content.filled[0].sum()), int(content.filled[1].sum())) == (50, 50, 51)
