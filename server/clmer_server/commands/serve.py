@@ -13,8 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
-from clmer_server.cli import error_text
-from clmer_server.commands.session_deletion import expired_sessions, plan_deletion
+from clmer_server.commands.session_deletion import keep_retention
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
@@ -28,7 +27,6 @@ from clmer_server.service import ServicePlan, open_listener, run_service
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_server.settings_text import settings_text
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import ClmerError
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.sources.lsl_setup import set_up_lsl
 
@@ -104,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         if args.check_config:
             print(f"the settings hold: {artefact.meta.name} can be served, from {_source_text(config)}")
             return 0
-        _keep_retention(settings)
+        keep_retention(settings, time.time())
         plan = _plan(settings, config, artefact, preprocess, inputs)
         notch = notch_text(artefact.meta.preprocess, preprocess)
         print(_start_up_text(settings, config, plan, listener, notch), flush=True)
@@ -112,23 +110,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"warning: {settings.host} is open to the network, without encryption or password", file=sys.stderr)
         asyncio.run(run_service(plan, listener))
     return 0
-
-
-def _keep_retention(settings: ServeSettings) -> None:
-    """Delete recorded sessions that are older than the settings allow; what cannot be deleted holds up nothing."""
-    if settings.record is None or settings.retention_days is None:
-        return
-    for stored in expired_sessions(settings.record, settings.retention_days, time.time()):
-        if settings.replay is not None and stored.path.resolve() in settings.replay.resolve().parents:
-            continue
-        try:
-            deletion = plan_deletion(stored, settings.work, settings.participants)
-            lines = list(deletion.lines())
-            deletion.carry_out()
-        except ClmerError as error:
-            print(f"warning: {stored.name} is too old and cannot be deleted\n{error_text(error)}", file=sys.stderr)
-            continue
-        print(f"deleted    {stored.name}: older than {settings.retention_days} days", *lines, sep="\n           ")
 
 
 def _end(signum: int, frame: FrameType | None) -> NoReturn:

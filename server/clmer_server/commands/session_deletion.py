@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 from clmer_server.archive.exports_made import exports_made
 from clmer_server.archive.facts import SessionFacts
 from clmer_server.archive.folders import StoredSession, find_sessions
+from clmer_server.cli import error_text
 from clmer_server.participants import neutral_file
+from clmer_server.settings import ServeSettings
 from clmer_streaming.errors import ClmerError, SettingsError
 from clmer_streaming.recording.contents import read_contents
 
@@ -95,6 +98,28 @@ def _exports(stored: StoredSession) -> Iterator[str]:
         if there:
             more = f" and {len(there) - 1} more" if len(there) > 1 else ""
             yield f"{there[0]}{more}: exported as {made.get('format')}; delete by hand"
+
+
+def keep_retention(settings: ServeSettings, now: float) -> None:
+    """Delete recorded sessions that are older than the settings allow, and tell; what cannot go holds up nothing.
+
+    Args:
+        settings: Without ``record`` or ``retention_days`` nothing is done.
+        now: Wall clock in seconds.
+    """
+    if settings.record is None or settings.retention_days is None:
+        return
+    for stored in expired_sessions(settings.record, settings.retention_days, now):
+        if settings.replay is not None and stored.path.resolve() in settings.replay.resolve().parents:
+            continue  # it is about to be replayed
+        try:
+            deletion = plan_deletion(stored, settings.work, settings.participants)
+            lines = list(deletion.lines())
+            deletion.carry_out()
+        except ClmerError as error:
+            print(f"warning: {stored.name} is too old and cannot be deleted\n{error_text(error)}", file=sys.stderr)
+            continue
+        print(f"deleted    {stored.name}: older than {settings.retention_days} days", *lines, sep="\n           ")
 
 
 def expired_sessions(root: Path, days: int, now: float) -> list[StoredSession]:
