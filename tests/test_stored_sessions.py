@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -14,14 +15,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from clmer_server.archive.facts import SessionFacts, session_facts
+from clmer_server.archive.facts import SessionFacts, details_as_json, facts_as_json, session_facts
 from clmer_server.archive.folders import StoredSession, find_sessions, open_session
 from clmer_server.archive.trial_spans import TrialRule, TrialSpan, trials_from_markers, trials_from_table
 from clmer_server.archive.trial_table import trial_table
+from clmer_server.archive.window_table import window_table
 from clmer_server.cli import main
-from clmer_streaming.errors import DatasetError, SettingsError
+from clmer_streaming.errors import ClmerError, DatasetError, SettingsError
 from clmer_streaming.recording.contents import Contents, read_contents
 from clmer_streaming.recording.reader import RecordedPrediction, SessionReader
+from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import Chunk, Marker
 from recorded_sessions import CLIP, UNIX_TIME, record
 
@@ -287,3 +290,26 @@ def test_a_session_that_cannot_be_read_holds_up_no_list(
     said = capsys.readouterr()
     assert [one["name"] for one in json.loads(said.out)["sessions"]] == ["abc"]
     assert "cut: cannot be read" in said.err
+
+
+def test_no_damage_breaks_a_list_or_a_table(root: Path, tmp_path: Path) -> None:
+    """One byte changed within the words of a small recording, at three hundred places: read, or refused."""
+    reader, path = SessionReader(root / "abc" / "session.xdf"), tmp_path / "bad" / "session.xdf"
+    writer = SessionWriter(tmp_path / "small.xdf", {**reader.header, "settings": {"participant": "P-01"}})
+    answers = [entry for entry in reader.entries() if isinstance(entry, RecordedPrediction)][20:23]
+    for marker in read_contents(reader.path).markers:
+        writer.write(marker)
+    for answer in answers:
+        writer.write_prediction(json.loads(answer.text)["t_end"], answer.text)
+    writer.close()
+    path.parent.mkdir()
+    content, rng, n_read = (tmp_path / "small.xdf").read_bytes(), np.random.default_rng(0), 0
+    for at in rng.integers(content.index(b'"record"'), len(content), 300).tolist():
+        path.write_bytes(content[:at] + bytes([rng.integers(32, 127)]) + content[at + 1 :])
+        with contextlib.suppress(ClmerError):
+            facts = session_facts(StoredSession(path.parent))
+            json.dumps([facts_as_json(facts), details_as_json(facts)])
+            window_table(facts)
+            trial_table(facts, [TrialSpan("a", 0.0, 1e5)])
+            n_read += 1
+    assert n_read > 200

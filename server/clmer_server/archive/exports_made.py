@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -35,4 +36,8 @@ def exports_made(stored: StoredSession) -> list[dict[str, Any]]:
         lines = (stored.path / EXPORTS_FILE).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found.append(dict(json.loads(line)))
+    return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from clmer_server.archive.exports_made import exports_made
 from clmer_server.archive.folders import StoredSession
 from clmer_server.archive.verdicts import Verified, verified
+from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.recording.contents import Contents, read_contents
 
 
@@ -55,12 +59,25 @@ class SessionFacts:
 
 
 def session_facts(stored: StoredSession) -> SessionFacts:
-    """Read what is told of a session.
+    """Read what is told of a session; damaged predictions are left out, and count as lost.
 
     Raises:
         RecordingError: Its recording cannot be read.
     """
-    return SessionFacts(stored, read_contents(stored.recording), verified(stored.recording))
+    contents = read_contents(stored.recording)
+    whole = [prediction for prediction in contents.predictions if _is_whole(prediction)]
+    n_lost = contents.n_lost + len(contents.predictions) - len(whole)
+    contents = dataclasses.replace(contents, predictions=whole, n_lost=n_lost)
+    return SessionFacts(stored, contents, verified(stored.recording))
+
+
+def _is_whole(prediction: dict[str, Any]) -> bool:
+    """Tell whether a prediction has all that it must have; a later version may have added to it."""
+    try:
+        EmotionEvent.model_validate(prediction)
+    except ValidationError as error:
+        return all(fault["type"] == "extra_forbidden" for fault in error.errors())
+    return True
 
 
 def header_word(contents: Contents, name: str) -> str | None:

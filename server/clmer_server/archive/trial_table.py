@@ -60,7 +60,9 @@ def _row(
         **{
             column: cell
             for label in labels
-            for column, cell in _spread(f"p_{label}", [p["probs"][label] for p in valid if p["probs"]]).items()
+            for column, cell in _spread(
+                f"p_{label}", [p["probs"][label] for p in valid if label in (p["probs"] or {})]
+            ).items()
         },
         **{
             column: cell

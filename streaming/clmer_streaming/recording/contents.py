@@ -76,9 +76,14 @@ def read_contents(path: Path) -> Contents:
                 _note_first(contents, source, float(entry.t[0]))
     contents.n_lost += len(scan.report.damage)
     contents.closed = n_open == 0
-    if contents.header.get("record") != SESSION:
+    if contents.header.get("record") != SESSION or not _has_clock(contents.header):
         raise RecordingError("a session that clmer recorded", f"{path} without a first record", "see --record")
     return contents
+
+
+def _has_clock(header: dict[str, Any]) -> bool:
+    clock = header.get("clock")
+    return isinstance(clock, dict) and all(isinstance(clock.get(n), int | float) for n in ("lsl_time", "unix_time"))
 
 
 def _is_words(stream: StreamDescription) -> bool:
