@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from clmer_server.cli import main
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.recording.contents import read_contents
 from clmer_streaming.recording.reader import SessionReader
-from clmer_streaming.types import Chunk, Gap, Item, StreamInfo
+from clmer_streaming.recording.writer import SessionWriter
+from clmer_streaming.types import Chunk, Gap, Item, Marker, StreamInfo
 from recorded_sessions import CLIP, ECG, GAP, SECONDS, record
 
 STEM = "sub-P01/ses-abc/eeg/sub-P01_ses-abc_task-emotion"
@@ -181,3 +183,45 @@ def test_what_a_channel_lacks_is_filled_and_counted() -> None:
     assert content.x_uv[1].tolist()[:1050] == list(range(1050))
     assert content.x_uv[0, 1050:].tolist() == [1049.0] * 50
     assert (content.n_padded, int(content.filled[0].sum()), int(content.filled[1].sum())) == (50, 50, 51)
+
+
+def test_each_run_has_its_own_files_and_its_own_markers(tmp_path: Path) -> None:
+    """A session without a pseudonym, whose headset was away for a quarter of an hour."""
+    header = {"clock": {"lsl_time": 10.0, "unix_time": 1.7e9}, "source": "live", "model": {"labels": ["a"]}}
+    (tmp_path / "recordings" / "s.1").mkdir(parents=True)
+    writer = SessionWriter(tmp_path / "recordings" / "s.1" / "session.xdf", header)
+    early, late = Marker(12.0, "1", "early\tone"), Marker(1001.0, "2", "late@@x")
+    for item in (HEADSET, ramp(10.0, 0, 1000), early, ramp(1000.0, 1000, 1000), late):
+        writer.write(item)
+    writer.close()
+    out = tmp_path / "out"
+    options = ("--root", str(tmp_path / "recordings"), "--to", str(out), "--format", "bids", "--task", "rest")
+    assert main(["session", "export", "s.1", *options]) == 0
+    stem = out / "sub-anons1" / "ses-s1" / "eeg" / "sub-anons1_ses-s1_task-rest"
+    for run, value, onset, annotation in ((1, "early one", 2.0, "early one"), (2, "late@@x", 1.0, "late@ @x")):
+        (row,) = [r for r in read_tsv(Path(f"{stem}_run-{run}_events.tsv")) if r["trial_type"] == "marker"]
+        assert (row["value"], float(row["onset"])) == (value, pytest.approx(onset, abs=1e-3))
+        raw = read_edf(Path(f"{stem}_run-{run}_eeg.edf"))
+        assert [note["description"] for note in raw.annotations] == [annotation]
+        ramp_uv = raw.get_data()[0] * 1e6
+        assert ramp_uv == pytest.approx(np.arange(1000.0) + 1000 * (run - 1), abs=1000 / 65534)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+        assert [name for name in names if not BIDSValidator().is_bids(f"/{name}")] == []
+
+
+@pytest.mark.parametrize(("kind", "library"), [("bids", "edfio"), ("bids", "mne"), ("parquet", "pyarrow")])
+def test_a_library_that_is_not_there_is_named_with_its_cure(
+    recorded: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    library: str,
+) -> None:
+    out = recorded.parents[2] / "lacking"
+    monkeypatch.setitem(sys.modules, library, None)  # what an import then finds is what it finds without an install
+    options = ("--root", str(recorded.parents[1]), "--to", str(out), "--format", kind)
+    assert main(["session", "export", "abc", *options]) == 2
+    assert f'".[{kind}]"' in capsys.readouterr().err
+    assert not out.exists()

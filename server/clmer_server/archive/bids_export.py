@@ -19,7 +19,7 @@ from clmer_server.archive.tables import Table, tsv_text, write_gzip
 from clmer_server.archive.window_table import window_table
 from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.recording.reader import SessionReader
-from clmer_streaming.types import Item, Marker, StreamInfo
+from clmer_streaming.types import FaceSample, Item, Marker, StreamInfo
 
 _PHYSIO_WORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
 """What the type of a stream says that carries a physiological signal, and was recorded beside the EEG."""
@@ -54,7 +54,7 @@ def export_bids(facts: SessionFacts, root: Path, task: str, *, replace: bool = F
     prepare_dataset(root)
     if (root / names.session_folder).exists() and not replace:
         raise SettingsError(f"no {names.session_folder} in {root}", "one that is there", "--replace writes it anew")
-    items = list(SessionReader(facts.stored.recording).items())
+    items = [item for item in SessionReader(facts.stored.recording).items() if not isinstance(item, FaceSample)]
     runs = _runs(items, names, facts)
     try:
         add_participant(root, label, facts.participant)

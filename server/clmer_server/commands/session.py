@@ -110,11 +110,12 @@ def _print_table(facts: Sequence[SessionFacts]) -> None:
 
 def _row(facts: SessionFacts) -> tuple[str, ...]:
     contents = facts.contents
+    minutes, seconds = divmod(round(facts.duration_s), 60)
     return (
         facts.stored.name,
         facts.participant or "-",
         _local_time(facts.unix_start),
-        f"{facts.duration_s // 60:.0f}:{facts.duration_s % 60:02.0f}",
+        f"{minutes}:{seconds:02}",
         str(contents.header.get("source", "-")),
         ", ".join(info.name for info in contents.streams.values()),
         str(len(contents.predictions)),
