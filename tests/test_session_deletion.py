@@ -146,6 +146,21 @@ def test_an_index_that_names_a_folder_elsewhere_removes_nothing_there(folder: Pa
     assert open_store(folder / "work" / "of-another").people == ("P01",)
 
 
+def test_files_that_are_something_else_are_left_alone(folder: Path) -> None:
+    """Names as ours, contents as nobody expects them."""
+    odd = folder / "work" / "odd"
+    texts = ("{}", "[1]", "no JSON", '{"key": "k", "recordings": ["a", 1, null]}', '{"key": [], "recordings": {}}',
+             '{"store": {}, "rows": 1, "training": 5}', "\udcff")  # fmt: skip
+    for number, text in enumerate(texts):
+        for name in ("index.json", "told.json", "checkpoint.json", "manifest.csv", "other.json", "model.ts", "x.xdf"):
+            path = odd / str(number) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, errors="surrogateescape")
+    before = names(odd)
+    assert delete(folder, "--yes", "--work", str(folder / "work")) == 0
+    assert names(odd) == before
+
+
 @pytest.mark.parametrize(("answer", "gone"), [("abc\n", True), ("yes\n", False), ("", False)])
 def test_it_is_asked_first(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool) -> None:
     """Only the session's own name is a yes."""

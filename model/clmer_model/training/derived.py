@@ -98,8 +98,9 @@ def _is_folder(path: Path) -> bool:
 
 def _holds(index: Mapping[str, Any], wanted: _Wanted) -> bool:
     """Tell whether a store has windows of the recording: by its hash or, in a store without hashes, by its name."""
-    for told in index.get("recordings", []) if "key" in index else []:
-        sha256 = told.get("sha256")
+    recordings = index.get("recordings") if isinstance(index.get("key"), str) else None
+    for told in recordings if isinstance(recordings, list) else []:
+        sha256 = told.get("sha256") if isinstance(told, dict) else ""
         if sha256 == wanted.sha256 or (sha256 is None and f"/{told.get('file')}".endswith(f"/{wanted.name}")):
             return True
     return False
@@ -109,11 +110,12 @@ def _note_user_of(path: Path, keys: set[str], copies: set[Path], wanted: _Wanted
     """Note a file that rests on the stores, or names the recording."""
     if path.suffix == ".json" and path.name not in (INDEX, TOLD) and keys:
         plain = _read(path) or {}
-        if plain.get("store") in keys and "rows" in plain:
+        training = plain.get("training")
+        if str(plain.get("store")) in keys and "rows" in plain:
             derived.files.append(path)
-        elif plain.get("store") in keys:
+        elif str(plain.get("store")) in keys:
             derived.stays.append(f"{path}: scores of models that learnt from it, no windows")
-        elif path.name == CONFIG_NAME and plain.get("training", {}).get("store") in keys:
+        elif path.name == CONFIG_NAME and isinstance(training, dict) and str(training.get("store")) in keys:
             derived.stays.append(f"{path.parent}: a model that was trained on it")
     elif path.suffix in (SUFFIX, ONNX_SUFFIX) and keys:
         if _trained_on(path) in keys:
