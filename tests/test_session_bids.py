@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import sys
@@ -166,6 +167,14 @@ def test_a_long_absence_begins_a_new_signal_and_a_short_one_stays_open() -> None
     assert first.x[0, 1200] == 1000.0
     assert first.seconds_of(22.0) == pytest.approx(12.0, abs=1e-3)
     assert second.t0 == pytest.approx(1000.0, abs=1e-3)
+
+
+def test_the_delay_of_a_device_is_taken_off_its_stamps() -> None:
+    """As the signal path does; a marker then lies at the sample that it met."""
+    late = dataclasses.replace(HEADSET, delay_s=0.25)
+    (signal,) = regular_signals([late, ramp(10.25, 0, 1000)], "eeg")
+    assert signal.t0 == pytest.approx(10.0, abs=1e-6)
+    assert signal.seconds_of(12.0) == pytest.approx(2.0, abs=1e-3)
 
 
 def test_a_restarted_stream_with_other_channels_is_another_signal() -> None:

@@ -134,6 +134,7 @@ def test_links_are_never_followed(folder: Path) -> None:
     (folder / "recordings" / "abc" / "linked").symlink_to(elsewhere)
     assert delete(folder, "--yes", "--work", str(folder / "work")) == 0
     assert {"P01.xdf", "store", "store/index.json"} <= names(elsewhere)
+    assert (folder / "work" / "linked.xdf").is_symlink()
     assert not (folder / "recordings" / "abc").exists()
 
 
