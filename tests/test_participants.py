@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from clmer_server.cli import main
-from clmer_server.participants import load_neutral, neutral_file
+from clmer_server.participants import load_neutral, load_rest, neutral_file
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.video import VideoFaces
 from face_pictures import scene, swaying, write_video
@@ -39,6 +40,31 @@ def test_a_measurement_without_a_face_is_one_clear_error(tmp_path: Path, capsys:
     words = ["calibrate", "--participant", "P01", "--camera", str(film), "--participants", str(tmp_path / "kept")]
     assert main(words) == 2
     assert "a face that holds still for 3 s" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
+def test_eeg_at_rest_is_measured_kept_and_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a recording of a minute; whoever has no neutral face yet is known by it all the same."""
+    recording, folder = tmp_path / "rest.xdf", tmp_path / "participants"
+    assert main(["simulate", "--out", str(recording), "--seconds", "64"]) == 0
+    words = ["calibrate", "--participant", "P01", "--rest", "--recording", str(recording), "--seconds", "60"]
+    assert main([*words, "--participants", str(folder)]) == 0
+    assert [path.name for path in folder.iterdir()] == ["P01.rest.json"]
+    rest = load_rest(folder, "P01", PreprocessConfig())
+    assert rest is not None
+    assert all(1.0 < scale < 50.0 for scale in rest.scale_uv)
+    assert load_neutral(folder, "P01") is None
+    assert load_rest(folder, "P02", PreprocessConfig()) is None
+    capsys.readouterr()
+
+
+def test_a_rest_that_was_too_short_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is kept of a recording that ends before."""
+    recording = tmp_path / "short.xdf"
+    assert main(["simulate", "--out", str(recording), "--seconds", "20"]) == 0
+    words = ["calibrate", "--participant", "P01", "--rest", "--recording", str(recording)]
+    assert main([*words, "--participants", str(tmp_path / "kept")]) == 2
+    assert "90 s of EEG" in capsys.readouterr().err
     assert not (tmp_path / "kept").exists()
 
 

@@ -1,13 +1,16 @@
-"""What is kept of participants from session to session: a neutral face each, under a pseudonym."""
+"""What is kept of participants from session to session, under a pseudonym: a neutral face, and their EEG at rest."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.eeg_rest import rest_from_json, rest_to_json
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.types import RestReference
 
 PARTICIPANTS_FOLDER = Path("participants")
 """Where it is kept by default: in the working directory, as the settings file."""
@@ -31,8 +34,17 @@ def neutral_file(folder: Path, pseudonym: str) -> Path:
     return folder / f"{pseudonym}.json"
 
 
+def rest_file(folder: Path, pseudonym: str) -> Path:
+    """Return the file of a participant's EEG at rest.
+
+    Raises:
+        SettingsError: The pseudonym cannot name a file.
+    """
+    return neutral_file(folder, pseudonym).with_suffix(".rest.json")
+
+
 def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR_ID) -> NeutralFace | None:
-    """Return the neutral face of a participant; None where nobody is named.
+    """Return the neutral face of a participant; None where nobody is named, or only their EEG at rest is kept.
 
     Args:
         folder: Of the neutral faces.
@@ -40,11 +52,13 @@ def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR
         extractor: What will read the face that is compared with it.
 
     Raises:
-        SettingsError: There is none for this pseudonym, or it cannot be used.
+        SettingsError: Nothing is kept for this pseudonym, or it cannot be used.
     """
     if pseudonym is None:
         return None
     path = neutral_file(folder, pseudonym)
+    if not path.exists() and rest_file(folder, pseudonym).exists():
+        return None
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -56,19 +70,42 @@ def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR
     return NeutralFace.from_json(text, extractor)
 
 
+def load_rest(folder: Path, pseudonym: str | None, config: PreprocessConfig) -> RestReference | None:
+    """Return the EEG at rest of a participant; None where nobody is named, or none is kept.
+
+    Raises:
+        SettingsError: It cannot be used with these signal settings.
+    """
+    if pseudonym is None or not rest_file(folder, pseudonym).exists():
+        return None
+    return rest_from_json(rest_file(folder, pseudonym).read_text(encoding="utf-8"), config)
+
+
 def save_neutral(folder: Path, pseudonym: str, neutral: NeutralFace) -> Path:
     """Keep the neutral face of a participant, in place of an earlier one; return its file.
 
     Raises:
         SettingsError: The folder cannot be written to.
     """
-    path = neutral_file(folder, pseudonym)
+    return _save(neutral_file(folder, pseudonym), neutral.to_json())
+
+
+def save_rest(folder: Path, pseudonym: str, rest: RestReference) -> Path:
+    """Keep the EEG at rest of a participant, in place of an earlier one; return its file.
+
+    Raises:
+        SettingsError: The folder cannot be written to.
+    """
+    return _save(rest_file(folder, pseudonym), rest_to_json(rest))
+
+
+def _save(path: Path, text: str) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(neutral.to_json() + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise SettingsError(
-            expected=f"a folder that can be written to: {folder}",
+            expected=f"a folder that can be written to: {path.parent}",
             found=error.strerror or repr(error),
             mend="name another one with --participants",
         ) from error

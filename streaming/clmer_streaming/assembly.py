@@ -19,8 +19,9 @@ import numpy as np
 from clmer_streaming.align import FaceCut
 from clmer_streaming.channel_quality import MASKING, ChannelJudge, ChannelVerdict
 from clmer_streaming.config import PhysioConfig, PreprocessConfig
+from clmer_streaming.eeg_rest import against_rest
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
-from clmer_streaming.types import BoolArray, ChannelQuality, FloatArray, Reason, Window
+from clmer_streaming.types import BoolArray, ChannelQuality, FloatArray, Reason, RestReference, Window
 from clmer_streaming.windows import EegCut
 
 _WARNING_SHARE = 0.25  # of the channels; training drops 10 to 15 % of them, beyond that the model is on new ground
@@ -43,11 +44,15 @@ class WindowAssembler:
 
     Args:
         config: The settings of the artefact.
+
+    Attributes:
+        rest: The participant's EEG at rest, where it is known.
     """
 
     def __init__(self, config: PreprocessConfig) -> None:
         self._config = config
         self._judge = ChannelJudge(len(config.signal.ch_names), config.signal.sfreq)
+        self.rest: RestReference | None = None
 
     def reset(self) -> None:
         """Take every channel as good until judged."""
@@ -96,7 +101,7 @@ class WindowAssembler:
         n_channels = len(self._config.signal.ch_names)
         parts.series["eeg"] = np.zeros((n_channels, self._config.n_times))
         parts.mask["eeg"] = np.zeros(n_channels, dtype=np.bool_)
-        parts.calibration["eeg"] = "none"
+        parts.calibration["eeg"] = "none" if self._measured_rest is None else "rest"
         parts.reasons.extend(cut.reasons)
         if cut.x is None or cut.filled is None:
             parts.quality["eeg"] = {**_NO_EEG_QUALITY, "age_s": t_end - cut.t_last}
@@ -111,6 +116,17 @@ class WindowAssembler:
             return
         parts.mask["eeg"] = good
         parts.series["eeg"][good] = cut.x[good] - self._reference(cut.x[good])
+        if self._measured_rest is not None:
+            parts.series["eeg"][good] = against_rest(parts.series["eeg"], self._measured_rest)[good]
+        elif self._config.eeg_calibration == "rest":
+            parts.reasons.append(Reason.UNCALIBRATED)
+
+    @property
+    def _measured_rest(self) -> RestReference | None:
+        """What the EEG is measured against; None where the model does not want it, or nothing that fits is known."""
+        wanted = self._config.eeg_calibration == "rest" and self.rest is not None
+        fits = self.rest is not None and self.rest.signal == self._config.signal.signal_hash
+        return self.rest if wanted and fits else None
 
     def _add_physio(self, parts: _Parts, config: PhysioConfig, cut: EegCut | None, t_end: float) -> None:
         n_times = self._config.physio_times(config)

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from clmer_streaming.errors import ArtefactError
 from clmer_streaming.face.layout import EXTRACTOR_ID
@@ -19,6 +19,10 @@ EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "
 
 PREPROCESSOR_ID = "clmer-preprocess-2"
 """This project's signal path; changes with any change of the windows it makes."""
+
+
+EegCalibration: TypeAlias = Literal["none", "rest"]
+"""What EEG is measured against: nothing, or the participant's own EEG at rest."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class SignalConfig:
     reference: str = "mean_good"  # "mean_good": mean of the good channels; "none"
     settle_s: float = 0.5  # s after a (re)start of the filter in which no window may begin
     max_bridge_s: float = 0.1  # s; longer losses end the segment
+
+    @property
+    def signal_hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON of these settings."""
+        return _hash(dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class PreprocessConfig:
     extractor: str = EXTRACTOR_ID
     preprocessor: str = PREPROCESSOR_ID
     physio: tuple[PhysioConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
+    eeg_calibration: EegCalibration = "none"  # "rest": a model that learnt from EEG measured against rest
 
     @property
     def n_times(self) -> int:
@@ -87,10 +97,12 @@ class PreprocessConfig:
         return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; without further series there is no word of them."""
+        """Return the settings as plain JSON values; of what was added later there is no word where it is not used."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         if not self.physio:
             del plain["physio"]
+        if self.eeg_calibration == "none":
+            del plain["eeg_calibration"]
         return plain
 
     @classmethod
@@ -121,8 +133,12 @@ class PreprocessConfig:
     @property
     def config_hash(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON of these settings."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _hash(self.to_dict())
+
+
+def _hash(plain: dict[str, Any]) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _physio_from_dict(plain: dict[str, Any]) -> PhysioConfig:

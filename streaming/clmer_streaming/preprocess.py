@@ -23,6 +23,7 @@ from clmer_streaming.types import (
     FloatArray,
     Gap,
     Item,
+    RestReference,
     StreamInfo,
     StreamStatus,
     Tick,
@@ -111,6 +112,9 @@ class Preprocessor:
                 return False
             case FaceSample() if self._face.fits:
                 self._take_face(item)
+            case RestReference():
+                self._assembler.rest = item
+                return False
             case Tick():
                 self._begin_grid(item.t)
                 self._now = max(self._now, item.t)

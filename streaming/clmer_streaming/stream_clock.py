@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, StreamInfo, Tick
+from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, RestReference, StreamInfo, Tick
 
 _TELLING = ("eeg", "face")
 
@@ -24,7 +24,7 @@ class StreamClock:
         """Return the time behind an item, in seconds; it is that of the item, which may step back."""
         if isinstance(item, StreamInfo):
             (self._aside.discard if item.kind in _TELLING else self._aside.add)(item.source)
-        elif not isinstance(item, Marker) and item.source not in self._aside:
+        elif not isinstance(item, Marker | RestReference) and item.source not in self._aside:
             self.t = _time(item, self.t)
         return self.t
 

@@ -159,7 +159,20 @@ class Gap:
     reason: Literal["lost_samples", "clock_jump", "invalid_values", "stream_restarted", "replay_loop"]
 
 
-Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap
+@dataclass(frozen=True, slots=True)
+class RestReference:
+    """A participant's EEG at rest, which windows are measured against from here on; see ``eeg_rest``."""
+
+    t: float  # seconds, when it was measured or loaded
+    ch_names: tuple[str, ...]  # of the model, C of them
+    baseline_uv: tuple[float, ...]  # (C,) uV, of the signal in the model's band and reference
+    scale_uv: tuple[float, ...]  # (C,) uV, its standard deviation; above 0
+    signal: str  # hash of the signal settings that it was measured with
+    seconds: float  # of clean signal that it rests on
+    source: str = "rest"
+
+
+Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap | RestReference
 """What a source delivers and a recorder keeps."""
 
 

@@ -1,4 +1,4 @@
-"""``clmer calibrate``: a participant's neutral face, measured for 3 s and kept under a pseudonym."""
+"""``clmer calibrate``: a participant's neutral face, or their EEG at rest, measured and kept under a pseudonym."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from types import FrameType
 
 from clmer_server.cli import INTERRUPTED
 from clmer_server.logs import set_up_logging
-from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral
-from clmer_streaming.errors import RecordingError
+from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral, save_rest
+from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import Item
 
-HELP = "measure a participant's neutral face"
+HELP = "measure a participant's neutral face, or EEG at rest"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +26,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to measure (default %(default)g)")
+    parser.add_argument("--rest", action="store_true", help="measure the EEG at rest instead of the neutral face")
+    parser.add_argument("--eeg", help="of --rest: the live EEG stream, as clmer-serve takes it (default auto)")
+    parser.add_argument(
+        "--recording", type=Path, metavar="FILE", help="of --rest: an XDF recording of the rest instead"
+    )
+    parser.add_argument("--model", help="of --rest: the model whose signal settings hold (default: the shipped one)")
+    parser.add_argument("--seconds", type=float, help="how long to measure (default 3; of --rest 90, 60 to 120)")
     parser.add_argument("--timeout", type=float, default=60.0, help="s after which it gives up (default %(default)g)")
     parser.add_argument(
-        "--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces (%(default)s)"
+        "--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of what is kept (%(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, keep, and tell where."""
-    from clmer_streaming.sources.camera import CameraSource
-
     set_up_logging("warning")
     neutral_file(args.participants, args.participant)  # mistakes show before anybody holds still
+    if args.rest:
+        return _measure_rest(args)
+    if args.eeg or args.recording or args.model:
+        raise SettingsError("--rest beside --eeg, --recording and --model", "none", "say what is to be measured")
+    return _measure_face(args)
+
+
+def _measure_rest(args: argparse.Namespace) -> int:
+    from clmer_model.artefact import find_artefact
+    from clmer_server.rest_recording import rest_from_source, rest_source
+    from clmer_streaming.eeg_rest import USUAL_S
+
+    config = find_artefact(args.model).meta.preprocess
+    seconds = USUAL_S if args.seconds is None else args.seconds
+    source = rest_source(args.eeg or "auto", args.recording, config)
+    print(f"Rest with eyes open for {seconds:g} s: sit still, look at one point, until this ends.", flush=True)
+    rest = rest_from_source(source, config, seconds, None if args.recording else seconds + args.timeout)
+    path = save_rest(args.participants, args.participant, rest)
+    print(f"{path}: EEG at rest of {args.participant}, {rest.seconds:g} s of it clean")
+    return 0
+
+
+def _measure_face(args: argparse.Namespace) -> int:
+    from clmer_streaming.sources.camera import CameraSource
+
+    seconds = max(args.seconds if args.seconds is not None else 3.0, 0.1)
     extractor = Extractor.choose(args.face_landmarker)
-    camera = CameraSource(args.camera, calibrate_s=max(args.seconds, 0.1), extractor=extractor)
+    camera = CameraSource(args.camera, calibrate_s=seconds, extractor=extractor)
     stop = threading.Event()
     deadline = time.monotonic() + args.timeout
     interrupted = threading.Event()
@@ -55,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    print(f"Look into {camera.info.name}, relaxed, mouth closed, until this ends ({args.seconds:g} s).", flush=True)
+    print(f"Look into {camera.info.name}, relaxed, mouth closed, until this ends ({seconds:g} s).", flush=True)
     camera.run(watch, stop)
     if camera.calibrated is None:
         if interrupted.is_set():
             return INTERRUPTED
         raise RecordingError(
-            expected=f"a face that holds still for {args.seconds:g} s",
+            expected=f"a face that holds still for {seconds:g} s",
             found=camera.report.reason or f"{camera.report.n_samples} frames, too few of them with a clear face",
             mend="sit before the camera in good light, and try again",
         )

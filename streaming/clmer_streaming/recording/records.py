@@ -16,7 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from clmer_streaming.types import Chunk, FaceFlag, FaceSample, FloatArray, Gap, Item, Marker, StreamInfo, Tick
+from clmer_streaming.types import (
+    Chunk,
+    FaceFlag,
+    FaceSample,
+    FloatArray,
+    Gap,
+    Item,
+    Marker,
+    RestReference,
+    StreamInfo,
+    Tick,
+)
 
 CONTROL_STREAM = "CLMER-Session"
 CONTROL_TYPE = "Control"
@@ -28,7 +39,12 @@ RECORDING_FORMAT = 1
 SESSION, STREAM, LOST = "session", "stream", "lost"
 """Kinds of records that are no item: the first one, an announcement with its XDF stream, items that are missing."""
 
-_PLAIN: dict[str, type[Tick | Gap | Marker]] = {"tick": Tick, "gap": Gap, "marker": Marker}
+_PLAIN: dict[str, type[Tick | Gap | Marker | RestReference]] = {
+    "tick": Tick,
+    "gap": Gap,
+    "marker": Marker,
+    "rest": RestReference,
+}
 _FACE_ARRAYS = ("landmarks", "aus", "gaze", "pose")
 
 
@@ -54,7 +70,7 @@ def lost_record(n_items: int) -> str:
     return _text({"record": LOST, "n_items": n_items})
 
 
-def item_record(item: Chunk | FaceSample | Marker | Tick | Gap) -> str:
+def item_record(item: Chunk | FaceSample | Marker | Tick | Gap | RestReference) -> str:
     """Return the record of an item, exact to the last bit."""
     if isinstance(item, Chunk):
         fields: dict[str, Any] = {"source": item.source, "t": _packed(item.t), "x": _packed(item.x)}
@@ -102,9 +118,8 @@ def _item(kind: str, fields: dict[str, Any]) -> Item | Lost | None:
     if kind == "face":
         arrays = {name: _unpacked(fields[name]) for name in _FACE_ARRAYS}
         return FaceSample(**{**fields, **arrays, "flags": FaceFlag(fields["flags"])})
-    if kind == "marker":
-        return Marker(**{**fields, "fields": tuple(fields["fields"])})
-    return _PLAIN[kind](**fields) if kind in _PLAIN else None
+    frozen = {name: _frozen(value) for name, value in fields.items()}
+    return _PLAIN[kind](**frozen) if kind in _PLAIN else None
 
 
 def _announcement(info: dict[str, Any]) -> StreamInfo:

@@ -14,7 +14,7 @@ from clmer_streaming.errors import SettingsError
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.sources.pace import Pace
 from clmer_streaming.stream_clock import StreamClock
-from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, StreamInfo, Tick
+from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, RestReference, StreamInfo, Tick
 
 _BETWEEN_LAPS_S = 2.5  # s; longer than the longest chunk of a headset, 256 samples at 128 Hz
 _STEP_BACK_S = 5.0  # s; a clock that steps back further has jumped, and the replay goes on from there
@@ -94,7 +94,7 @@ def _other_settings(reader: SessionReader, preprocess: PreprocessConfig | None) 
     return ("The session was recorded with other signal settings: its windows are not those of then.",)
 
 
-def shifted(item: Chunk | FaceSample | Marker | Tick | Gap, shift_s: float) -> Item:
+def shifted(item: Chunk | FaceSample | Marker | Tick | Gap | RestReference, shift_s: float) -> Item:
     """Return an item that happens ``shift_s`` seconds later."""
     if isinstance(item, Gap):
         return replace(item, t0=item.t0 + shift_s, t1=item.t1 + shift_s)
