@@ -10,7 +10,7 @@ import json
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import pytest
 import pyxdf
 
 from clmer_server.cli import main
-from clmer_server.protocol.prediction import VOLATILE_FIELDS
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.event_outlets import NO_LABEL
@@ -28,12 +27,11 @@ from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import Chunk, FloatArray, Marker, StreamInfo
 from lab_outlets import CONTACT_NAME, EEG_NAME, LABELS, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab, lab_session
 from lsl_inlets import Inlets
-from serving import Service, serving
+from recorded import assert_same_answers, only_folder, predicted, predictions_of, read_until
+from serving import serving
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "session.xdf"
-WAIT_S = 60.0
 SETTLED_S = 10.0  # s from the first sample, behind which stamps are as good as promised
-BY_THE_MODEL = ("probs", "valence", "arousal", "confidence", "entropy", "label")
 
 
 @dataclass(frozen=True)
@@ -53,25 +51,11 @@ class Recorded:
     @property
     def predictions(self) -> list[dict[str, Any]]:
         """As they were recorded."""
-        return [json.loads(line) for line in (self.folder / "predictions.jsonl").read_text().splitlines()]
-
-
-def read_until(service: Service, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-    """Return what a client gets until it is enough."""
-    messages: list[dict[str, Any]] = []
-    with service.connect() as client:
-        while not enough(messages):
-            messages.append(json.loads(client.recv(WAIT_S)))
-    return messages
+        return predictions_of(self.folder)
 
 
 def valid(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [m for m in messages if m["type"] == "prediction" and m["valid"]]
-
-
-def only_folder(parent: Path) -> Path:
-    (folder,) = parent.iterdir()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -88,25 +72,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         messages = read_until(service, lambda seen: len(valid(seen)) >= 20)
         service.end()
     yield Recorded(only_folder(folder / "rec"), begin, messages, inlets.samples)
-
-
-def predicted(recording: Path, folder: Path, speed: str = "max") -> list[dict[str, Any]]:
-    """Return what ``clmer predict`` says of a recording."""
-    out = folder / f"{speed}.jsonl"
-    assert main(["predict", str(recording), "--out", str(out), "--speed", speed, "--device", "cpu"]) == 0
-    return [json.loads(line) for line in out.read_text().splitlines()]
-
-
-def assert_same_answers(live: list[dict[str, Any]], replayed: list[dict[str, Any]]) -> None:
-    """Everything is equal but what is new in every run; numbers of shared calls of the model nearly so."""
-    assert len(replayed) >= len(live) > 0
-    for was, now in zip(live, replayed, strict=False):
-        left_out = {*VOLATILE_FIELDS, "source", *(() if was["batch"] == now["batch"] else BY_THE_MODEL)}
-        assert {k: v for k, v in was.items() if k not in left_out} == {
-            k: v for k, v in now.items() if k not in left_out
-        }
-        for label, p in (was["probs"] or {}).items():
-            assert now["probs"][label] == pytest.approx(p, abs=1e-6)
 
 
 def test_clients_and_the_file_of_predictions_have_the_same_objects(live: Recorded) -> None:
