@@ -20,6 +20,7 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.lsl import LslEegSource
+from clmer_streaming.sources.lsl_face import LslFaceSource
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, StreamStatus, Window
 from lsl_outlet import Headset, headset
 
@@ -31,10 +32,10 @@ class Watched:
     """A source and a signal path at work, and everything that came of them.
 
     Args:
-        name: The stream's name.
+        source: What is watched.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, source: LslEegSource | LslFaceSource) -> None:
         self.items: list[Item] = []
         self.windows: list[Window] = []
         self.arrivals: list[float] = []  # s, when each window was closed, by the LSL clock
@@ -42,7 +43,7 @@ class Watched:
         self.error: Exception | None = None
         self.may_take = threading.Event()  # cleared: the consumer stalls
         self.may_take.set()
-        self.source = LslEegSource(name, PreprocessConfig().signal)
+        self.source = source
         self._path = Preprocessor(PreprocessConfig())
         self._news = threading.Condition()
         self._stop = threading.Event()
@@ -96,7 +97,7 @@ class Watched:
 
     def until_state(self, state: str) -> None:
         """Wait until the stream is live, stalled or lost."""
-        self.until(lambda: self.status.state == state)
+        self.until(lambda: bool(self.said) and self.status.state == state)
 
     def valid(self, begin: int = 0) -> list[Window]:
         """Return the windows with EEG from the one with this number on."""
@@ -185,10 +186,15 @@ def missing(numbers: FloatArray) -> int:
     return sum(int(life[-1] - life[0] + 1 - np.unique(life).size) for life in lives)
 
 
+def watched_headset(name: str) -> Watched:
+    """Return what watches the headset of this name."""
+    return Watched(LslEegSource(name, PreprocessConfig().signal))
+
+
 @contextlib.contextmanager
 def watching(name: str, **faults: Any) -> Iterator[tuple[Watched, Headset]]:
     """Run a headset of this name, and watch what comes of it."""
-    with headset(name, f"ID-{name}", **faults) as device, Watched(name) as watched:
+    with headset(name, f"ID-{name}", **faults) as device, watched_headset(name) as watched:
         yield watched, device
 
 
@@ -201,7 +207,7 @@ def steady(fault: str, name: str, n: int = 16, *, valid: bool = True, **faults: 
 
 def returned(fault: str, name: str, source_id: str = "ID", **changed: Any) -> Outcome:
     """Kill a headset; when it is lost, start it again, as it was or otherwise."""
-    with Watched(name) as watched:
+    with watched_headset(name) as watched:
         with headset(name, source_id) as device:
             watched.until_valid()
             begin = len(watched.windows)
@@ -218,7 +224,7 @@ def returned(fault: str, name: str, source_id: str = "ID", **changed: Any) -> Ou
 
 def useless(fault: str, name: str) -> Outcome:
     """Let a headset come back with five channels, which are too few, and then with all of them."""
-    with Watched(name) as watched:
+    with watched_headset(name) as watched:
         with headset(name):
             watched.until_valid()
             begin = len(watched.windows)
@@ -264,7 +270,12 @@ def held_up(fault: str, name: str, seconds: float = 10.0) -> Outcome:
 
 def two_of_one_name(fault: str, name: str) -> Outcome:
     """Switch two headsets of one name on."""
-    with headset(name, "ID-1"), headset(name, "ID-2"), Watched(name) as watched, contextlib.suppress(StreamError):
+    with (
+        headset(name, "ID-1"),
+        headset(name, "ID-2"),
+        watched_headset(name) as watched,
+        contextlib.suppress(StreamError),
+    ):
         watched.until(lambda: False)
     return Outcome(fault, watched)
 

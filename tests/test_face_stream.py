@@ -19,7 +19,9 @@ from clmer_streaming.outlets import FaceOutlet
 from clmer_streaming.sources.lsl_face import LslFaceSource
 from clmer_streaming.types import FaceFlag, FaceSample, StreamInfo, Tick
 from face_pictures import swaying
+from face_player import face_player
 from listener import Listener
+from lsl_faults import Watched
 from lsl_outlet import headset
 from network_camera import network_camera
 
@@ -55,6 +57,39 @@ def test_a_stream_of_another_layout_is_refused() -> None:
     """The user named it, and reads why it cannot be used."""
     with headset("mine"), pytest.raises(StreamError, match="249 channels of CLMER-Face"):
         LslFaceSource("mine").run(lambda item: None, threading.Event())
+
+
+def test_a_face_that_returns_is_taken_up_by_itself() -> None:
+    """Stalled, lost, and why; the same face goes on behind a gap, another extractor's is announced anew and refused."""
+    with Watched(LslFaceSource("faces-d")) as watched:
+        with face_player("faces-d"):
+            watched.until_state("live")
+        watched.until_state("lost")
+        assert watched.status.reason == ""
+        with face_player("faces-d"):
+            watched.until_state("live")
+            (gap,) = watched.gaps
+        with face_player("faces-d", extractor="other"):
+            watched.until(lambda: "extractor 'other'" in watched.status.reason)
+    assert watched.states[:5] == ["connecting", "live", "stalled", "lost", "live"]
+    assert "faces-d is gone; waiting for it to come back" in [reason for _, _, reason in watched.said]
+    faces = [item.t for item in watched.items if isinstance(item, FaceSample)]
+    assert (gap.reason, gap.t0 in faces, gap.t1 in faces) == ("stream_restarted", True, True)
+    first, second = (item for item in watched.items if isinstance(item, StreamInfo))
+    assert (first.note, second.note) == ("", "came back with another description")
+    assert watched.replays_equal()
+
+
+def test_a_face_stream_that_sends_nothing_is_told_from_one_that_is_gone() -> None:
+    """Its computer answers: what it sends is taken up at once, without a gap."""
+    with face_player("faces-e") as silent, Watched(LslFaceSource("faces-e")) as watched:
+        watched.until_state("live")
+        silent.set()
+        watched.until(lambda: "faces-e is on the network but sends nothing" in watched.said[-1][2])
+        silent.clear()
+        watched.until_state("live")
+    assert watched.gaps == []
+    assert len([item for item in watched.items if isinstance(item, StreamInfo)]) == 1
 
 
 def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import itertools
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,11 @@ from typing import Any
 import pytest
 
 from clmer_server.cli import main
-from clmer_streaming.clock import local_clock
-from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
-from clmer_streaming.outlets import FaceOutlet
+from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.recording.reader import SessionReader
-from clmer_streaming.sources.video import VideoFaces
 from clmer_streaming.types import FaceSample, StreamInfo
-from face_pictures import swaying, write_video
+from face_pictures import swaying
+from face_player import face_player
 from lsl_outlet import headset
 from network_camera import network_camera
 from recorded import assert_same_answers, only_folder, predicted, predictions_of, read_until
@@ -38,32 +33,17 @@ def from_both(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def a_camera(folder: Path) -> Iterator[list[str]]:
+def a_camera() -> Iterator[list[str]]:
     """A network camera; the options that take it."""
     with network_camera(swaying(31)) as camera:
         yield ["--camera", camera.url]
 
 
 @contextlib.contextmanager
-def a_face_stream(folder: Path) -> Iterator[list[str]]:
-    """Real faces of a film, published over LSL at 30 Hz; the options that take them."""
-    faces = list(VideoFaces(write_video(folder / "face.avi", swaying(31))).samples())[1:]
-    info = StreamInfo("face", "face", "camera 0", FACE_CH_NAMES, 30.0, source_id="recorded", extractor=EXTRACTOR_ID)
-    outlet, stop = FaceOutlet(info, "faces-recorded"), threading.Event()
-
-    def publish() -> None:
-        for sample in itertools.cycle(faces):
-            if stop.wait(1 / 30):
-                return
-            outlet.push(dataclasses.replace(sample, t=local_clock()))
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+def a_face_stream() -> Iterator[list[str]]:
+    """A face from another computer; the options that take it."""
+    with face_player("faces-recorded"):
         yield ["--face-stream", "faces-recorded"]
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module", params=[a_camera, a_face_stream])
@@ -72,7 +52,7 @@ def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("face")
     with (
         headset(),
-        request.param(folder) as face,
+        request.param() as face,
         serving(folder, *face, "--record", "rec", "--no-outlets") as service,
     ):
         read_until(service, lambda seen: len(from_both(seen)) >= N_BOTH)

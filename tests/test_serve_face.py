@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from clmer_streaming.clock import local_clock
-from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
-from clmer_streaming.outlets import FaceOutlet
-from clmer_streaming.sources.video import VideoFaces
-from clmer_streaming.types import StreamInfo
 from face_pictures import swaying, write_video
+from face_player import face_player
 from lsl_outlet import headset
 from network_camera import network_camera
 from serving import Service, clean_environment, serving
@@ -102,25 +95,9 @@ def test_a_face_alone_gives_events_until_its_video_ends(tmp_path: Path) -> None:
 
 def test_a_face_stream_of_another_computer_is_used_by_its_name(tmp_path: Path) -> None:
     """Faces that arrive over LSL, at 30 Hz, give events of the face."""
-    faces = list(VideoFaces(write_video(tmp_path / "face.avi", swaying(31))).samples())[1:]
-    info = StreamInfo("face", "face", "camera 0", FACE_CH_NAMES, 30.0, source_id="test", extractor=EXTRACTOR_ID)
-    outlet, stop = FaceOutlet(info, "faces-c"), threading.Event()
-
-    def publish() -> None:
-        for sample in itertools.cycle(faces):
-            if stop.wait(1 / 30):
-                return
-            outlet.push(dataclasses.replace(sample, t=local_clock()))
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        with serving(tmp_path, "--eeg", "nobody", "--face-stream", "faces-c") as service:
-            received = messages(service)
-            *_, event = (first(received, lambda message: uses(message, eeg=False, face=True)) for _ in range(6))
-    finally:
-        stop.set()
-        thread.join()
+    with face_player("faces-c"), serving(tmp_path, "--eeg", "nobody", "--face-stream", "faces-c") as service:
+        received = messages(service)
+        *_, event = (first(received, lambda message: uses(message, eeg=False, face=True)) for _ in range(6))
     assert event["modalities"]["face"]["fps"] == pytest.approx(30, abs=5)
 
 

@@ -53,7 +53,7 @@ class FacePath:
             name=info.name,
             state=liveness.state,
             since=liveness.since,
-            reason="" if self.fits else mismatch,
+            reason="; ".join(filter(None, (info.note, "" if self.fits else mismatch))),
             nominal_rate_hz=info.sfreq,
             n_samples=self.n_samples,
         )

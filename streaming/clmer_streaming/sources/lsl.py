@@ -1,41 +1,28 @@
-"""A live EEG stream from Lab Streaming Layer: found, announced, read, and taken up again when it returns."""
+"""A live EEG stream from Lab Streaming Layer."""
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from clmer_streaming.channels import apply_eeg_map, resolve_channels
-from clmer_streaming.clock import local_clock
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import design_sos
 from clmer_streaming.sources.announcement import announcement
-from clmer_streaming.sources.lsl_connection import LslConnection
-from clmer_streaming.sources.lsl_watch import FORGET_S, same_stream
-from clmer_streaming.sources.selection import (
-    AUTO,
-    StreamQuery,
-    one_line,
-    the_only_one,
-    watch_network,
-    why_none,
-    with_headers,
-)
-from clmer_streaming.types import Item, StreamInfo, Tick
-from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
+from clmer_streaming.sources.lsl_stream import LslStream, Wish
+from clmer_streaming.sources.selection import StreamQuery
+from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo
+from clmer_streaming.xdf.description import StreamDescription
 
 SOURCE = "eeg"
 """The source key of this stream's items."""
 
 OWN_ID_PREFIX = "clmer-"
 """Source ids of this project's own outlets, which are never taken as input."""
-
-_LOOK_S = 0.5  # s between two looks at the network
-_CONNECT_S = 5.0  # s, for metadata
-_OTHERS_S = 10.0  # s for which a lost stream is waited for before another one that fits is taken
 
 
 def load_pylsl() -> Any:
@@ -56,11 +43,7 @@ def load_pylsl() -> Any:
 
 
 class LslEegSource:
-    """Source: one EEG stream of the network.
-
-    While there is none it puts ticks. A stream that is lost is looked for by its identity and taken up again by
-    itself, with a Gap, or announced anew where it is not what it was. Stamps come on this machine's LSL clock
-    (clock synchronisation on, de-jitter off).
+    """Source: one EEG stream of the network, taken up again by itself when it was lost; see LslStream.
 
     Args:
         query: "auto" for the only EEG stream that the model can use, a name, or what ``StreamQuery`` reads.
@@ -75,13 +58,13 @@ class LslEegSource:
         self._query = StreamQuery.parse(query)
         self._signal = signal
         self._eeg_map = eeg_map
-        self._reason = why_none(None, self._query, "EEG stream")
-        self._connection: LslConnection | None = None
+        wish = Wish(SOURCE, "--eeg", "EEG stream", self._query, self._fits, self._describe, _chunks)
+        self._stream = LslStream(wish)
 
     @property
     def reason(self) -> str:
         """Why nothing comes now, in a sentence for people; "" while samples come."""
-        return self._reason if self._connection is None else self._connection.reason
+        return self._stream.reason
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
@@ -90,102 +73,20 @@ class LslEegSource:
             StreamError: At first, more than one stream fits, or the named one cannot feed the model. Once a stream
                 was there, such things are said in ``reason`` and waited out.
         """
-        pylsl = load_pylsl()
-        before: LslConnection | None = None
-        while not stop.is_set():
-            found = self._search(pylsl, put, stop, before)
-            if found is None:
-                continue
-            self._connection = found
-            try:
-                found.open()
-                if before is not None and not _what_changed(before.info, found.info):
-                    found.take_over(before)
-                else:
-                    put(found.info)
-                before = found
-                found.read(put, stop)
-            except (pylsl.util.LostError, pylsl.util.TimeoutError):
-                put(Tick(local_clock(), SOURCE))
-            self._reason = f"{found.info.name} is gone; waiting for it to come back"
-            self._connection = None
+        self._stream.run(load_pylsl(), put, stop)
 
-    def _search(
-        self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event, before: LslConnection | None
-    ) -> LslConnection | None:
-        """Look for the stream, putting ticks, until two looks agree on what there is; None when nothing can be used."""
-        network = watch_network(pylsl, self._query if before is None else StreamQuery(AUTO), FORGET_S)
-        seen: set[str] = set()
-        began = local_clock()
-        while not stop.wait(_LOOK_S):
-            now = local_clock()
-            put(Tick(now, SOURCE))
-            found = with_headers(network.results())
-            candidates = self._candidates(found, before, now - began)
-            uids = {candidate.uid() for candidate in candidates}
-            if not uids and before is None:
-                self._reason = why_none((header for _, header in found), self._query, "EEG stream")
-            if uids and uids == seen:
-                return self._choose(pylsl, candidates) if before is None else self._retake(pylsl, candidates, before)
-            seen = uids
-        return None
-
-    def _candidates(
-        self, found: list[tuple[Any, StreamDescription]], before: LslConnection | None, waited_s: float
-    ) -> list[Any]:
-        """Return what may be taken: at first all that is meant; later the stream from before, while it may return."""
-        if before is not None:
-            again = [stream for stream, header in found if same_stream(header, before.info)]
-            others = [stream for stream in again if stream.uid() != before.uid]
-            if again or waited_s < _OTHERS_S or self._query.is_predicate:
-                return others or again
-        return [stream for stream, header in found if self._wanted(header)]
-
-    def _retake(self, pylsl: Any, candidates: list[Any], before: LslConnection) -> LslConnection | None:
-        """Return a connection to the stream that came back; None, and why, where it cannot be used."""
-        try:
-            found = self._choose(pylsl, candidates)
-        except StreamError as error:
-            self._reason = one_line(error)
-            return None
-        if found is not None and (changed := _what_changed(before.info, found.info)):
-            found.info = dataclasses.replace(found.info, note=changed)
-        return found
-
-    def _choose(self, pylsl: Any, candidates: list[Any]) -> LslConnection | None:
-        """Return a connection to the one stream that fits; None to look again."""
-        usable: list[LslConnection] = []
-        unfit: list[StreamError] = []
-        for candidate in candidates:
-            inlet = pylsl.StreamInlet(candidate, recover=False, processing_flags=pylsl.proc_clocksync)
-            try:
-                info = self._describe(pylsl, inlet)
-            except StreamError as error:
-                unfit.append(error)
-            else:
-                usable += [LslConnection(pylsl, inlet, info, candidate.uid())] if info is not None else []
-        the_only_one([connection.info for connection in usable], "--eeg", "EEG stream")
-        if unfit and not usable and self._query.means_one:
-            raise unfit[0]
-        self._reason = "" if usable else "; ".join(map(one_line, unfit))
-        return usable[0] if usable else None
-
-    def _wanted(self, header: StreamDescription) -> bool:
+    def _fits(self, header: StreamDescription) -> bool:
         if header.channel_format == "string" or header.source_id.startswith(OWN_ID_PREFIX):
             return False
         return self._query.fits(header, usual_type="EEG")
 
-    def _describe(self, pylsl: Any, inlet: Any) -> StreamInfo | None:
-        """Return the stream's description; None to look again.
+    def _describe(self, header: StreamDescription) -> StreamInfo:
+        """Return the stream's announcement.
 
         Raises:
             StreamError: The model cannot use it.
         """
-        try:
-            xml = inlet.info(_CONNECT_S).as_xml()
-            info = announcement(parse_stream_header(0, xml.encode()), "eeg")
-        except (pylsl.util.LostError, pylsl.util.TimeoutError, ValueError):
-            return None
+        info = announcement(header, "eeg")
         info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
         resolve_channels(info, self._signal)
         if info.sfreq:
@@ -193,13 +94,6 @@ class LslEegSource:
         return info
 
 
-def _what_changed(before: StreamInfo, now: StreamInfo) -> str:
-    """Return what a stream that came back has otherwise than before, in a sentence for people; "" if nothing."""
-    if dataclasses.replace(before, note="") == dataclasses.replace(now, note=""):
-        return ""
-    if (before.name, before.source_id) != (now.name, now.source_id):
-        return f"took the place of {before.name} (source_id {before.source_id or 'none'}), which is gone"
-    layouts = [f"{len(info.ch_names)} channels at {info.sfreq:g} Hz" for info in (before, now)]
-    if layouts[0] == layouts[1]:
-        return "came back with another description"
-    return f"came back with {layouts[1]}; before it had {layouts[0]}"
+def _chunks(t: FloatArray, rows: Any) -> list[Item]:
+    """Return samples (n, C) with their stamps (n,) as one chunk."""
+    return [Chunk(SOURCE, t, np.ascontiguousarray(rows.T, dtype=np.float64))]

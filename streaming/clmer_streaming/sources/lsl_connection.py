@@ -6,13 +6,16 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from clmer_streaming.clock import local_clock
 from clmer_streaming.sources.lsl_watch import SilenceWatch
-from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Tick
+from clmer_streaming.types import FloatArray, Gap, Item, StreamInfo, Tick
+
+Deliver: TypeAlias = Callable[[FloatArray, Any], list[Item]]
+"""Makes items of stamps (n,) in seconds and samples (n, C) as LSL has them."""
 
 _CONNECT_S = 5.0  # s, for opening and the first clock correction (0.64 s on a quiet network)
 _PULL_S = 0.5  # s of silence after which a tick is put
@@ -31,15 +34,17 @@ class LslConnection:
         inlet: Not yet opened; without recovery, which would hide another rate and wait for ever for other channels.
         info: What the outlet announces.
         uid: Which outlet it is.
+        deliver: Makes items of its samples.
     """
 
-    def __init__(self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str) -> None:
+    def __init__(self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, deliver: Deliver) -> None:
         self.info = info
         self.uid = uid
         self.t_last = float("nan")  # s, the newest stamp put
         self.reason = ""  # why nothing comes, in a sentence for people
         self._pylsl = pylsl
         self._inlet = inlet
+        self._deliver = deliver
         self._heard = local_clock()  # s, when the last samples came
         self._interval = 0.0  # s between the last two arrivals
         self._backlog_s = 0.0  # s by which stamps may lag now, because reading was held up
@@ -98,7 +103,7 @@ class LslConnection:
         if self._restarted and np.isfinite(self.t_last):
             items.append(Gap(self.t_last, float(stamps[0]), self.info.source, "stream_restarted"))
         self._restarted, self.t_last = False, float(stamps[-1])
-        return [*items, Chunk(self.info.source, stamps, np.ascontiguousarray(x.T, dtype=np.float64))]
+        return [*items, *self._deliver(stamps, x)]
 
     def _on_foreign_clock(self, age_s: float) -> bool:
         """Tell whether the stamps turn out not to be LSL time; a backlog is as old as the silence before it."""

@@ -6,34 +6,24 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES, is_clmer_face, row_to_face
 from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import load_pylsl
-from clmer_streaming.sources.selection import AUTO, StreamQuery, the_only_one, watch_network, why_none, with_headers
-from clmer_streaming.types import Item, StreamInfo, Tick
-from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
+from clmer_streaming.sources.lsl_stream import LslStream, Wish
+from clmer_streaming.sources.selection import AUTO, StreamQuery
+from clmer_streaming.types import FloatArray, Item, StreamInfo
+from clmer_streaming.xdf.description import StreamDescription
 
 SOURCE = "face"
 """The source key of this stream's items."""
 
-_LOOK_S = 0.5  # s between two looks at the network
-_FORGET_S = 2.0  # s after which a stream that no longer answers is forgotten
-_CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction
-_PULL_S = 0.5  # s of silence after which a tick is put
-_MAX_SAMPLES = 256  # samples taken by one pull
-_GIVE_UP_S = 10.0  # s of silence after which the stream is searched anew
-
 
 class LslFaceSource:
-    """Source: one CLMER-Face stream of the network; while there is none it puts ticks.
+    """Source: one CLMER-Face stream of the network, taken up again by itself when it was lost; see LslStream.
 
     Args:
         query: The stream's name, "auto" for the only one there is, or what ``StreamQuery`` reads.
-
-    Attributes:
-        reason: Why there is no stream now; "" while there is one.
 
     Raises:
         SettingsError: The query cannot be read.
@@ -41,72 +31,35 @@ class LslFaceSource:
 
     def __init__(self, query: str) -> None:
         self._query = StreamQuery.parse(query)
-        self.reason = why_none(None, self._query, "face stream")
+        wish = Wish(SOURCE, "--face-stream", "face stream", self._query, self._fits, face_stream_info, _faces)
+        self._stream = LslStream(wish)
+
+    @property
+    def reason(self) -> str:
+        """Why nothing comes now, in a sentence for people; "" while samples come."""
+        return self._stream.reason
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
 
         Raises:
-            StreamError: More than one stream fits, or the one that was asked for has another layout.
+            StreamError: At first, more than one stream fits, or the named one has another layout. Once a stream was
+                there, such things are said in ``reason`` and waited out.
         """
-        pylsl = load_pylsl()
-        gone = (pylsl.util.LostError, pylsl.util.TimeoutError)
-        while not stop.is_set():
-            try:
-                inlet = self._search(pylsl, put, stop)
-                if inlet is None:
-                    return
-                put(face_stream_info(inlet.info(_CONNECT_S).as_xml()))
-                inlet.open_stream(_CONNECT_S)
-                inlet.time_correction(_CONNECT_S)
-                inlet.flush()
-                self._read(inlet, put, stop)
-            except gone:
-                put(Tick(local_clock(), SOURCE))
+        self._stream.run(load_pylsl(), put, stop)
 
-    def _search(self, pylsl: Any, put: Callable[[Item], None], stop: threading.Event) -> Any:
-        """Look for the stream, putting ticks, until two looks agree on what there is; None when stopped."""
-        network = watch_network(pylsl, self._query, _FORGET_S)
-        seen: set[str] = set()
-        while not stop.wait(_LOOK_S):
-            put(Tick(local_clock(), SOURCE))
-            known = with_headers(network.results())
-            found = [(stream, header) for stream, header in known if self._wanted(header)]
-            uids = {stream.uid() for stream, _ in found}
-            if not uids:
-                self.reason = why_none((header for _, header in known), self._query, "face stream")
-            elif uids == seen:
-                the_only_one([announcement(header, "face") for _, header in found], "--face-stream", "face stream")
-                self.reason = ""
-                return pylsl.StreamInlet(found[0][0], recover=True, processing_flags=pylsl.proc_clocksync)
-            seen = uids
-        return None
-
-    def _wanted(self, header: StreamDescription) -> bool:
+    def _fits(self, header: StreamDescription) -> bool:
         if self._query.text == AUTO:
             return header.n_channels == len(FACE_CH_NAMES) and header.type == "MoCap"
         return self._query.fits(header)
 
-    def _read(self, inlet: Any, put: Callable[[Item], None], stop: threading.Event) -> None:
-        last_heard = local_clock()
-        while not stop.is_set() and local_clock() - last_heard < _GIVE_UP_S:
-            rows, stamps = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1, as_numpy=True)
-            now = local_clock()
-            if not len(stamps):
-                put(Tick(now, SOURCE))
-                continue
-            last_heard = now
-            for t, row in zip(stamps, rows, strict=True):
-                put(row_to_face(float(t), row, SOURCE))
 
-
-def face_stream_info(xml: str) -> StreamInfo:
-    """Return what a face stream's own XML says of it.
+def face_stream_info(header: StreamDescription) -> StreamInfo:
+    """Return the announcement of a face stream.
 
     Raises:
         StreamError: It has another layout.
     """
-    header = parse_stream_header(0, xml.encode())
     info = announcement(header, "face", header.desc_text("extractor"))
     if not is_clmer_face(info.ch_names):
         raise StreamError(
@@ -115,3 +68,8 @@ def face_stream_info(xml: str) -> StreamInfo:
             mend="publish it with clmer face-stream, and give its name to --face-stream",
         )
     return info
+
+
+def _faces(t: FloatArray, rows: Any) -> list[Item]:
+    """Return samples (n, 249) with their stamps (n,) as faces."""
+    return [row_to_face(float(stamp), row, SOURCE) for stamp, row in zip(t, rows, strict=True)]
