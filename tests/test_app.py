@@ -29,7 +29,7 @@ from clmer_server.service import live_hand_over, open_listener, uvicorn_config
 from clmer_server.session import Delivery, Session
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError, SettingsError
-from clmer_streaming.types import Item, Source
+from clmer_streaming.types import Item, Source, StreamStatus
 from session_parts import MODEL, STATUS, ListSource, event, predict_certain
 
 
@@ -55,6 +55,13 @@ class BrokenSource:
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         raise RecordingError("a whole file", "half a file", "record it again")
+
+
+class SilentSource:
+    """A source from which nothing comes."""
+
+    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
+        stop.wait(60)
 
 
 @asynccontextmanager
@@ -204,6 +211,20 @@ def test_health_and_readiness_are_two_things() -> None:
             assert ready.status_code == 503
             assert ready.json() == {"ready": False, "reasons": ["session ended"]}
             assert (await site.get("/healthz")).status_code == 200
+
+    run(test())
+
+
+def test_a_stream_beside_the_inputs_makes_no_session_ready() -> None:
+    """Markers are there, the headset is not: no prediction can come, and the reason is the headset alone."""
+
+    async def test() -> None:
+        async with serving(SilentSource()) as site:
+            site.session.start()
+            for status in (STATUS, StreamStatus("lsl:Words", "markers", "Words", "live", since=0.0)):
+                site.hub.publish(status_message(status, "abc"))
+            assert (await site.get("/readyz")).json() == {"ready": False, "reasons": ["eeg connecting: Headset"]}
+            await asyncio.to_thread(site.session.stop, 10)
 
     run(test())
 

@@ -248,6 +248,18 @@ def test_a_stream_has_one_row(modules: Page) -> None:
     assert texts(modules, state, "#streams tr")[1] == "silent for 2 s"
 
 
+def test_streams_that_the_model_does_not_need_stand_behind_those_it_does(modules: Page) -> None:
+    """In the order of their appearance otherwise."""
+    streams = [
+        StreamStatus("lsl:Motion", "other", "Motion", "live", since=0.0),
+        StreamStatus("eeg", "eeg", "Headset", "live", since=0.0),
+        StreamStatus("lsl:Words", "markers", "Words", "lost", since=0.0),
+        StreamStatus("face", "face", "Camera", "live", since=0.0),
+    ]
+    state = state_after(modules, welcome(), *(plain(status_message(status, "one")) for status in streams))
+    assert texts(modules, state, "#streams th") == ["eeg", "face", "lsl:Motion", "lsl:Words"]
+
+
 def test_every_reason_has_plain_words(modules: Page) -> None:
     """No code of the vocabulary reaches a reader as a code."""
     for reason in Reason:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,6 +69,25 @@ def test_streams_can_be_chosen_by_name() -> None:
         (info,) = announced(listener, 1).values()
     assert info.name == MOTION_NAME
     assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_a_stream_that_is_gone_is_said_to_be_gone() -> None:
+    """Words come when they come: that their stream is gone is known by its connection."""
+    source = LslSideSource(MARKER_NAME, TakenStreams())
+    with Listener(source) as listener:
+        with lab():
+            info = listener.next(StreamInfo)
+            assert source.silence(info.source) == ""
+        wait_until(lambda: source.silence(info.source) == f"{MARKER_NAME} is gone; waiting for it to come back")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread brings about."""
+    waiting = threading.Event()
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert not waiting.wait(0.05)
+        assert time.monotonic() < end
 
 
 def test_none_takes_nothing_and_ends_at_once() -> None:

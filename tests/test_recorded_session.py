@@ -118,6 +118,15 @@ def test_values_are_those_that_were_sent_and_stamps_are_true_within_a_millisecon
     assert np.max(np.abs(t - true)[behind]) < 1e-3
 
 
+def test_the_other_streams_are_live_too_and_none_of_them_is_an_input(live: Recorded) -> None:
+    """Each has its status; the headset's column of markers is part of the headset."""
+    told = {m["source"]: m for m in live.messages if m["type"] == "stream.status"}
+    kinds = {m["name"]: m["kind"] for m in told.values() if m["state"] == "live"}
+    side = {CONTACT_NAME: "contact", MOTION_NAME: "other", MARKER_NAME: "markers", PSYCHOPY_NAME: "markers"}
+    assert kinds == {EEG_NAME: "eeg", **side}
+    assert told[f"lsl:{MOTION_NAME}"]["n_samples"] > 0
+
+
 def test_other_programs_open_a_recording(live: Recorded) -> None:
     """Raw EEG in its own format, contact quality, motion and markers of the lab, all with the headers they had."""
     streams, _ = pyxdf.load_xdf(live.session, synchronize_clocks=True, dejitter_timestamps=False)

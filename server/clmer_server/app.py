@@ -20,6 +20,7 @@ from clmer_server.pages import add_pages
 from clmer_server.protocol.outbound import PROTOCOL, Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ServerInfo
 from clmer_server.session import Session, SessionState, describe
+from clmer_streaming.types import INPUT_KINDS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Served:
 
     def why_not_ready(self) -> list[str]:
         """Return why no predictions come; empty where they come, or begin with the first client."""
-        state, streams = self.session.state, self.hub.streams
+        state, streams = self.session.state, tuple(s for s in self.hub.streams if s.kind in INPUT_KINDS)
         if self.session.failure is not None:
             return [f"session failed: {describe(self.session.failure)}"]
         if state is SessionState.WAITING or (state is SessionState.RUNNING and any(s.state == "live" for s in streams)):

@@ -61,6 +61,7 @@ class Inputs:
     warnings: tuple[str, ...] = ()  # sentences for people
     reasons: Mapping[str, Callable[[], str]] = field(default_factory=dict)  # by source: why it is silent, now
     dropped: Mapping[str, Callable[[], int]] = field(default_factory=dict)  # by source: frames it dropped, so far
+    silence: Callable[[str], str] = lambda source: ""  # why nothing can come from a stream beside the inputs, now
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -161,8 +162,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in config.physio.items()
     )
-    sources = side_sources(seen.sources, config.side_streams, config.physio)
-    return replace(seen, sources=sources, expected=(*seen.expected, *series))
+    sources, silence = side_sources(seen.sources, config.side_streams, config.physio)
+    return replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
 
 
 def _with_face_stream(eeg: Inputs, name: str) -> Inputs:

@@ -30,6 +30,7 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.side_streams import SideStreams
 from clmer_streaming.stream_clock import StreamClock
 from clmer_streaming.types import Item, Marker, Source, StreamStatus, Window
 
@@ -105,6 +106,7 @@ class Session:
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()
+        self._side = SideStreams(inputs.silence)
         self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
         self._seq = 0  # of the next event
         self._clock = StreamClock()
@@ -176,8 +178,9 @@ class Session:
         windows = self._preprocessor.push(item)
         if isinstance(item, Marker):
             self._send(marker_message(item, self._context.session))
+        now = self._clock.take(item)
         streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
-        for status in self._feed.update(streams, self._clock.take(item)):
+        for status in self._feed.update((*streams, *self._side.push(item, now)), now):
             self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)

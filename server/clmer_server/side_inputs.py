@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from clmer_streaming.types import Source
 
 
-def side_sources(sources: Sequence[Source], choice: str, physio: Mapping[str, str]) -> tuple[Source, ...]:
+def side_sources(
+    sources: Sequence[Source], choice: str, physio: Mapping[str, str]
+) -> tuple[tuple[Source, ...], Callable[[str], str]]:
     """Return live sources, with the markers among their samples, and with the other streams of the network.
+
+    Beside them: a function that tells of each of those other streams why it is silent; see LslSideSource.silence.
 
     Args:
         sources: Of EEG and face.
@@ -21,4 +25,5 @@ def side_sources(sources: Sequence[Source], choice: str, physio: Mapping[str, st
 
     taken = TakenStreams()
     noted = tuple(Noting(MarkerColumns(source), taken) for source in sources)
-    return (*noted, MarkerColumns(LslSideSource(choice, taken, physio)))
+    others = LslSideSource(choice, taken, physio)
+    return (*noted, MarkerColumns(others)), others.silence

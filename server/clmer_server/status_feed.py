@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clmer_streaming.types import StreamStatus
+from clmer_streaming.types import INPUT_KINDS, StreamStatus
 
 UPDATE_INTERVAL_S = 1.0
-"""Least stream time between two messages that bring only new numbers."""
+"""Least stream time between two messages that bring only new numbers of an input."""
+
+SIDE_INTERVAL_S = 5.0
+"""The same for a stream that feeds no window; a lab may have many of them."""
 
 
 class StatusFeed:
@@ -40,4 +43,5 @@ class StatusFeed:
             status.reason,
         ):
             return True
-        return status != said and not abs(t - said_t) < UPDATE_INTERVAL_S
+        interval_s = UPDATE_INTERVAL_S if status.kind in INPUT_KINDS else SIDE_INTERVAL_S
+        return status != said and not abs(t - said_t) < interval_s

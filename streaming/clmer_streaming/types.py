@@ -28,6 +28,9 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 StreamKind: TypeAlias = Literal["eeg", "face", "markers", "physio", "contact", "other"]
 """What a stream carries: ``contact`` is the headset's own channel quality; ``other`` is recorded, never used."""
 
+INPUT_KINDS: frozenset[StreamKind] = frozenset({"eeg", "face", "physio"})
+"""Kinds of streams that windows are made of; whether predictions can come is up to these alone."""
+
 FaceCalibration: TypeAlias = Literal["none", "prior", "running", "explicit"]
 """Which neutral face the action units were measured against."""
 

@@ -67,10 +67,14 @@ function rateText(stream) {
   return `${number(stream.rate_hz, 2)} / ${number(stream.nominal_rate_hz, 0)}`;
 }
 
+const INPUTS = new Set(["eeg", "face", "physio"]); // kinds of streams that windows are made of
+
 function streamRow(stream) {
   const state = element("span", { class: "badge state", "data-state": stream.state }, text(stream.state));
   const cell = (value) => element("td", { class: "n" }, value);
-  const row = element("tr", { "data-source": stream.source });
+  const row = element("tr", INPUTS.has(stream.kind) ? { "data-source": stream.source } : {
+    "data-source": stream.source, class: "aside", title: "Not an input of the model",
+  });
   row.append(
     element("th", { scope: "row" }, stream.source), element("td", { class: "name", title: stream.name }, text(stream.name)),
     element("td", {}, state), cell(rateText(stream)), cell(number(stream.drift_ppm, 1)),
@@ -80,11 +84,11 @@ function streamRow(stream) {
   return stream.reason ? [row, reason] : [row];
 }
 
-/** Show the table of streams. */
+/** Show the table of streams, those that the model needs first. */
 export function showStreams(streams) {
   rebuild(byId("streams"), JSON.stringify(streams), () =>
     streams.length === 0
       ? [element("tr", { class: "reason" }, element("td", { colspan: "7" }, "No streams yet"))]
-      : streams.flatMap(streamRow),
+      : [...streams].sort((a, b) => INPUTS.has(b.kind) - INPUTS.has(a.kind)).flatMap(streamRow),
   );
 }

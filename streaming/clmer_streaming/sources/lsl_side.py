@@ -58,6 +58,11 @@ class LslSideSource:
         self._first_seen: dict[str, float] = {}  # by uid, s
         self._keys: dict[tuple[str, str, str, str], str] = {}  # name, type, source_id, host -> source name
         self._numbers: dict[str, Iterator[int]] = {}  # by source name, for the ids of its markers
+        self._silences: dict[str, str] = {}  # by source name: why nothing can come; "" while it is connected
+
+    def silence(self, source: str) -> str:
+        """Return why nothing can come from a stream now, in a sentence for people; "" while it is connected."""
+        return self._silences.get(source, "")
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the streams until ``stop`` is set.
@@ -88,10 +93,12 @@ class LslSideSource:
                 reader.stop.set()
             if not reader.thread.is_alive() and not reader.refused:
                 del self._readers[uid]
+                self._silences[reader.source] = reader.why_ended
         for result in results:
             if result.uid() not in self._readers and self._wanted(pylsl, result):
                 source = self._source(pylsl, result, results)
                 numbers = self._numbers.setdefault(source, itertools.count(1))
+                self._silences[source] = ""
                 reader = self._readers[result.uid()] = _Reader(pylsl, result, source, numbers, put)
                 reader.thread.start()
 
@@ -155,17 +162,23 @@ class _Reader:
         self, pylsl: Any, result: Any, source: str, numbers: Iterator[int], put: Callable[[Item], None]
     ) -> None:
         self.identity = _identity(result)
-        self._source = source
+        self.source = source
         self._numbers = numbers
         self.stop = threading.Event()
         self.failure: Exception | None = None
         self.refused = False  # it cannot be read, now or later
         self.thread = threading.Thread(target=self._run, args=(pylsl, result, put), name="clmer-side", daemon=True)
 
+    @property
+    def why_ended(self) -> str:
+        """Why nothing comes any more, in a sentence for people."""
+        name = self.identity[0]
+        return f"{name} has become an input" if self.stop.is_set() else f"{name} is gone; waiting for it to come back"
+
     def _run(self, pylsl: Any, result: Any, put: Callable[[Item], None]) -> None:
         try:
             inlet = pylsl.StreamInlet(result, recover=False, processing_flags=pylsl.proc_clocksync)
-            info = side_stream_info(inlet.info(_CONNECT_S).as_xml(), self._source)
+            info = side_stream_info(inlet.info(_CONNECT_S).as_xml(), self.source)
             inlet.open_stream(_CONNECT_S)
             inlet.time_correction(_CONNECT_S)
             put(info)
