@@ -62,12 +62,8 @@ def test_words_are_live_as_long_as_their_stream_is_connected() -> None:
     """An hour without a marker is an hour of the experiment; only a connection that is gone is a loss."""
     why = {"lsl:Words": ""}
     side = SideStreams(lambda source: why[source])
-    hour: list[tuple[Item, float]] = [
-        (WORDS, 100.0),
-        (Marker(101.0, "w-1", "begin", source="lsl:Words"), 101.0),
-        *ticks(3700.0, 3701.0),
-    ]
-    words = statuses(side, *hour)["Words"]
+    begin = Marker(101.0, "w-1", "begin", source="lsl:Words")
+    words = statuses(side, (WORDS, 100.0), (begin, 101.0), *ticks(3700.0, 3701.0))["Words"]
     assert (words.state, words.n_samples, words.reason) == ("live", 1, "")
     why["lsl:Words"] = "Words is gone; waiting for it to come back"
     gone = statuses(side, *ticks(3702.0, 3703.0))["Words"]
