@@ -22,7 +22,7 @@ from clmer_streaming.errors import ArtefactError, SettingsError
 from clmer_streaming.physio_path import physio_source
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, Window
+from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, StreamStatus, Window
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 from model_windows import SMALL
 from signals import EEG_INFO, cut, eeg_like, stamps
@@ -121,8 +121,70 @@ def test_a_stream_that_cannot_give_its_series_is_refused_in_one_sentence() -> No
     stage = Preprocessor(CONFIG)
     stage.push(dataclasses.replace(BREATH_INFO, ch_names=("left", "right")))
     (status,) = stage.statuses()
-    assert "expected a stream with a nominal rate and the channels chest, belly" in status.reason
-    assert "'Belt' at 32 Hz with left, right" in status.reason
+    assert "expected a stream with the channels chest, belly" in status.reason
+    assert "'Belt' with left, right" in status.reason
+
+
+def breathing(
+    true_hz: float, nominal_hz: float, jitter_s: float = 0.0, sizes: tuple[int, ...] = (4,)
+) -> tuple[list[Window], StreamStatus]:
+    """Run a belt that gives a sine of 1 Hz in both channels for 20 s, beside EEG; return its windows and status."""
+    n = round(20 * true_hz)
+    t = stamps(n, true_hz)
+    x = np.tile(np.sin(2 * np.pi * (t - 100.0)), (2, 1))
+    jitter = jitter_s * np.random.default_rng(1).standard_normal(n)
+    stage = Preprocessor(dataclasses.replace(CONFIG, physio=(BREATH,), modalities=("eeg", "breath")))
+    eeg = list(cut(stamps(128 * 20), eeg_like(128 * 20), (16,)))
+    belt = dataclasses.replace(BREATH_INFO, sfreq=nominal_hz)
+    items = [EEG_INFO, belt, *merged(eeg, list(cut(t + jitter, x, sizes, belt.source)))]
+    windows = [window for item in items for window in stage.push(item)]
+    return windows, next(status for status in stage.statuses() if status.kind == "physio")
+
+
+@pytest.mark.parametrize(
+    ("true_hz", "nominal_hz"), [(32.0, 40.0), (32.0, 25.6), (32.0, 0.0), (48.0, 32.0), (25.0, 0.0)]
+)
+def test_a_wrong_or_absent_rate_of_a_series_is_found_out(true_hz: float, nominal_hz: float) -> None:
+    """A sine of 1 Hz stays one, half a sample off at most, without a gap; the status says at which rate it runs."""
+    windows, status = breathing(true_hz, nominal_hz)
+    said = f"declares {nominal_hz:g} Hz" if nominal_hz else "declares no rate"
+    assert status.reason.startswith(f"{said}, runs at {true_hz:g} Hz")
+    assert (status.n_gaps, status.n_bridged, status.state) == (0, 0, "live")
+    heard = [window for window in windows if window.mask["breath"].all()]
+    assert len(heard) >= 26
+    for window in heard[2:]:
+        t = window.t_end - (np.arange(64)[::-1] + 1) / 32.0
+        assert np.max(np.abs(window.series["breath"][0] - np.sin(2 * np.pi * t))) <= 2 * np.pi / 64
+
+
+def test_a_right_rate_of_a_series_is_no_news_however_slow_and_unsteady_it_is() -> None:
+    """Two samples a second with 60 ms of jitter: 6 s of them can look like another rate, and are not taken for one."""
+    for true_hz, jitter_s in ((32.0, 0.004), (2.0, 0.06)):
+        _, status = breathing(true_hz, true_hz, jitter_s, (1,))
+        assert (status.reason, status.n_gaps) == ("", 0)
+
+
+@pytest.mark.parametrize("nominal_hz", [32.0, 40.0, 0.0])
+def test_any_cut_of_a_series_tells_the_same_rate(nominal_hz: float) -> None:
+    """Decided by samples, never by chunks: behind the wait, the windows are the same to the last bit."""
+    whole, status = breathing(32.0, nominal_hz)
+    pieces, again = breathing(32.0, nominal_hz, sizes=(1, 7, 13))
+    shared = {window.index for window in whole if 108.0 < window.t_end < 118.0}
+    assert {w.index: w.crc for w in whole if w.index in shared} == {w.index: w.crc for w in pieces if w.index in shared}
+    assert (status.reason, status.rate_hz) == (again.reason, again.rate_hz)
+
+
+def test_a_series_too_slow_for_its_band_is_said_and_nothing_is_used() -> None:
+    """Declared as 250 Hz, an ECG of 60 Hz cannot carry 40 Hz: the samples are counted as not used, EEG goes on."""
+    stage = Preprocessor(CONFIG)
+    eeg = list(cut(stamps(128 * 12), eeg_like(128 * 12), (16,)))
+    beats = list(cut(stamps(60 * 12, 60.0), np.zeros((1, 60 * 12)), (6,), ECG_INFO.source))
+    windows = [window for item in (EEG_INFO, ECG_INFO, *merged(eeg, beats)) for window in stage.push(item)]
+    status = next(status for status in stage.statuses() if status.kind == "physio")
+    assert status.reason.startswith("runs at 60 Hz, but the model needs")
+    assert status.n_dropped == status.n_samples == 720
+    assert windows[-1].mask["eeg"].all()
+    assert not windows[-1].mask["ecg"].any()
 
 
 def test_settings_with_a_series_survive_json_and_change_the_hash() -> None:

@@ -12,6 +12,7 @@ from clmer_streaming.config import PhysioConfig, PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import CausalFilter, design_band
 from clmer_streaming.liveness import Liveness
+from clmer_streaming.rate_gate import RateGate
 from clmer_streaming.resampling import PolyphaseResampler
 from clmer_streaming.timeline import Timeline
 from clmer_streaming.types import Chunk, Gap, Item, Items, Stage, StreamInfo, StreamStatus
@@ -37,15 +38,15 @@ def resolve_physio(info: StreamInfo, series: PhysioConfig) -> ChannelMap:
     Voltages become microvolts; other units stay what the stream has.
 
     Raises:
-        StreamError: A channel is missing, or the stream has no nominal rate.
+        StreamError: A channel is missing.
     """
     names = [normalise_label(name) for name in info.ch_names]
     wanted = [normalise_label(name) for name in series.ch_names]
     picks = (0,) if len(names) == len(wanted) == 1 else tuple(names.index(n) if n in names else -1 for n in wanted)
-    if -1 in picks or not info.sfreq > 0:
+    if -1 in picks:
         raise StreamError(
-            expected=f"a stream with a nominal rate and the channels {', '.join(series.ch_names)}",
-            found=f"{info.name!r} at {info.sfreq:g} Hz with {', '.join(info.ch_names) or 'no labels'}",
+            expected=f"a stream with the channels {', '.join(series.ch_names)}",
+            found=f"{info.name!r} with {', '.join(info.ch_names) or 'no labels'}",
             mend="name another stream: --physio SERIES=STREAM",
         )
     return ChannelMap(picks, None, None, channel_scales(info, picks))
@@ -64,18 +65,31 @@ class PhysioPath:
     """
 
     def __init__(self, info: StreamInfo, series: PhysioConfig, config: PreprocessConfig) -> None:
-        channel_map = resolve_physio(info, series)
         self.info = info
         self.series = series
-        self.timeline = Timeline(info.sfreq, channel_map.picks, max_bridge_s=config.signal.max_bridge_s)
-        stages: list[Stage[Item]] = [self.timeline, ChannelPicker(channel_map)]
-        if series.band is not None:
-            stages.append(CausalFilter(design_band(series.band, series.filter_order, info.sfreq)))
-        self._stages = (*stages, PolyphaseResampler(info.sfreq, series.sfreq))
+        self._channels = resolve_physio(info, series)
+        self._max_bridge_s = config.signal.max_bridge_s
+        self._gate = RateGate(info, None)
+        self._attach(info.sfreq or series.sfreq)
+        if info.sfreq:
+            self._filters(info.sfreq)  # refuses a rate that is too low for the band
+        self._stages: tuple[Stage[Item], ...] | None = None  # None while the rate is unknown, or too low
+        self._too_slow = ""
+        self._n_refused = 0
         self._buffer = EegBuffer(config.physio_times(series), series.sfreq, config.window.window_s, series.settle_s)
         self.n_samples = 0
         self.t_first = np.nan  # s, the first sample in the buffer
         self.last_t = np.nan  # s, the newest sample placed in time
+
+    @property
+    def sfreq(self) -> float:
+        """Rate in Hz by which samples are counted: the nominal one, or what the stream was found to run at."""
+        return self._gate.rate_hz or self.info.sfreq or self.series.sfreq
+
+    @property
+    def held(self) -> tuple[float, float]:
+        """Stamps in seconds of the first and the newest sample that wait for the rate to be known; NaN without."""
+        return self._gate.held
 
     @property
     def watermark(self) -> float:
@@ -87,8 +101,18 @@ class PhysioPath:
         if isinstance(item, Chunk):
             self.n_samples += item.t.size
             item = dataclasses.replace(item, t=item.t - self.info.delay_s)
+        for given in self._gate.push(item):
+            if isinstance(given, StreamInfo):
+                self._begin(given.sfreq)
+            elif self._stages is None:
+                self._n_refused += given.t.size if isinstance(given, Chunk) else 0
+            else:
+                self._keep(self._stages, given)
+
+    def _keep(self, stages: tuple[Stage[Item], ...], item: Item) -> None:
+        """Take an item on its way into the buffer."""
         items: Items = [item]
-        for stage in self._stages:
+        for stage in stages:
             items = [out for given in items for out in stage.push(given)]
             if stage is self.timeline:
                 stamps = [out.t for out in items if isinstance(out, Chunk) and out.t.size]
@@ -98,6 +122,27 @@ class PhysioPath:
                 self._buffer.push(out)
             if isinstance(out, Chunk) and out.t.size and np.isnan(self.t_first):
                 self.t_first = float(out.t[0])
+
+    def _begin(self, sfreq: float) -> None:
+        """Build the path for the rate at which the stream runs."""
+        self._attach(sfreq)
+        if self._gate.measured is not None:
+            self.timeline.start_from(self._gate.measured)
+        try:
+            filters = self._filters(sfreq)
+        except StreamError as error:
+            self._too_slow = f"runs at {sfreq:g} Hz, but the model needs {error.expected}: not used"
+            return
+        resampler = PolyphaseResampler(sfreq, self.series.sfreq)
+        self._stages = (self.timeline, ChannelPicker(self._channels), *filters, resampler)
+
+    def _attach(self, sfreq: float) -> None:
+        self.timeline = Timeline(sfreq, self._channels.picks, max_bridge_s=self._max_bridge_s)
+
+    def _filters(self, sfreq: float) -> tuple[CausalFilter, ...]:
+        if self.series.band is None:
+            return ()
+        return (CausalFilter(design_band(self.series.band, self.series.filter_order, sfreq)),)
 
     def cut(self, t_end: float) -> EegCut:
         """Return the window that ends at ``t_end``."""
@@ -116,12 +161,15 @@ class PhysioPath:
             name=self.info.name,
             state=liveness.state,
             since=liveness.since,
+            reason="; ".join(filter(None, (self.info.note, self._too_slow or self._gate.note, liveness.note))),
             nominal_rate_hz=self.info.sfreq,
             rate_hz=rate_hz,
-            drift_ppm=(rate_hz / self.info.sfreq - 1) * 1e6 if rate_hz else 0.0,
+            drift_ppm=(rate_hz / self.sfreq - 1) * 1e6 if rate_hz else 0.0,
             n_samples=self.n_samples,
             n_gaps=self.timeline.n_gaps,
             n_bridged=self.timeline.n_bridged,
+            n_lost=self.timeline.n_lost,
+            n_dropped=self.timeline.n_unusable + self._gate.n_dropped + self._n_refused,
             chunk_s=liveness.chunk_s,
         )
 

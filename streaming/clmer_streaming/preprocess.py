@@ -140,11 +140,13 @@ class Preprocessor:
         before = path.last_t
         path.push(item)
         if isinstance(item, Chunk) and path.last_t != before:
-            chunk_s = (item.t.size - 1) / path.info.sfreq
+            chunk_s = (item.t.size - 1) / path.sfreq
             self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
         if np.isfinite(path.t_first):
             self._begin_grid(path.t_first)
         self._now = max(self._now, path.watermark)
+        if self._next_index is not None and np.isfinite(path.held[1]):
+            self._now = max(self._now, path.held[1])
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
         self._keep(path.push(item, self._quiet_until))

@@ -17,6 +17,7 @@ LONGEST_HOLD_S = 2 * _LONG_S
 
 _MOST_SAMPLES = 20_000  # held at most, whatever the stamps do
 _HIGHEST_HZ = 20_000.0  # beyond it the stamps of an undeclared stream tell no rate
+_UNDOUBTED_S = 0.05  # s that stamps may stray from a line of 6 s without a doubt of its slope beyond 1 %
 _TOLERANCE = 0.01  # a rate within 1 % of the nominal one is that, with drift (SampleClock follows it)
 
 
@@ -113,11 +114,18 @@ class RateGate:
     def _nominal(self, measured: MeasuredRate) -> bool:
         return self._info.sfreq > 0 and abs(measured.rate_hz / self._info.sfreq - 1) <= _TOLERANCE
 
+    def _could_be_nominal(self, measured: MeasuredRate) -> bool:
+        """Tell whether the jitter of the few stamps of a slow stream may explain another rate."""
+        if measured.spread_s <= _UNDOUBTED_S or not self._info.sfreq:
+            return False
+        span_s = float(self._state.t[self._state.n_seen - 1] - self._state.t[0])
+        return abs(measured.rate_hz / self._info.sfreq - 1) * span_s <= 2 * measured.spread_s
+
     def _settle(self, measured: MeasuredRate) -> None:
         nominal = self._info.sfreq
         if not nominal:
             self._settle_undeclared(measured)
-        elif self._nominal(measured) or not measured.steady:
+        elif self._nominal(measured) or self._could_be_nominal(measured) or not measured.steady:
             self.rate_hz = nominal
         else:
             self.rate_hz = measured.snapped_hz

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from clmer_streaming.types import FloatArray
 
-# Hz; rates that amplifiers and headsets are built for. A measured rate is taken for one of these within 0.5 %.
+# Hz; rates that amplifiers, headsets and belts are built for. A measured rate is taken for one of these within 0.5 %.
 _USUAL_RATES = (
+    1.0, 2.0, 4.0, 5.0, 8.0, 10.0, 16.0, 20.0, 25.0, 32.0, 50.0, 52.0, 64.0,
     100.0, 125.0, 128.0, 160.0, 200.0, 220.0, 250.0, 256.0, 300.0, 500.0, 512.0, 600.0,
     1000.0, 1024.0, 1200.0, 2000.0, 2048.0,
 )  # fmt: skip
@@ -67,11 +69,11 @@ class MeasuredRate:
 
     @property
     def snapped_hz(self) -> float:
-        """The usual rate that this one is within 0.5 % of; itself if there is none, to a tenth of a Hz."""
+        """The usual rate that this one is within 0.5 % of; itself, rounded, if there is none."""
         if not self.rate_hz:
             return 0.0
         nearest = min(_USUAL_RATES, key=lambda rate: abs(rate - self.rate_hz))
-        return nearest if abs(self.rate_hz / nearest - 1) <= _SNAP else round(self.rate_hz, 1)
+        return nearest if abs(self.rate_hz / nearest - 1) <= _SNAP else _rounded(self.rate_hz)
 
     @property
     def close(self) -> bool:
@@ -85,6 +87,11 @@ class MeasuredRate:
             return self.close
         wrap_s = self.counting.modulus / self.counting.step / self.rate_hz
         return self.spread_s <= _STEADY_SHARE_OF_WRAP * wrap_s
+
+
+def _rounded(rate_hz: float) -> float:
+    """Return a rate to a tenth of a Hz, one below 100 Hz to three digits."""
+    return round(rate_hz, 1 if rate_hz >= 100 else 2 - math.floor(math.log10(rate_hz)))
 
 
 def measure_rate(t: FloatArray, counter: FloatArray | None, nominal_hz: float) -> MeasuredRate:
