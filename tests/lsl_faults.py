@@ -254,6 +254,36 @@ def frozen(fault: str, name: str) -> Outcome:
     return Outcome(fault, watched, begin, over, since)
 
 
+def zombie(fault: str, name: str, *, until: str) -> Outcome:
+    """Let a headset fall silent that answers all the while, until this is said; then it goes on."""
+    with watching(name) as (watched, device):
+        watched.until_valid()
+        begin = len(watched.windows)
+        device.fall_silent()
+        watched.until(lambda: until in watched.said[-1][2])
+        since, over = local_clock(), len(watched.windows)
+        device.speak()
+        watched.until_state("live")
+        watched.until_valid(3)
+    return Outcome(fault, watched, begin, over, since)
+
+
+def replaced(fault: str, name: str) -> Outcome:
+    """Let a headset fall silent that answers all the while, and switch another one of its identity on."""
+    with watching(name) as (watched, device):
+        watched.until_valid()
+        begin = len(watched.windows)
+        device.fall_silent()
+        watched.until_state("lost")
+        n_chunks = len(watched.chunks)
+        with headset(name, f"ID-{name}"):
+            switched_on = local_clock()
+            watched.until(lambda: len(watched.chunks) > n_chunks)
+            since, over = float(watched.chunks[n_chunks].t[0]), len(watched.windows)
+            watched.until_valid(3)
+    return Outcome(fault, watched, begin, over, since, switched_on)
+
+
 def held_up(fault: str, name: str, seconds: float = 10.0) -> Outcome:
     """Let the consumer stand still for ten seconds."""
     with watching(name) as (watched, _):
@@ -287,6 +317,9 @@ ROWS: dict[str, Callable[[], Outcome]] = {
     "other rate": lambda: returned("back at 256 Hz", "other-rate", hz=256.0),
     "useless": lambda: useless("back with 5 sensors, later with 14", "useless"),
     "frozen": lambda: frozen("frozen until lost (5 s)", "frozen"),
+    "zombie": lambda: zombie("sends nothing, and answers", "zombie", until="sends nothing"),
+    "zombie, replaced": lambda: replaced("the same, and another one takes its place", "zombie-replaced"),
+    "zombie for long": lambda: zombie("the same for 15 s: connected to anew", "zombie-long", until="is gone"),
     "held up": lambda: held_up("consumer stalled for 10 s", "held-up"),
     "two": lambda: two_of_one_name("two streams of one name", "two"),
     "unix": lambda: steady("Unix stamps", "unix", stamps="unix"),

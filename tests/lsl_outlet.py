@@ -62,6 +62,14 @@ class Headset:
         """Let it go on; it sends at once what it owes."""
         self.process.send_signal(signal.SIGCONT)
 
+    def fall_silent(self) -> None:
+        """Stop the sending alone: the outlet answers whoever asks for it, and nothing comes of it."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def speak(self) -> None:
+        """Let it send again; it sends at once what it owes."""
+        self.process.send_signal(signal.SIGUSR2)
+
     def kill(self) -> None:
         """End it without a word."""
         self.process.kill()
@@ -116,6 +124,8 @@ def main(outlet: Outlet) -> None:
     for label in labels:
         channels.append_child("channel").append_child_value("label", label).append_child_value("unit", "microvolts")
     stream = pylsl.StreamOutlet(info)
+    signal.signal(signal.SIGUSR1, lambda *_: signal.pause())
+    signal.signal(signal.SIGUSR2, lambda *_: None)
     print("ready", flush=True)
     stream.wait_for_consumers(60)
     begin = pylsl.local_clock() - times[0]

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection
 
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import Chunk, Reason, StreamInfo, Tick
-from lsl_faults import ROWS, WAIT_S, Outcome, run_all
+from lsl_faults import ROWS, WAIT_S, Outcome, missing, run_all
 from lsl_outlet import headset
 from serving import serving
 
@@ -91,6 +91,34 @@ def test_after_another_rate_the_signal_is_that_of_the_new_rate(rows: dict[str, O
     status = rows["other rate"].watched.status
     assert status.nominal_rate_hz == 256.0
     assert (status.n_gaps, status.n_bridged, status.n_lost) == (0, 0, 0)
+
+
+def test_a_headset_that_answers_and_sends_nothing_is_said_and_loses_nothing(rows: dict[str, Outcome]) -> None:
+    """Its connection is kept, so that what it owes comes without a gap."""
+    row = rows["zombie"]
+    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    assert row.said == ["zombie is on the network but sends nothing; what it sends is taken up at once"]
+    assert row.watched.gaps == []
+    assert row.back_s < 5.0
+
+
+def test_a_zombie_gives_way_to_another_of_its_identity(rows: dict[str, Outcome]) -> None:
+    """The device was started again, and its old outlet lives on: the new one is taken up, behind a gap."""
+    row = rows["zombie, replaced"]
+    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    (gap,) = row.watched.gaps
+    assert (gap.reason, gap.t1) == ("stream_restarted", row.since)
+    assert len([item for item in row.watched.items if isinstance(item, StreamInfo)]) == 1
+
+
+def test_a_zombie_is_connected_to_anew_after_a_while(rows: dict[str, Outcome]) -> None:
+    """Half a minute at most; nothing of what it sends then is lost."""
+    row = rows["zombie for long"]
+    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    (gap,) = row.watched.gaps
+    assert gap.reason == "stream_restarted"
+    assert row.watched.when_said("is gone") - row.watched.when_said("sends nothing") < 30.0
+    assert missing(row.watched.numbers) == 0
 
 
 def test_a_frozen_headset_loses_nothing(rows: dict[str, Outcome]) -> None:

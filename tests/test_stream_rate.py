@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.rate_gate import RateGate
 from clmer_streaming.stream_rate import find_counting, measure_rate
@@ -206,3 +207,80 @@ def test_the_chunks_held_are_passed_on_once() -> None:
     out = push_all(RateGate(info, 14), cut(t, x, [50]))
     passed = np.concatenate([item.t for item in out if isinstance(item, Chunk)])
     assert np.array_equal(passed, t)
+
+
+def changing(first_hz: float, then_hz: float, *, counter: bool) -> tuple[StreamInfo, FloatArray, FloatArray]:
+    """Return a stream that runs at one rate for 10 s and at another for 20 s: announcement, true times, 15 channels."""
+    n_first, n_then = round(10 * first_hz), round(20 * then_hz)
+    t = np.concatenate([stamps(n_first, first_hz), stamps(n_then, then_hz, 110.0)])
+    x = np.concatenate([eeg_like(t.size), (np.arange(t.size) % 128)[None, :]])
+    labels = (*EEG_INFO.ch_names, "COUNTER" if counter else "SOMETHING")
+    return dataclasses.replace(EEG_INFO, ch_names=labels), t, x
+
+
+@pytest.mark.parametrize("counter", [True, False])
+@pytest.mark.parametrize("then_hz", [125.0, 256.0])
+def test_a_rate_that_changes_while_the_stream_runs_is_found_out(then_hz: float, counter: bool) -> None:
+    """A segment ends within 12 s, the next one has the new rate, and the status says what happened."""
+    info, t, x = changing(128.0, then_hz, counter=counter)
+    windows, status = run(info, t + 0.002 * np.random.default_rng(0).standard_normal(t.size), x)
+    assert status.reason == f"declares 128 Hz, runs at {then_hz:g} Hz; before, it ran at 128 Hz"
+    assert status.rate_hz == pytest.approx(then_hz, rel=1e-3) or status.rate_hz == 0.0  # 10 s of stamps are needed
+    assert status.n_samples == t.size
+    assert any("eeg_clock_jump" in window.reasons for window in windows)
+    assert {window.t_end for window in with_eeg(windows)} >= {125.5 + i / 2 for i in range(8)}
+
+
+def test_after_a_change_of_the_rate_times_are_true_again() -> None:
+    """Within 2 ms, three seconds after the change was seen."""
+    info, t, x = changing(128.0, 125.0, counter=True)
+    path = EegPath(info, PreprocessConfig())
+    path.push(Chunk("eeg", t, x))
+    end = path.timeline.push(Chunk("eeg", t[-1:] + 1 / 125, x[:, :1] + 0.0))
+    (placed,) = (item for item in end if isinstance(item, Chunk))
+    assert placed.t[-1] == pytest.approx(t[-1] + 1 / 125, abs=2e-3)
+
+
+@pytest.mark.parametrize("sizes", [[1], [7, 200], [64]])
+def test_a_change_of_the_rate_is_seen_at_the_same_sample_however_the_stream_is_cut(sizes: list[int]) -> None:
+    """The samples passed, the gap and the new rate come in the same order to the last bit."""
+    info, t, x = changing(128.0, 125.0, counter=True)
+
+    def passed(cuts: list[int]) -> list[tuple[object, ...]]:
+        out: list[tuple[object, ...]] = []
+        for item in push_all(RateGate(info, 14), cut(t, x, cuts)):
+            if isinstance(item, Chunk):
+                out += [("sample", stamp) for stamp in item.t.tolist()]
+            elif isinstance(item, StreamInfo):
+                out.append(("rate", item.sfreq))
+            elif isinstance(item, Gap):
+                out.append(("gap", item.t0, item.t1))
+        return out
+
+    assert passed(sizes) == passed([t.size])
+    assert [word for word, *_ in passed([t.size]) if word != "sample"] == ["rate", "gap", "rate"]
+
+
+def test_windows_about_a_change_of_the_rate_are_the_same_for_any_cut() -> None:
+    """As everywhere: whoever cuts the stream cannot change a bit."""
+    info, t, x = changing(128.0, 125.0, counter=True)
+
+    def made(cuts: list[int]) -> list[tuple[int, float, tuple[str, ...]]]:
+        stage = Preprocessor(PreprocessConfig())
+        items: list[Item] = [info, *cut(t, x, cuts)]
+        return [(w.crc, w.t_end, w.reasons) for item in items for w in stage.push(item)]
+
+    assert made([1]) == made([7, 60]) == made([16])
+
+
+@pytest.mark.parametrize(
+    ("true_hz", "nominal_hz", "jitter_s"), [(127.0, 128.0, 0.01), (1.0, 1.0, 0.08), (4.0, 4.0, 0.04)]
+)
+def test_drift_and_jitter_are_no_change_of_the_rate(true_hz: float, nominal_hz: float, jitter_s: float) -> None:
+    """A quarter of an hour, or 3,600 samples, and not one false alarm."""
+    n = max(3600, round(900 * true_hz))
+    t = stamps(n, true_hz) + jitter_s * np.random.default_rng(2).standard_normal(n)
+    stage = RateGate(dataclasses.replace(EEG_INFO, sfreq=nominal_hz), None)
+    out = push_all(stage, cut(t, np.zeros((1, n)), [50]))
+    assert (stage.rate_hz, stage.note) == (nominal_hz, "")
+    assert not any(isinstance(item, Gap) for item in out)

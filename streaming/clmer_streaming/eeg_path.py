@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from clmer_streaming.channels import ChannelPicker, resolve_channels
@@ -94,23 +96,32 @@ class EegPath:
         if isinstance(item, Chunk):
             self.n_samples += item.t.size
             item = Chunk(item.source, item.t - self.info.delay_s, item.x)
-        placed = [out for given in self._gate.push(item) for out in self._place(given)]
+        filtered: list[Item] = []
+        placed: list[Chunk | Gap] = []
+        for given in self._gate.push(item):
+            if isinstance(given, StreamInfo):  # what came before it goes the way of the rate that it had
+                filtered += self._filter_all(placed)
+                placed = []
+                self._begin(given.sfreq)
+            else:
+                placed += self._place(given)
         chunks = [out for out in placed if isinstance(out, Chunk)]
-        self.waits = self.last_t < quiet_until and len(chunks) == len(placed)
+        self.waits = self.last_t < quiet_until and len(chunks) == len(placed) and not filtered
         if self.waits:
             self._waiting.extend(chunks)
             return []
+        return filtered + self._filter_all(placed)
+
+    def _filter_all(self, placed: Iterable[Chunk | Gap]) -> list[Item]:
+        """Return what has waited, and what follows it, filtered."""
         return [out for given in (*self._waiting.take(), *placed) for out in self._filter(given)]
 
     def release(self) -> list[Item]:
         """Return what has waited, filtered."""
-        return [out for given in self._waiting.take() for out in self._filter(given)]
+        return self._filter_all(())
 
     def _place(self, item: Item) -> list[Chunk | Gap]:
         """Give samples their time."""
-        if isinstance(item, StreamInfo):
-            self._begin(item.sfreq)
-            return []
         if self._stages is None:
             self._n_refused += item.t.size if isinstance(item, Chunk) else 0
             return []
@@ -126,8 +137,11 @@ class EegPath:
         return [out for out in items if isinstance(out, Chunk | Gap)]
 
     def _begin(self, sfreq: float) -> None:
-        """Build the signal path for the rate at which the stream runs."""
+        """Build the signal path for the rate at which the stream runs from now on."""
+        before = self.timeline
         self._attach(sfreq)
+        self.timeline.count_on_from(before)
+        self._stages, self._too_slow = None, ""
         if self._gate.measured is not None:
             self.timeline.start_from(self._gate.measured)
         try:

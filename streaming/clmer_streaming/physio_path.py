@@ -124,8 +124,11 @@ class PhysioPath:
                 self.t_first = float(out.t[0])
 
     def _begin(self, sfreq: float) -> None:
-        """Build the path for the rate at which the stream runs."""
+        """Build the path for the rate at which the stream runs from now on."""
+        before = self.timeline
         self._attach(sfreq)
+        self.timeline.count_on_from(before)
+        self._stages, self._too_slow = None, ""
         if self._gate.measured is not None:
             self.timeline.start_from(self._gate.measured)
         try:

@@ -1,4 +1,4 @@
-"""Holds the first seconds of a stream until it is known at which rate it really runs."""
+"""Holds the first seconds of a stream until it is known at which rate it really runs, and sees that change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from clmer_streaming.rate_watch import RateWatch
 from clmer_streaming.stream_rate import MeasuredRate, measure_rate
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo
 
@@ -38,6 +39,8 @@ class RateGate:
     the packet counter ran or, without one, the rate of the stamps if they came evenly. Stamps that came
     unevenly are losses, and the nominal rate is kept. What was held is passed on in its order.
 
+    Where the rate changes later, a Gap and a StreamInfo with the new one precede the samples from then on.
+
     Args:
         info: The stream as announced.
         counter: Row of the packet counter, if there is one.
@@ -55,6 +58,9 @@ class RateGate:
         self.note = ""  # a sentence for people, where the rate is not what the stream declares
         self.measured: MeasuredRate | None = None  # what decided
         self.n_dropped = 0  # samples whose stamps told no rate at all
+        self._watch: RateWatch | None = None  # None while measuring
+        self._changed: MeasuredRate | None = None  # what the samples to come run at
+        self._t_last = np.nan  # s, the last stamp passed
 
     @property
     def measuring(self) -> bool:
@@ -71,8 +77,10 @@ class RateGate:
 
     def push(self, item: Item) -> list[Item]:
         """Hold Chunks and Gaps while measuring; pass everything else."""
-        if not self.measuring or not isinstance(item, Chunk | Gap):
+        if not isinstance(item, Chunk | Gap):
             return [item]
+        if self._watch is not None:
+            return self._watched(self._watch, item)
         state = self._state
         state.held.append(item)
         if isinstance(item, Gap):
@@ -143,4 +151,41 @@ class RateGate:
 
     def _open(self) -> list[Item]:
         held, self._state = self._state.held, _GateState()
-        return [dataclasses.replace(self._info, sfreq=self.rate_hz), *held]
+        self._watch = watch = RateWatch(self.rate_hz, self._counter_row)
+        return [self._info_now, *(item for given in held for item in self._watched(watch, given))]
+
+    @property
+    def _info_now(self) -> StreamInfo:
+        return dataclasses.replace(self._info, sfreq=self.rate_hz)
+
+    def _watched(self, watch: RateWatch, item: Chunk | Gap) -> list[Item]:
+        """Pass an item on, cut where the rate turns out to be another one."""
+        if isinstance(item, Gap):
+            watch.forget()
+            return [item]
+        passed: list[Item] = []
+        first = 0
+        while first < item.t.size:
+            if self._changed is not None:
+                passed += self._change(self._changed, float(item.t[first]))
+                watch = self._watch = RateWatch(self.rate_hz, self._counter_row)
+            part = _part(item, first, watch.room)
+            passed.append(part)
+            first += part.t.size
+            self._t_last = float(part.t[-1])
+            self._changed = watch.look(part)
+        return passed
+
+    def _change(self, measured: MeasuredRate, t: float) -> list[Item]:
+        """Go over to another rate before the sample that is stamped ``t`` seconds."""
+        before, self.rate_hz, self.measured = self.rate_hz, measured.snapped_hz, measured
+        self.note = f"declares {self._info.sfreq:g} Hz, runs at {self.rate_hz:g} Hz; before, it ran at {before:g} Hz"
+        self._changed = None
+        return [Gap(self._t_last, t, self._info.source, "clock_jump"), self._info_now]
+
+
+def _part(chunk: Chunk, first: int, n: int) -> Chunk:
+    """Return the next samples, ``n`` at most, from the one with this index on."""
+    if first == 0 and n >= chunk.t.size:
+        return chunk
+    return Chunk(chunk.source, chunk.t[first : first + n], chunk.x[:, first : first + n])

@@ -95,6 +95,11 @@ class Timeline:
         if measured.steady and measured.spread_s > UNKNOWN_JITTER_S:
             self._state.jitter = measured.spread_s
 
+    def count_on_from(self, before: Timeline) -> None:
+        """Take over the counts of the timeline that this one replaces."""
+        self.n_gaps, self.n_bridged = before.n_gaps, before.n_bridged
+        self.n_unusable, self.n_lost = before.n_unusable, before.n_lost
+
     @property
     def rate_hz(self) -> float:
         """Effective rate of the current segment; 0 before it is known."""

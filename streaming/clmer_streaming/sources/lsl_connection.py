@@ -66,6 +66,7 @@ class LslConnection:
     def take_over(self, before: LslConnection) -> None:
         """Go on with the stream of a connection that was lost: its end and the first sample will enclose a Gap."""
         self.info, self.t_last, self._restarted = before.info, before.t_last, True
+        self.reason = before.reason
 
     def read(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Put everything that comes until the connection is dead or ``stop`` is set.
