@@ -319,7 +319,7 @@ ROWS: dict[str, Callable[[], Outcome]] = {
     "frozen": lambda: frozen("frozen until lost (5 s)", "frozen"),
     "zombie": lambda: zombie("sends nothing, and answers", "zombie", until="sends nothing"),
     "zombie, replaced": lambda: replaced("the same, and another one takes its place", "zombie-replaced"),
-    "zombie for long": lambda: zombie("the same for 15 s: connected to anew", "zombie-long", until="is gone"),
+    "zombie for long": lambda: zombie("the same for 11 s, until it is given up", "zombie-long", until="is gone"),
     "held up": lambda: held_up("consumer stalled for 10 s", "held-up"),
     "two": lambda: two_of_one_name("two streams of one name", "two"),
     "unix": lambda: steady("Unix stamps", "unix", stamps="unix"),

@@ -112,11 +112,9 @@ def test_a_zombie_gives_way_to_another_of_its_identity(rows: dict[str, Outcome])
 
 
 def test_a_zombie_is_connected_to_anew_after_a_while(rows: dict[str, Outcome]) -> None:
-    """Half a minute at most; nothing of what it sends then is lost."""
+    """Half a minute at most; what it sends while there are two connections, or none, is not lost."""
     row = rows["zombie for long"]
     assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
-    (gap,) = row.watched.gaps
-    assert gap.reason == "stream_restarted"
     assert row.watched.when_said("is gone") - row.watched.when_said("sends nothing") < 30.0
     assert missing(row.watched.numbers) == 0
 

@@ -51,6 +51,7 @@ class LslConnection:
         self._foreign_clock = False
         self._restarted = False
         self._watch: SilenceWatch | None = None
+        self._given_up = False  # after a long silence, though it never broke
 
     def open(self) -> None:
         """Connect and wait for the first clock correction; what comes meanwhile is kept, and corrected too.
@@ -67,6 +68,11 @@ class LslConnection:
         """Go on with the stream of a connection that was lost: its end and the first sample will enclose a Gap."""
         self.info, self.t_last, self._restarted = before.info, before.t_last, True
         self.reason = before.reason
+
+    @property
+    def lives(self) -> bool:
+        """Whether something has come after all since it was given up for its silence."""
+        return self._given_up and self._inlet.samples_available() > 0
 
     def read(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Put everything that comes until the connection is dead or ``stop`` is set.
@@ -89,6 +95,7 @@ class LslConnection:
                 for item in self._items(x, t, done):
                     put(item)
             elif self._is_dead(done):
+                self._given_up = True
                 return
 
     def _items(self, x: Any, t: FloatArray, now: float) -> list[Item]:

@@ -78,7 +78,9 @@ class LslStream:
             self._connection = found
             try:
                 found.open()
-                if before is not None and not _what_changed(before.info, found.info):
+                if before is not None and before.uid == found.uid and before.lives:
+                    self._connection = found = before  # both have what came meanwhile; this one without a gap
+                elif before is not None and not _what_changed(before.info, found.info):
                     found.take_over(before)
                 else:
                     put(found.info)
