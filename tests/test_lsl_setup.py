@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import lsl_outlet
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.lsl_setup import USER_VARIABLE, set_up_lsl
+from two_hosts import on_the_near_host
 
 _CHILD = """
 import sys
@@ -105,33 +105,18 @@ def test_every_example_of_the_documentation_is_one_that_liblsl_takes(tmp_path: P
         assert session_of(tmp_path, path)[0] == f"block-{i}"
 
 
-_TWO_HOSTS = """
-set -e
-unshare --net sleep 120 & far=$!
-trap 'kill $far $outlet' EXIT
-until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
-ip link add near type veth peer name far netns $far
-ip addr add 10.213.0.1/24 dev near && ip link set near up && ip link set lo up
-nsenter -t $far -n sh -c 'ip addr add 10.213.0.2/24 dev far && ip link set far up && ip link set lo up'
-LSLAPICFG=alone.cfg nsenter -t $far -n "$PYTHON" "$OUTLET" '{"name": "far", "source_id": "F-1"}' > ready & outlet=$!
-until grep -q ready ready; do kill -0 $outlet; sleep 0.05; done
+_STREAMS = """
 for config in alone.cfg peer.cfg; do
     "$PYTHON" -c "import sys; from clmer_server.cli import main; sys.exit(main())" \\
         streams --json --lsl-config $config > $config.json || true
 done
 """
-"""Two network namespaces joined by a cable; the far one has a headset, the near one looks for it twice."""
 
 
 @pytest.mark.netns
 def test_a_headset_on_another_host_is_found_by_its_address_alone(tmp_path: Path) -> None:
     """No multicast crosses: without KnownPeers nothing is found, with it the stream is there and can be read."""
-    quiet = "[log]\nlevel = -2\n[multicast]\nResolveScope = machine\n[lab]\n"
-    (tmp_path / "alone.cfg").write_text(quiet)
-    (tmp_path / "peer.cfg").write_text(f"{quiet}KnownPeers = {{10.213.0.2}}\n")
-    outlet = Path(lsl_outlet.__file__).resolve()
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), PYTHON=sys.executable, OUTLET=str(outlet))
-    subprocess.run(["unshare", "--net", "sh", "-c", _TWO_HOSTS], cwd=tmp_path, env=environment, check=True, timeout=60)
+    on_the_near_host(tmp_path, _STREAMS, 60)
     assert json.loads((tmp_path / "alone.cfg.json").read_text()) == {"streams": []}
     (stream,) = json.loads((tmp_path / "peer.cfg.json").read_text())["streams"]
     assert (stream["name"], stream["eeg"]["usable"], stream["rate_hz"] > 100) == ("far", True, True)
