@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,36 +14,13 @@ from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.sources.lsl import LslEegSource
 from clmer_streaming.sources.lsl_connection import arrival_stamps
-from clmer_streaming.types import Chunk, Item, StreamInfo, Tick
+from clmer_streaming.types import Chunk, StreamInfo, Tick
+from listener import Listener
 from lsl_outlet import headset
 from serving import serving
 
 WAIT_S = 30.0
 """Generous: a network of this machine alone needs a second."""
-
-
-class Listener:
-    """Runs a source in a thread and hands out what it put."""
-
-    def __init__(self, source: LslEegSource) -> None:
-        self.items: queue.Queue[Item] = queue.Queue()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=source.run, args=(self.items.put, self.stop))
-
-    def __enter__(self) -> Listener:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(WAIT_S)
-
-    def next(self, kind: type[Any]) -> Any:
-        """Return the next item of a kind, whatever comes before it."""
-        while True:
-            item = self.items.get(timeout=WAIT_S)
-            if isinstance(item, kind):
-                return item
 
 
 def given_up() -> threading.Event:
@@ -60,12 +35,12 @@ def given_up() -> threading.Event:
 def test_a_headset_is_found_announced_and_read() -> None:
     """The announcement has the stream's labels, the chunks its 19 columns, the counter runs on."""
     with headset(), Listener(LslEegSource("auto", SignalConfig())) as listener:
-        info: StreamInfo = listener.next(StreamInfo)
+        info = listener.next(StreamInfo)
         assert info.name == "EmotivDataStream-EEG"
         assert info.ch_names[3:17] == EPOC_CH_NAMES
         assert info.sfreq == 128.0
         assert info.source_id == "TEST-0001"
-        chunks: list[Chunk] = [listener.next(Chunk) for _ in range(10)]
+        chunks = [listener.next(Chunk) for _ in range(10)]
         counter = np.concatenate([chunk.x for chunk in chunks], axis=1)[1]
         assert set(np.diff(counter) % 128) == {1.0}
 
