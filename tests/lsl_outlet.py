@@ -1,6 +1,7 @@
 """A headset on the LSL network: plays a simulated session in EmotivPRO's layout, in real time, until it is ended.
 
-Run as a program it takes an ``Outlet`` as JSON and prints a line when somebody may connect. Beside EmotivPRO's
+Run as a program it takes an ``Outlet`` as JSON, and a file with what it plays if that is known already; it prints a
+line when somebody may connect. Beside EmotivPRO's
 columns it has one with the running number of each sample, by which a test can account for all of them.
 """
 
@@ -8,20 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from clmer_streaming.sources.simulator import SimulationConfig, simulate
 from clmer_streaming.types import FloatArray
+
+if TYPE_CHECKING:
+    from clmer_streaming.sources.simulation.session import SimulatedSession
 
 SECONDS = 120.0
 NUMBER = "SampleNumber"
@@ -83,18 +89,33 @@ def headset(
     """Run the headset in its own process; it is on the network when the context begins."""
     outlet = Outlet(name=name, source_id=source_id, chunk=chunk, **faults)
     command = [sys.executable, str(Path(__file__).resolve()), json.dumps(dataclasses.asdict(outlet))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline().strip() == "ready"
-            yield Headset(process)
-        finally:
-            process.kill()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "played.npz"
+        labels, due, x = played(outlet)
+        np.savez(path, labels=labels, due=due, x=x.astype(np.float32))
+        with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                assert process.stdout.readline().strip() == "ready"
+                yield Headset(process)
+            finally:
+                process.kill()
+
+
+@functools.cache
+def _simulated() -> SimulatedSession:
+    from clmer_streaming.sources.simulator import SimulationConfig, simulate  # spares the headset's process its import
+
+    return simulate(SimulationConfig(seconds=SECONDS, seed=3))
+
+
+_simulating = threading.Lock()
 
 
 def played(outlet: Outlet) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
     """Return the labels (C), when each sample is due after the first (n,) s, and the samples (C, n)."""
-    session = simulate(SimulationConfig(seconds=SECONDS, seed=3))
+    with _simulating:
+        session = _simulated()
     labels, x = session.eeg_info.ch_names, session.eeg_x.astype(np.float64)
     due: FloatArray = (session.eeg_t - session.eeg_t[0]) * 128.0 / outlet.hz
     x[1] = np.arange(x.shape[1]) % round(outlet.hz)
@@ -112,11 +133,15 @@ def played(outlet: Outlet) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
     return (*names, NUMBER), due[received], x[:, received]
 
 
-def main(outlet: Outlet) -> None:
+def main(outlet: Outlet, *known: str) -> None:
     """Publish the stream and play it."""
     import pylsl
 
-    labels, times, x = played(outlet)
+    if known:
+        with np.load(known[0]) as saved:
+            labels, times, x = tuple(saved["labels"].tolist()), saved["due"], saved["x"]
+    else:
+        labels, times, x = played(outlet)
     nominal_hz = outlet.hz if outlet.nominal_hz is None else outlet.nominal_hz
     info = pylsl.StreamInfo(outlet.name, "EEG", len(labels), nominal_hz, pylsl.cf_float32, outlet.source_id)
     info.desc().append_child_value("manufacturer", "Emotiv")
@@ -137,4 +162,4 @@ def main(outlet: Outlet) -> None:
 
 
 if __name__ == "__main__":
-    main(Outlet(**json.loads(sys.argv[1])))
+    main(Outlet(**json.loads(sys.argv[1])), *sys.argv[2:])

@@ -97,7 +97,7 @@ def test_nan_and_the_declared_delay_are_heeded() -> None:
     assert known.at(9.6)[1] == 4.0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(sizes=st.lists(st.integers(1, 100), min_size=1, max_size=5))
 def test_the_cut_of_the_eeg_changes_nothing(sizes: list[int]) -> None:
     """Stream time decides which contact value a window has, not the order of arrival within a chunk's length."""

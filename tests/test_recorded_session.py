@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import resource
 import signal
@@ -116,6 +117,17 @@ def test_values_are_those_that_were_sent_and_stamps_are_true_within_a_millisecon
     behind = true > true[0] + SETTLED_S
     assert behind.sum() > 64
     assert np.max(np.abs(t - true)[behind]) < 1e-3
+
+
+def test_live_predictions_come_as_soon_as_the_window_is_full(live: Recorded) -> None:
+    """The first valid event ends at the first grid point behind first sample + settling + window."""
+    config = PreprocessConfig()
+    began = next(m["since"] for m in live.messages if m.get("kind") == "eeg" and m["state"] == "live")
+    hop_s = config.window.hop_s
+    (first, *_) = valid(live.messages)
+    assert first["t_end"] == math.ceil((began + config.signal.settle_s + config.window.window_s) / hop_s) * hop_s
+    assert first["source"] == "live"
+    assert sum(first["probs"].values()) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_the_other_streams_are_live_too_and_none_of_them_is_an_input(live: Recorded) -> None:

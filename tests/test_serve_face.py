@@ -75,6 +75,7 @@ def test_a_camera_that_is_not_there_is_a_status_and_eeg_goes_on(tmp_path: Path) 
         assert "face_missing" in event["reasons"]
 
 
+@pytest.mark.deep
 def test_frames_that_a_fast_camera_loses_are_told(tmp_path: Path) -> None:
     """The status of the face counts them while it is live; those that were looked at are not among them."""
     fast = network_camera(swaying(31), rate_hz=2000.0)
@@ -93,6 +94,7 @@ def test_a_face_alone_gives_events_until_its_video_ends(tmp_path: Path) -> None:
     assert status["reason"] == "face.avi has been played to its end"
 
 
+@pytest.mark.deep
 def test_a_face_stream_of_another_computer_is_used_by_its_name(tmp_path: Path) -> None:
     """Faces that arrive over LSL, at 30 Hz, give events of the face."""
     with face_player("faces-c"), serving(tmp_path, "--eeg", "nobody", "--face-stream", "faces-c") as service:

@@ -160,7 +160,7 @@ def test_a_gap_while_the_rate_is_measured_is_kept_in_order() -> None:
     assert out[1:4] == [*chunks[:2], said]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 200), min_size=1, max_size=6),
     nominal_hz=st.sampled_from([0.0, 100.0, 128.0, 160.0]),
