@@ -7,6 +7,7 @@ would. Run as a program it prints the table: ``python tests/lsl_faults.py``.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -111,8 +112,12 @@ class Watched:
     @property
     def states(self) -> list[str]:
         """The states that the stream went through."""
-        states = [state for _, state, _ in self.said]
-        return [state for i, state in enumerate(states) if i == 0 or state != states[i - 1]]
+        return [state for state, _ in itertools.groupby(state for _, state, _ in self.said)]
+
+    @property
+    def lasting_states(self) -> list[str]:
+        """Those of them that cannot pass between two looks: on a busy machine ``stalled`` may."""
+        return [state for state, _ in itertools.groupby(state for state in self.states if state != "stalled")]
 
     def when_said(self, words: str) -> float:
         """Return when a reason with these words was first said, in seconds of the LSL clock."""

@@ -28,7 +28,7 @@ def main(seconds: float) -> None:
         watched.until_valid(3)
     said = [reason for _, _, reason in watched.said if reason]
     outcome = {
-        "states": watched.states,
+        "states": watched.lasting_states,
         "said": list(dict.fromkeys(said)),
         "gaps": [gap.reason for gap in watched.gaps],
         "missing": missing(watched.numbers),

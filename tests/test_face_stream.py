@@ -71,7 +71,7 @@ def test_a_face_that_returns_is_taken_up_by_itself() -> None:
             (gap,) = watched.gaps
         with face_player("faces-d", extractor="other"):
             watched.until(lambda: "extractor 'other'" in watched.status.reason)
-    assert watched.states[:5] == ["connecting", "live", "stalled", "lost", "live"]
+    assert watched.lasting_states[:4] == ["connecting", "live", "lost", "live"]
     assert "faces-d is gone; waiting for it to come back" in [reason for _, _, reason in watched.said]
     faces = [item.t for item in watched.items if isinstance(item, FaceSample)]
     assert (gap.reason, gap.t0 in faces, gap.t1 in faces) == ("stream_restarted", True, True)

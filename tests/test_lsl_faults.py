@@ -53,8 +53,8 @@ def test_the_windows_have_no_holes(rows: dict[str, Outcome], row: str) -> None:
 @pytest.mark.parametrize("row", ["killed", "killed, no id", "other channels", "other rate", "useless"])
 def test_a_headset_that_returns_is_taken_up_by_itself(rows: dict[str, Outcome], row: str) -> None:
     """Lost, then live; the first window with EEG is full as soon as settling and window allow."""
-    states = rows[row].watched.states
-    assert states[:4] == ["connecting", "live", "stalled", "lost"]
+    states = rows[row].watched.lasting_states
+    assert states[:3] == ["connecting", "live", "lost"]
     assert states[-1] == "live"
     assert any("is gone; waiting for it to come back" in said for said in rows[row].said)
     assert 2.5 <= rows[row].back_s <= RESTARTED_S
@@ -96,7 +96,7 @@ def test_after_another_rate_the_signal_is_that_of_the_new_rate(rows: dict[str, O
 def test_a_headset_that_answers_and_sends_nothing_is_said_and_loses_nothing(rows: dict[str, Outcome]) -> None:
     """Its connection is kept, so that what it owes comes without a gap."""
     row = rows["zombie"]
-    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    assert row.watched.lasting_states == ["connecting", "live", "lost", "live"]
     assert row.said == ["zombie is on the network but sends nothing; what it sends is taken up at once"]
     assert row.watched.gaps == []
     assert row.back_s < 5.0
@@ -105,7 +105,7 @@ def test_a_headset_that_answers_and_sends_nothing_is_said_and_loses_nothing(rows
 def test_a_zombie_gives_way_to_another_of_its_identity(rows: dict[str, Outcome]) -> None:
     """The device was started again, and its old outlet lives on: the new one is taken up, behind a gap."""
     row = rows["zombie, replaced"]
-    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    assert row.watched.lasting_states == ["connecting", "live", "lost", "live"]
     (gap,) = row.watched.gaps
     assert (gap.reason, gap.t1) == ("stream_restarted", row.since)
     assert len([item for item in row.watched.items if isinstance(item, StreamInfo)]) == 1
@@ -114,7 +114,7 @@ def test_a_zombie_gives_way_to_another_of_its_identity(rows: dict[str, Outcome])
 def test_a_zombie_is_connected_to_anew_after_a_while(rows: dict[str, Outcome]) -> None:
     """Half a minute at most; what it sends while there are two connections, or none, is not lost."""
     row = rows["zombie for long"]
-    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    assert row.watched.lasting_states == ["connecting", "live", "lost", "live"]
     assert row.watched.when_said("is gone") - row.watched.when_said("sends nothing") < 30.0
     assert missing(row.watched.numbers) == 0
 
@@ -122,7 +122,7 @@ def test_a_zombie_is_connected_to_anew_after_a_while(rows: dict[str, Outcome]) -
 def test_a_frozen_headset_loses_nothing(rows: dict[str, Outcome]) -> None:
     """Five seconds of silence are ticks; then every sample comes, the filters go on, no window warms up again."""
     row = rows["frozen"]
-    assert row.watched.states == ["connecting", "live", "stalled", "lost", "live"]
+    assert row.watched.lasting_states == ["connecting", "live", "lost", "live"]
     assert row.watched.gaps == []
     assert row.watched.status.n_gaps == 0
     assert row.events == ["eeg_stale"]
