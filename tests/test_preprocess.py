@@ -256,7 +256,7 @@ def test_the_crc_sees_every_part_of_a_window() -> None:
     assert with_face.crc != without_face.crc
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 200), min_size=1, max_size=6),
     sfreq=st.sampled_from([100.0, 125.0, 128.0, 200.0, 220.0, 250.0, 256.0, 300.0, 500.0, 512.0, 1000.0, 1200.0]),
@@ -282,7 +282,7 @@ def test_any_cut_gives_the_same_windows(
     assert [(w.crc, w.reasons, w.t_end) for w in pieces] == [(w.crc, w.reasons, w.t_end) for w in whole]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     sfreq=st.sampled_from([100.0, 128.0, 220.0, 250.0, 256.0, 512.0, 1000.0]),
     bursts=st.lists(

@@ -190,18 +190,16 @@ def test_damage_costs_only_what_it_hits_and_is_said_at_its_place(tmp_path: Path)
 
 
 def test_no_damage_breaks_the_reader(tmp_path: Path) -> None:
-    """One byte changed, at a thousand places: read, or refused in three lines."""
+    """One byte changed, at 250 places: read, or refused in three lines."""
     recorded(tmp_path / "s.xdf", *IN_ORDER)
     content = (tmp_path / "s.xdf").read_bytes()
     rng = np.random.default_rng(0)
     n_read = 0
-    for at, value in zip(
-        rng.integers(4, len(content), 1000).tolist(), rng.integers(0, 256, 1000).tolist(), strict=True
-    ):
+    for at, value in zip(rng.integers(4, len(content), 250).tolist(), rng.integers(0, 256, 250).tolist(), strict=True):
         (tmp_path / "bad.xdf").write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
         with contextlib.suppress(RecordingError):
             n_read += len(list(SessionReader(tmp_path / "bad.xdf").entries()))
-    assert n_read > 800 * len(IN_ORDER)
+    assert n_read > 200 * len(IN_ORDER)
 
 
 def test_what_was_flushed_can_be_read_while_the_session_goes_on(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ class _Decoder:
         elif (block.stream.name, block.stream.type) == (PREDICTION_STREAM, PREDICTION_TYPE):
             yield from (RecordedPrediction(text) for (text,) in block.strings)
         elif info is not None and info.kind == "face":
-            rows = block.samples.x.astype(np.float64)
+            with np.errstate(invalid="ignore"):  # a damaged byte can make a NaN that signals
+                rows = block.samples.x.astype(np.float64)
             yield from (row_to_face(t, row, info.source) for t, row in zip(block.t.tolist(), rows, strict=True))
         elif info is not None and info.kind != "markers":
             yield Chunk(info.source, block.t, block.x)
