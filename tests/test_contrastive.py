@@ -10,7 +10,7 @@ import torch
 from clmer_model.contrastive import ProjectionHead, nt_xent
 from clmer_model.encoder import ModalityEncoder
 from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
-from clmer_model.training.views import VIEWS, ViewConfig, drop, drop_modalities
+from clmer_model.training.views import VIEWS, ViewConfig, band_stopped, drop, drop_modalities, view_of
 from model_windows import SMALL, SPECS, random_input
 
 
@@ -62,7 +62,7 @@ def test_eeg_views_never_mix_channels() -> None:
 
 def test_eeg_gain_is_one_factor_for_a_whole_channel() -> None:
     """Without noise, shift and blanks, a view is the window times one factor in 0.5-2 for each channel."""
-    config = ViewConfig(eeg_jitter=0.0, eeg_shift=0, eeg_blank=0)
+    config = ViewConfig(eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.0)
     x = 10.0 * torch.randn(4, 14, 256, generator=generator(1))
     seen, _ = VIEWS["eeg"](x, torch.ones(4, 14, dtype=torch.bool), config, generator())
     ratio = seen / x
@@ -72,13 +72,56 @@ def test_eeg_gain_is_one_factor_for_a_whole_channel() -> None:
 
 def test_eeg_shift_moves_all_channels_alike() -> None:
     """A ramp of sample numbers comes back shifted by up to the limit, with zeros where nothing was recorded."""
-    config = ViewConfig(eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_blank=0)
+    config = ViewConfig(eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_blank=0, eeg_band_stop=0.0)
     x = torch.arange(1.0, 257.0).expand(16, 14, 256)
     seen, _ = VIEWS["eeg"](x, torch.ones(16, 14, dtype=torch.bool), config, generator())
     shift = (torch.arange(1.0, 257.0) - seen)[seen > 0].view(-1)
     assert bool((shift.abs() <= config.eeg_shift).all())
     assert len(set(shift.tolist())) > 4
     assert torch.equal(seen[:, 0], seen[:, 13])
+
+
+STILL = ViewConfig(
+    eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.5, channel_dropout=0.0,
+    slot_dropout=0.0, landmark_scale=(1.0, 1.0), landmark_jitter=0.0, landmark_identity=(0.0, 0.0, 0.0),
+    au_scale=(1.0, 1.0), au_jitter=0.0, au_offset=0.0,
+)  # fmt: skip
+"""Nothing but bands taken out, broad ones."""
+
+
+def test_a_stopped_band_is_silent_in_all_channels_and_the_others_stay() -> None:
+    """Of sines at every whole Hz, those within one band of at most the width asked for are gone; no other changes."""
+    t = torch.arange(256) / 128.0
+    comb = torch.stack([torch.sin(2 * torch.pi * hz * t) for hz in range(1, 64)]).sum(0)
+    seen = band_stopped(comb.expand(64, 14, 256), 0.25, generator())
+    power = torch.fft.rfft(seen).abs()[..., 2:128:2] / 128.0
+    left = power > 0.5
+    assert torch.allclose(power, left.float(), atol=1e-3)
+    assert torch.equal(left, left[:, :1].expand_as(left))
+    n_gone = (~left[:, 0]).sum(1)
+    assert 0 < int(n_gone.max()) <= 16
+    assert len(set(n_gone.tolist())) > 4
+    for sample in left[:, 0]:
+        gone = (~sample).nonzero().squeeze(1)
+        assert len(gone) == 0 or int(gone[-1] - gone[0]) == len(gone) - 1
+
+
+def test_only_eeg_loses_a_band() -> None:
+    """With every other strength at zero, EEG changes; faces, gaze and further series are left as they are."""
+    x, mask = random_input(16)
+    x["aus"] = x["aus"].clamp(0.0, 5.0)
+    given = {**x, "gaze": torch.rand(16, 8, 2), "gsr": torch.rand(16, 1, 64), "ecg": torch.rand(16, 2, 256)}
+    known = {**mask, "gaze": mask["aus"], "gsr": torch.ones(16, 1).bool(), "ecg": torch.ones(16, 2).bool()}
+    seen = {name: view_of(name)(values, known[name], STILL, generator())[0] for name, values in given.items()}
+    assert [name for name in given if not torch.allclose(seen[name], given[name], atol=1e-5)] == ["eeg"]
+
+
+def test_a_short_series_is_never_shifted_or_blanked_away() -> None:
+    """Sixty-four samples of skin conductance lose at most an eighth to a shift and a quarter to a blank stretch."""
+    x = torch.ones(500, 1, 64)
+    seen, _ = view_of("gsr")(x, torch.ones(500, 1, dtype=torch.bool), ViewConfig(), generator())
+    n_gone = (seen == 0).sum(2)
+    assert 16 < int(n_gone.max()) <= 8 + 16
 
 
 def test_action_units_keep_their_sign_and_scale() -> None:

@@ -89,11 +89,13 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         StreamError: Its EEG cannot feed the model, or the channel map does not fit it.
     """
     from clmer_streaming.sources.marker_columns import MarkerColumns
+    from clmer_streaming.sources.named_series import NamedSeries
 
     assert config.replay is not None
     if config.video is None and is_session_recording(config.replay):
         own = _own_recording(config.replay, config, preprocess)
-        return Inputs(mode="replay", sources=(_adjusted(own, config),), warnings=own.warnings), own.duration_s
+        source = _adjusted(NamedSeries(own, config.physio), config)
+        return Inputs(mode="replay", sources=(source,), warnings=own.warnings), own.duration_s
     recording = _recording(config.replay, config, preprocess)
     sources = (MarkerColumns(_adjusted(recording, config)),)
     return Inputs(mode="replay", sources=sources, warnings=tuple(recording.warnings)), recording.duration_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -41,6 +42,52 @@ def parse_physio(spec: str | None) -> dict[str, str]:
             )
         streams[series] = stream or series
     return streams
+
+
+def parse_rates(spec: str | None) -> dict[str, float]:
+    """Return by series its rate in Hz, from ``ecg=128,gsr=32``.
+
+    Raises:
+        SettingsError: An entry is no series with a rate.
+    """
+    rates = {}
+    for series, text in _entries(spec, "--physio-rate SERIES=HZ", "ecg=128"):
+        rates[series] = _hertz(text, series)
+        if not 0 < rates[series] <= 4096:
+            raise SettingsError("a rate above 0 and up to 4096 Hz", f"{series}={text}", "mend --physio-rate")
+    return rates
+
+
+def parse_bands(spec: str | None) -> dict[str, tuple[float, float]]:
+    """Return by series its band in Hz, from ``ecg=0.5-40,gsr=0-3``; from 0: a low-pass.
+
+    Raises:
+        SettingsError: An entry is no series with a band.
+    """
+    bands = {}
+    for series, text in _entries(spec, "--physio-band SERIES=LOW-HIGH", "ecg=0.5-40"):
+        low, _, high = text.partition("-")
+        bands[series] = _hertz(low, series), _hertz(high, series)
+        if not 0 <= bands[series][0] < bands[series][1]:
+            raise SettingsError("a band that ends above its beginning", f"{series}={text}", "mend --physio-band")
+    return bands
+
+
+def _entries(spec: str | None, expected: str, example: str) -> list[tuple[str, str]]:
+    pairs = [entry.partition("=") for entry in spec.split(",")] if spec is not None else []
+    if any(not (series.strip() and value.strip()) for series, _, value in pairs):
+        raise SettingsError(f"{expected}, with commas between", repr(spec), f"for example {example}")
+    return [(series.strip(), value.strip()) for series, _, value in pairs]
+
+
+def _hertz(text: str, series: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SettingsError("a number of Hz", f"{text!r} for {series}", "for example 0.5")
+    return value
 
 
 def check_physio(physio: Mapping[str, str], preprocess: PreprocessConfig) -> None:

@@ -19,8 +19,11 @@ from clmer_model.training.ranks import agree, own_generator, shares
 from clmer_model.training.snapshot import Snapshot
 from clmer_model.training.views import ViewConfig, drop_modalities, view_of
 
-GENTLE_VIEWS = ViewConfig(eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, channel_dropout=0.1)
-"""Views for training with labels. Channel power carries the emotion, so strong gains would hide it (measured)."""
+GENTLE_VIEWS = ViewConfig(
+    eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, eeg_band_stop=0.0, channel_dropout=0.1
+)
+"""Views for training with labels. Power of channels and bands carries the emotion: strong gains would hide it
+(measured), and so would a band that is taken out."""
 
 
 @dataclass(frozen=True)

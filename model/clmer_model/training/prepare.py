@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clmer_model.training.further_series import SeriesRequest, declare_series
 from clmer_model.training.ratings import ordered_labels
 from clmer_model.training.sessions import session_windows
 from clmer_model.training.store import NO_STIMULUS, STORE_LAYOUT, digest, file_digest, read_index
@@ -29,6 +31,26 @@ class PrepareConfig:
     preprocess: PreprocessConfig
     every: int = 4  # keep each fourth window of a trial; with the usual hop they then do not overlap
     scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
+    series: tuple[SeriesRequest, ...] = ()  # further ones, on top of the modalities of ``preprocess``
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """By further series: name or type of the stream that gives it."""
+        return {request.name: request.stream for request in self.series}
+
+    def with_series_of(self, tables: Tables) -> PrepareConfig:
+        """Return the settings with every further series declared as the recordings have it.
+
+        Raises:
+            DatasetError: None has its stream.
+        """
+        if not self.series:
+            return self
+        found = declare_series(self.series, [recording.path for recording in tables.recordings])
+        names = (*self.preprocess.modalities, *(series.name for series in found))
+        return dataclasses.replace(
+            self, preprocess=dataclasses.replace(self.preprocess, modalities=names, physio=found)
+        )
 
 
 def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Progress) -> dict[str, Any]:
@@ -40,6 +62,7 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
         DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
     """
     tables = read_tables(root, config.scheme)
+    config = config.with_series_of(tables)
     hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
     keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}
     people = [(recording.name, recording.participant, recording.session) for recording in tables.recordings]
@@ -51,7 +74,9 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
     earlier = FinishedRecordings(out, index)
     for recording in progress(tables.recordings, len(tables.recordings)):
         if not earlier.has(keys[recording.name]):
-            made = session_windows(recording, tables.trials_of(recording), config.preprocess, config.every)
+            made = session_windows(
+                recording, tables.trials_of(recording), config.preprocess, config.every, config.streams
+            )
             earlier.add(keys[recording.name], made, hashes[recording.name])
     parts = [earlier.part(keys[recording.name]) for recording in tables.recordings]
     plain = _session_index(root, tables, config, parts)
@@ -64,7 +89,8 @@ def _part_key(recording: Recording, sha256: str, tables: Tables, config: Prepare
     files = [sha256, recording.video and file_digest(recording.video)]
     reading = [recording.eeg_map, recording.eeg_unit, recording.video_offset_s]
     places = [trial.place for trial in tables.trials_of(recording)]
-    return digest([STORE_LAYOUT, config.preprocess.to_dict(), config.every, files, reading, places])
+    settings = [config.preprocess.to_dict(), config.every, config.streams]
+    return digest([STORE_LAYOUT, *settings, files, reading, places])
 
 
 def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Sequence[Part]) -> dict[str, Any]:
@@ -87,6 +113,7 @@ def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Seq
         "trained_on": "simulated" if simulated else root.resolve().name,
         "preprocess": config.preprocess.to_dict(),
         "every": config.every,
+        "physio": config.streams,
         "labels": list(ordered_labels(trial.label for trial in tables.trials)),
         "people": sorted({recording.participant for recording in tables.recordings}),
         "stimuli": sorted({trial.stimulus for trial in tables.trials if trial.stimulus}),

@@ -45,7 +45,11 @@ class SessionWindows:
 
 
 def session_windows(
-    recording: Recording, trials: Sequence[TrialRow], config: PreprocessConfig, every: int
+    recording: Recording,
+    trials: Sequence[TrialRow],
+    config: PreprocessConfig,
+    every: int,
+    physio: Mapping[str, str] | None = None,
 ) -> SessionWindows:
     """Return the windows that lie wholly inside a trial and in which any modality was measured.
 
@@ -54,12 +58,13 @@ def session_windows(
         trials: Its rows of the table of trials.
         config: Settings of the Preprocessor.
         every: Keep only each ``every``-th window of a trial; neighbours share samples.
+        physio: By further series of the settings: name or type of the stream that gives it.
 
     Raises:
         DatasetError: The recording cannot be read, or two of its trials overlap.
     """
     try:
-        source, warnings = _open(recording, config)
+        source, warnings = _open(recording, config, physio or {})
         heard = _Listener(config)
         source.run(heard.take, threading.Event())
     except ClmerError as error:
@@ -75,7 +80,7 @@ def session_windows(
         trial=np.array([number for _, number in chosen], dtype=np.int64),
         t_end=np.array([window.t_end for window, _ in chosen], dtype=np.float64),
         left_out=left_out,
-        notes=(*warnings, *missing, *_without_windows(trials, spans, chosen)),
+        notes=(*warnings, *heard.refusals, *missing, *_without_windows(trials, spans, chosen)),
         simulated=heard.simulated,
     )
 
@@ -88,6 +93,12 @@ class _Listener:
         self.windows: list[Window] = []
         self.markers: list[Marker] = []
         self.simulated = False
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """A sentence for each stream that should give a further series and cannot."""
+        refused = (s for s in self._preprocessor.statuses() if s.kind == "physio" and s.reason)
+        return tuple(f"The stream {status.name!r} is {status.reason}." for status in refused)
 
     def take(self, item: Item) -> None:
         """Take one item of the recording."""
@@ -176,16 +187,17 @@ def _without_windows(
     ]
 
 
-def _open(recording: Recording, config: PreprocessConfig) -> tuple[Source, tuple[str, ...]]:
+def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]) -> tuple[Source, tuple[str, ...]]:
     """Return the recording as a source, as the service replays it, and what is to say of it."""
     from clmer_streaming.sources.marker_columns import MarkerColumns
+    from clmer_streaming.sources.named_series import NamedSeries
     from clmer_streaming.sources.own_replay import OwnReplaySource
     from clmer_streaming.sources.replay import ReplaySource
 
     corrections = EegCorrections(unit=recording.eeg_unit)
     if recording.video is None and is_session_recording(recording.path):
         own = OwnReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
-        return AdjustedSource(own, corrections), own.warnings
+        return AdjustedSource(NamedSeries(own, physio), corrections), own.warnings
     foreign = ReplaySource(
         recording.path,
         eeg_map=recording.eeg_map,
@@ -194,6 +206,7 @@ def _open(recording: Recording, config: PreprocessConfig) -> tuple[Source, tuple
         signal=config.signal,
         video=None if recording.video is None else _face_track(recording),
         video_offset_s=recording.video_offset_s,
+        physio=physio,
     )
     return MarkerColumns(AdjustedSource(foreign, corrections)), foreign.warnings
 

@@ -6,16 +6,20 @@ the list of what is legal; everything else is not.
 =========  ==========================================================  =============================================
 modality   legal                                                       not legal, and why
 =========  ==========================================================  =============================================
-signals    gain of each channel; noise relative to the channel's SD;   one channel copied over others: montages differ;
-           one time shift and one blank stretch for all channels;      a shift of each channel: phases are lost; parts
-           channels dropped                                            of a window in another order: no such signal
+eeg        gain of each channel; noise relative to the channel's SD;   one channel copied over others: montages differ;
+           one band stopped, one time shift and one blank stretch,     a shift or a band of each channel: phases and
+           the same in all channels; channels dropped                  rhythms across the head are lost; parts of a
+                                                                       window in another order: no such signal
+further    as EEG, but no band stopped                                 band-stop: breath and skin conductance fill one
+series                                                                 narrow band, and a beat is all of its bands
 landmarks  scale of the face; noise; one change of shape for all       mirroring or turning: left and right, and pose,
            slots; slots dropped                                        are taken out or told elsewhere; band-stop:
                                                                        eight slots have no spectrum
 aus        scale of all intensities and an offset of each unit, the    a change of sign, values outside 0-5, band-stop,
            same in all slots; noise where not zero; slots dropped;     presences altered without their cause: no face
            intensities stay in 0-5, presences as they are              looks so
-gaze       slots dropped                                               noise or scale: the angle is the meaning
+gaze       slots dropped                                               noise, scale or band-stop: the angle is the
+                                                                       meaning
 =========  ==========================================================  =============================================
 
 In no view does a value move to another channel, or anything masked become measured.
@@ -32,6 +36,9 @@ from torch import Tensor
 from clmer_model.door import AU_MAX
 from clmer_streaming.face.layout import N_LANDMARKS
 
+BAND_STOP = 0.08
+"""5 Hz of 64, as in SeqCLR, for EEG at 128 Hz."""
+
 
 @dataclass(frozen=True)
 class ViewConfig:
@@ -41,12 +48,16 @@ class ViewConfig:
     neighbours on a contour alike: a face at rest can then be of any shape, and only what moves or stands out from
     shapes counts. Depth gets the most, because one camera guesses it. ``au_offset`` does the same to intensities:
     a calibration that is somewhat off, which a unit meets only as far as the scale of 0-5 lets it.
+
+    Further series have the strengths of EEG. A shift is never longer than an eighth of the window, a blank stretch
+    never longer than a quarter: series of a low rate have few samples.
     """
 
     eeg_gain: tuple[float, float] = (0.5, 2.0)  # of each channel, log-uniform
     eeg_jitter: float = 0.2  # most noise added, in the channel's SD
     eeg_shift: int = 32  # samples, most by which a window is shifted either way; what enters is zero
     eeg_blank: int = 64  # samples, longest stretch set to zero in all channels
+    eeg_band_stop: float = BAND_STOP  # of the range up to half the rate: widest band taken out; 0: none
     channel_dropout: float = 0.15  # probability that a channel is masked
     slot_dropout: float = 0.1  # probability that a slot of a face series is masked
     landmark_scale: tuple[float, float] = (0.97, 1.03)  # of the whole face
@@ -63,21 +74,44 @@ View = Callable[[Tensor, Tensor, ViewConfig, torch.Generator], tuple[Tensor, Ten
 """Takes x, mask, strengths and a generator; gives the view's x and mask, new tensors."""
 
 
-def eeg_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return EEG (B, C, T) with channel gains, noise, a shift, a blank stretch and dropped channels (B, C)."""
+def signal_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a signal (B, C, T) with channel gains, noise, a shift, a blank stretch and dropped channels (B, C)."""
     n, channels, times = x.shape
     low, high = (torch.tensor(bound).log() for bound in config.eeg_gain)
     gain = torch.exp(low + (high - low) * torch.rand(n, channels, 1, generator=rng))
     level = config.eeg_jitter * torch.rand(n, 1, 1, generator=rng) * x.std(2, keepdim=True)
     x = (x + level * torch.randn(x.shape, generator=rng)) * gain
-    shift = torch.randint(-config.eeg_shift, config.eeg_shift + 1, (n, 1), generator=rng)
+    most, longest = min(config.eeg_shift, times // 8), min(config.eeg_blank, times // 4)
+    shift = torch.randint(-most, most + 1, (n, 1), generator=rng)
     place = torch.arange(times) - shift
     start = torch.randint(0, times, (n, 1), generator=rng)
-    length = torch.randint(0, config.eeg_blank + 1, (n, 1), generator=rng)
+    length = torch.randint(0, longest + 1, (n, 1), generator=rng)
     blank = (torch.arange(times) >= start) & (torch.arange(times) < start + length)
     shown = (place >= 0) & (place < times) & ~blank
     moved = x.gather(2, place.clamp(0, times - 1).unsqueeze(1).expand(-1, channels, -1))
     return moved * shown.unsqueeze(1), drop(mask, config.channel_dropout, rng)
+
+
+def eeg_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return EEG (B, C, T) as ``signal_view`` does, with one band taken out of all channels of a sample."""
+    return signal_view(band_stopped(x, config.eeg_band_stop, rng), mask, config, rng)
+
+
+def band_stopped(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:
+    """Return signals (B, C, T) of which each sample lacks a band, somewhere, of any width up to ``widest``.
+
+    Args:
+        x: The signals.
+        widest: Of the range from 0 to half the rate; 0 leaves the signals as they are.
+        rng: Draws place and width.
+    """
+    if widest == 0:
+        return x
+    place, width = torch.rand(x.size(0), 1, 1, generator=rng), widest * torch.rand(x.size(0), 1, 1, generator=rng)
+    spectrum = torch.fft.rfft(x)
+    distance = (torch.linspace(0.0, 1.0, spectrum.size(2)) - place).abs()
+    kept: Tensor = torch.fft.irfft(spectrum * (distance > width / 2), n=x.size(2))
+    return kept
 
 
 def landmark_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -122,8 +156,8 @@ VIEWS: Mapping[str, View] = {"eeg": eeg_view, "landmarks": landmark_view, "aus":
 
 
 def view_of(name: str) -> View:
-    """Return the view of a modality; further physiological series have that of EEG."""
-    return VIEWS.get(name, eeg_view)
+    """Return the view of a modality; further physiological series have the one of signals in general."""
+    return VIEWS.get(name, signal_view)
 
 
 def drop(mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:

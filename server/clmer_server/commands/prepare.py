@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clmer_server.preprocessing import parse_bands, parse_physio, parse_rates
 from clmer_streaming.errors import SettingsError
 
 if TYPE_CHECKING:
+    from clmer_model.training.further_series import SeriesRequest
     from clmer_model.training.tables import Recording
     from clmer_streaming.config import PreprocessConfig
 
@@ -28,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--labels", choices=SCHEMES, help="make labels of the ratings valence and arousal (1-9)")
     parser.add_argument("--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another")
+    _add_series(parser.add_argument_group("further series (of sessions)"))
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
     parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
     parser.add_argument("--every", type=int, help="keep each n-th window of a trial (so that none overlap)")
+
+
+def _add_series(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--physio", help="further series and their streams by name or type, e.g. ecg=Polar,gsr=Shimmer")
+    group.add_argument("--physio-rate", help="Hz in a window, of series without a usual rate, e.g. temperature=32")
+    group.add_argument("--physio-band", help="Hz, in place of the usual band, e.g. ecg=1-30; from 0: a low-pass")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,13 +71,24 @@ def _sessions(args: argparse.Namespace) -> dict[str, Any]:
     every = max(1, round(args.window / preprocess.window.hop_s)) if args.every is None else args.every
     if every < 1:
         raise SettingsError("--every of 1 or more", str(every), "1 keeps every window")
-    return prepare_sessions(args.root, args.out, PrepareConfig(preprocess, every, args.labels), _progress)
+    config = PrepareConfig(preprocess, every, args.labels, _series(args))
+    return prepare_sessions(args.root, args.out, config, _progress)
+
+
+def _series(args: argparse.Namespace) -> tuple[SeriesRequest, ...]:
+    from clmer_model.training.further_series import SeriesRequest
+
+    streams = parse_physio(args.physio)
+    rates, bands = parse_rates(args.physio_rate), parse_bands(args.physio_band)
+    if unknown := sorted((rates.keys() | bands.keys()) - streams.keys()):
+        raise SettingsError("rates and bands of series that --physio names", ", ".join(unknown), "name them there, too")
+    return tuple(SeriesRequest(name, stream, rates.get(name), bands.get(name)) for name, stream in streams.items())
 
 
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     from clmer_model.training.arrays import prepare_arrays
 
-    if args.file is None or args.root is not None or args.labels or args.every:
+    if args.file is None or args.root is not None or args.labels or args.every or args.physio:
         raise SettingsError(
             "--dataset arrays FILE.npz, with labels and windows as they are", f"{args.file or 'no file'}", "name a file"
         )
@@ -79,7 +99,8 @@ def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
     from clmer_streaming.config import PreprocessConfig, WindowConfig
 
     modalities = tuple(name.strip() for name in args.modalities.split(","))
-    if len(modalities) < 2 or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
+    few = len(modalities) + len(parse_physio(args.physio)) < 2
+    if few or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
         raise SettingsError(f"two or more of {', '.join(MODALITIES)}", args.modalities, "mend --modalities")
     if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
         found = f"{args.window:g} s, {args.face_slots} slots"
