@@ -56,20 +56,26 @@ Asked = Callable[[Iterable[Split]], Iterable[Split]]
 
 
 def compare(
-    store: WindowStore, splits: Mapping[Protocol, Sequence[Split]], learner: Learner, progress: Asked
+    store: WindowStore,
+    splits: Mapping[Protocol, Sequence[Split]],
+    learner: Learner,
+    progress: Asked,
+    controls: bool = True,
 ) -> dict[Protocol, dict[str, list[Answers]]]:
     """Return by protocol and row the answers of each shuffle.
 
-    A model is trained anew for each, and once more on EEG without what lies above 20 Hz.
+    A model is trained anew for each, and with ``controls`` once more on EEG without what lies above 20 Hz.
 
     Args:
         store: The windows.
         splits: By protocol the shuffles of it.
         learner: What is trained.
         progress: Wraps all splits.
+        controls: Whether to train without what muscles give to EEG, too.
     """
     answers: dict[Protocol, dict[str, list[Answers]]] = {protocol: {} for protocol in splits}
-    slow = None if "eeg" not in store.examples.series else without_muscle(store.examples, store.preprocess.signal.sfreq)
+    slowed = controls and "eeg" in store.examples.series
+    slow = without_muscle(store.examples, store.preprocess.signal.sfreq) if slowed else None
     for split in progress([split for shuffles in splits.values() for split in shuffles]):
         guard(split, store)
         for suffix, examples in (("", store.examples), ("_below_20_hz", slow)):

@@ -36,16 +36,18 @@ from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
 
 SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
+NULL_OFFSET = 20_000  # from the number of the first person to that of the first one in whom nothing shows
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
 
-    n_people: int = 160  # simulated participants of all three sides of the split
+    n_people: int = 48  # simulated participants of all three sides of the split
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
+    null_share: float = 1.0  # people in whom nothing shows, per validation person; they too set the temperature
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
     store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
     trained_on: str = "simulated"  # what the model says of itself
@@ -65,16 +67,18 @@ class TrainConfig:
 
     def recipes(self) -> list[PersonRecipe]:
         """Return how each person's examples are made."""
+        return [self._recipe(person, self.sim_preset) for person in self.people]
+
+    def null_recipes(self) -> list[PersonRecipe]:
+        """Return how the examples of the people in whom nothing shows are made."""
+        first = self.first_person + NULL_OFFSET
+        n = round(self.null_share * len(split_people(self.people, self.seed).validation))
+        return [self._recipe(person, "null") for person in range(first, first + n)]
+
+    def _recipe(self, person: int, preset: str) -> PersonRecipe:
         seconds = session_seconds(self.n_trials)
-        return [
-            PersonRecipe(
-                SimulationConfig(seconds=seconds, seed=self.seed, preset=self.sim_preset, participant=person),
-                self.preprocess,
-                self.labels,
-                self.every,
-            )
-            for person in self.people
-        ]
+        simulation = SimulationConfig(seconds=seconds, seed=self.seed, preset=preset, participant=person)
+        return PersonRecipe(simulation, self.preprocess, self.labels, self.every)
 
 
 Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
@@ -89,6 +93,12 @@ class Sides:
     train: Examples
     validation: Examples
     test: Examples
+    null: Examples | None = None  # of people in whom nothing shows; they calibrate beside the validation people
+
+    @property
+    def calibration(self) -> Examples:
+        """The examples that set the temperature."""
+        return self.validation if self.null is None else concatenate([self.validation, self.null])
 
     def n_windows(self) -> dict[str, int]:
         """Return the number of windows of each side."""
@@ -173,11 +183,13 @@ def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
         return _split(store.examples, range(len(store.people)), config.seed)
     if rank() > 0:
         wait_for_all()
-    recipes = config.recipes()
-    everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
+    recipes, without = config.recipes(), config.null_recipes()
+    n = len(recipes) + len(without)
+    made = list(progress(examples_of_people([*recipes, *without], cache), n))
     if rank() == 0:
         wait_for_all()
-    return _split(everybody, config.people, config.seed)
+    sides = _split(concatenate(made[: len(recipes)]), config.people, config.seed)
+    return dataclasses.replace(sides, null=concatenate(made[len(recipes) :]) if without else None)
 
 
 def _split(everybody: Examples, people: range, seed: int) -> Sides:
@@ -208,7 +220,7 @@ def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keepe
         keeper.keep(fitting.snapshot())
     fitting.finish()
     whole = None if config.fit.modality_dropout else {"all": model.names}
-    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation, whole)})
+    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.calibration, whole)})
     return model
 
 
@@ -248,6 +260,7 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
         "trials_per_person": config.n_trials,
         "every": config.every,
         "simulator_preset": config.sim_preset,
+        "null_people": 0 if sides.null is None else len(np.unique(sides.null.person)),
     }
     return {
         "preset": config.preset,
