@@ -30,6 +30,7 @@ class ClmerDims:
     positions: Literal["time", "index"] = "time"  # what the code of a token's place counts
     causal: bool = False  # no token reads a later one
     pooling: Literal["mean", "last"] = "mean"  # of a target's tokens
+    eeg_bands: bool = False  # EEG's first block gives log power by channel and band; see band_power.py
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -77,5 +78,5 @@ class ClmerDims:
 
 def _optional_fields() -> dict[str, Any]:
     """Return the fields that ``to_dict`` leaves out where they have these values."""
-    names = ("layout", "positions", "causal", "pooling")
+    names = ("layout", "positions", "causal", "pooling", "eeg_bands")
     return {field.name: field.default for field in dataclasses.fields(ClmerDims) if field.name in names}

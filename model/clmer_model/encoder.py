@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from clmer_model.band_power import POOL, BandPowerBlock
 from clmer_model.dims import ClmerDims
 from clmer_model.door import make_door
 from clmer_model.modalities import ModalitySpec
@@ -74,6 +75,8 @@ class ModalityEncoder(nn.Module):
         signal, points = spec.kind == "signal", dims.layout == "points"
         kernels = dims.signal_kernels if signal or points else (dims.slot_kernel,) * 3
         pools = dims.signal_pools if signal or points else (1, 1, 1)
+        self.by_bands = dims.eeg_bands and spec.name == "eeg"
+        pools = (POOL, *pools[1:]) if self.by_bands else pools
         first, second, third = dims.conv_widths
         self.name = spec.name
         self.is_signal = signal
@@ -96,6 +99,8 @@ class ModalityEncoder(nn.Module):
         )
 
     def _first_block(self, signal: bool, dims: ClmerDims, kernel: int, pool: int) -> nn.Module:
+        if self.by_bands:
+            return BandPowerBlock(self.n_values, dims.conv_widths[0], dims.conv_dropout)
         n_in = self.n_values if self.by_points else self.door.out_channels
         if signal and dims.signal_power:
             return PowerBlock(n_in, dims.conv_widths[0], kernel, pool, dims.conv_dropout)
