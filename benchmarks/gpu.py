@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from clmer_model.artefact import ArtefactFile, find_artefact
 from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
 from clmer_model.modalities import ModalitySpec
 from clmer_model.predictor import TorchScriptRunner, device_name
+from clmer_model.presets import DEFAULT
 
 NO_CUDA = 2  # exit code
 BATCHES = (1, 16, 64, 512)
@@ -97,7 +97,7 @@ def train(device: torch.device, n_windows: int) -> None:
     truth = torch.from_numpy(np.random.default_rng(2).integers(DEAP_CLASSES, size=n_windows))
     for mixed in (False, True):
         torch.manual_seed(0)
-        model = Clmer(specs, DEAP_CLASSES, ClmerDims()).to(device)
+        model = Clmer(specs, DEAP_CLASSES, DEFAULT.dims).to(device)
         start = time.perf_counter()
         loss = epoch(model, device, (x, mask, truth), mixed)
         seconds = time.perf_counter() - start

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
 from clmer_model.fusion import CrossStack
 from clmer_model.modalities import modality_specs
+from clmer_model.presets import DEFAULT
 from clmer_streaming.config import PreprocessConfig
 from model_windows import SMALL, SPECS, SUBSETS, random_input, small_model, subset_masks
 
@@ -24,7 +24,7 @@ def test_logits_have_a_column_for_each_class() -> None:
 
 def test_the_default_model_keeps_its_size() -> None:
     """The default preset has at most 1.1 million parameters."""
-    model = Clmer(SPECS, 4, ClmerDims())
+    model = Clmer(SPECS, 4, DEFAULT.dims)
     assert sum(parameter.numel() for parameter in model.parameters()) <= 1_100_000
 
 

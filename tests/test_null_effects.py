@@ -2,83 +2,100 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Iterable
+from pathlib import Path
 
-import numpy as np
 import pytest
 
+from clmer_model.dims import ClmerDims
 from clmer_model.labels import LABELS_VA4
+from clmer_model.training.chance import p_of_chance
 from clmer_model.training.comparison import Answers, compare
-from clmer_model.training.examples import concatenate, make_examples
-from clmer_model.training.learners import NeighbourLearner
-from clmer_model.training.metrics import permutation_p
-from clmer_model.training.protocols import PROTOCOLS, Protocol, Split, draw_split, groups_of
+from clmer_model.training.fit import FitConfig
+from clmer_model.training.learners import Learner, NeighbourLearner, NetworkLearner
+from clmer_model.training.pretrain import PretrainConfig
+from clmer_model.training.protocols import PROTOCOLS, Protocol, Split, draw_split
+from clmer_model.training.simulated import PersonRecipe
+from clmer_model.training.simulated_store import simulated_store
 from clmer_model.training.store import WindowStore
-from clmer_streaming.sources.simulator import SimulationConfig, simulate_cohort
-from feature_store import in_memory
+from clmer_model.training.train import TrainConfig
+from clmer_streaming.sources.simulation.trials import session_seconds
+from clmer_streaming.sources.simulator import SimulationConfig
 from model_windows import CONFIG
 
-N_SHUFFLES = 5
 CHANCE_P = 0.001
+N_TRIALS, TRIAL_S, REST_S = 16, 8.0, 1.0
+
+NEIGHBOURS = NeighbourLearner(len(LABELS_VA4), sfreq=128.0)
+
+EAGER = NetworkLearner(
+    TrainConfig(
+        dims=ClmerDims(width=16, heads=2, conv_widths=(16, 16, 32), head_width=32, conv_dropout=0.0, dropout=0.0),
+        preprocess=CONFIG,
+        pretrain=PretrainConfig(epochs=0),
+        fit=FitConfig(
+            epochs=8, batch=64, learning_rate=4e-3, encoder_learning_rate=4e-3, weight_decay=0.0,
+            label_smoothing=0.0, modality_dropout=0.0, views=None,
+        ),
+    ),
+    report=lambda line: None,
+)  # fmt: skip
+"""A small CLMER without anything that keeps it from learning by heart."""
 
 
-def simulated_store(preset: str, n_people: int = 16) -> WindowStore:
+@functools.cache
+def people_without(preset: str, n_people: int, every: int, cache: Path) -> WindowStore:
     """Return the windows of people who each saw all sixteen stimuli once."""
-    parts, stimulus = [], []
-    sessions = simulate_cohort(n_people, SimulationConfig(seed=1, preset=preset, trial_s=8.0, rest_s=1.0), n_trials=16)
-    for session in sessions:
-        person = session.config.participant
-        examples = make_examples(session.items(64), CONFIG, LABELS_VA4, person=person, every=4)
-        shown = {trial.id: trial.stimulus for trial in session.truth.trials}
-        stimulus.append(np.array([shown[number] for number in examples.trial.tolist()]))
-        parts.append(dataclasses.replace(examples, trial=examples.trial + 100 * person))
-    together = concatenate(parts)
-    names = [f"s{k}" for k in range(16)]
-    store = in_memory(together.person, together.trial, np.concatenate(stimulus), together.label, stimuli=names)
-    return dataclasses.replace(
-        store,
-        examples=together,
-        labels=LABELS_VA4,
-        trials=tuple(f"t{k}" for k in range(int(together.trial.max()) + 1)),
-    )
+    seconds = session_seconds(N_TRIALS, TRIAL_S, REST_S)
+    sessions = [
+        SimulationConfig(seconds, seed=1, preset=preset, participant=k, trial_s=TRIAL_S, rest_s=REST_S)
+        for k in range(n_people)
+    ]
+    return simulated_store([PersonRecipe(session, CONFIG, LABELS_VA4, every) for session in sessions], cache)
 
 
 def quietly(splits: Iterable[Split]) -> Iterable[Split]:
     return splits
 
 
-def answers_for(store: WindowStore, protocols: Iterable[Protocol]) -> dict[Protocol, list[Answers]]:
-    """Return the neighbours' answers with all modalities, five shuffles of each split."""
-    splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, N_SHUFFLES + 1)] for name in protocols}
-    answers = compare(store, splits, NeighbourLearner(len(LABELS_VA4), sfreq=128.0), quietly)
-    return {name: rows["all"] for name, rows in answers.items()}
-
-
-def p_above_chance(store: WindowStore, protocol: Protocol, shuffles: Iterable[Answers]) -> float:
-    """Return the p value of a permutation test: trials change labels within people; unseen stimuli change theirs."""
-    dealt = []
-    for one in shuffles:
-        unit = groups_of(store, "stimuli" if protocol == "stimuli" else "trial")[one.rows]
-        block = np.zeros_like(one.person) if protocol == "stimuli" else one.person
-        dealt.append((one.truth, one.answer, unit, block))
-    return permutation_p(dealt)
+def p_by_split(
+    store: WindowStore, learner: Learner, n_shuffles: int, protocols: Iterable[Protocol]
+) -> dict[Protocol, float]:
+    """Return how probable the right answers with all modalities are by chance."""
+    splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, n_shuffles + 1)] for name in protocols}
+    answers = compare(store, splits, learner, quietly, controls=False)
+    everything: dict[Protocol, list[Answers]] = {name: rows["all"] for name, rows in answers.items()}
+    return {name: p_of_chance(store, name, shuffles) for name, shuffles in everything.items()}
 
 
 @pytest.mark.deep
-def test_without_any_effect_only_random_windows_are_above_chance() -> None:
+def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path) -> None:
     """Preset null: labels have nothing to do with the signals, but windows of one trial are alike."""
-    store = simulated_store("null")
-    p = {name: p_above_chance(store, name, shuffles) for name, shuffles in answers_for(store, PROTOCOLS).items()}
+    p = p_by_split(people_without("null", 16, 4, tmp_path), NEIGHBOURS, 5, PROTOCOLS)
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
 
 
 @pytest.mark.deep
-def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion() -> None:
+def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp_path: Path) -> None:
     """Preset null-stimulus: unseen people saw stimuli that the model knows. With unseen ones it is at chance."""
-    store = simulated_store("null-stimulus")
-    asked: tuple[Protocol, ...] = ("random", "people", "stimuli")
-    p = {name: p_above_chance(store, name, shuffles) for name, shuffles in answers_for(store, asked).items()}
+    p = p_by_split(people_without("null-stimulus", 16, 4, tmp_path), NEIGHBOURS, 5, ("random", "people", "stimuli"))
     assert p["stimuli"] > CHANCE_P
     assert all(p[name] <= CHANCE_P for name in ("random", "people")), p
+
+
+@pytest.mark.deep
+def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -> None:
+    """Preset null, windows that overlap as many papers have them: random windows alone are above chance."""
+    p = p_by_split(people_without("null", 8, 1, tmp_path), EAGER, 1, PROTOCOLS)
+    assert p["random"] <= CHANCE_P
+    assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
+
+
+@pytest.mark.deep
+def test_the_network_takes_stimuli_for_emotions_until_they_are_unseen(tmp_path: Path) -> None:
+    """Preset null-stimulus: random windows are above chance, unseen stimuli are not."""
+    p = p_by_split(people_without("null-stimulus", 8, 1, tmp_path), EAGER, 1, ("random", "stimuli"))
+    assert p["random"] <= CHANCE_P
+    assert p["stimuli"] > CHANCE_P, p

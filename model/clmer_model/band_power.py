@@ -17,6 +17,7 @@ BANDS = ((4, 6), (6, 8), (8, 10.5), (10.5, 13), (13, 20), (20, 30), (30, 45))
 
 SFREQ = 128.0  # Hz, at which the filters begin as bands of that frequency; at another rate they learn from elsewhere
 KERNEL = 65  # samples, half a second
+STRIDE = 2  # samples; the power of a rhythm needs no more points
 POOL = 32  # samples, a quarter of a second, over which power is a mean
 MIN_BAND_POWER = 1e-3  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
 
@@ -35,10 +36,10 @@ class BandPowerBlock(nn.Module):
         self.n_channels = n_channels
         self.n_bands = len(BANDS)
         self.floor = MIN_BAND_POWER
-        self.stride = POOL
-        self.bank = nn.Conv1d(1, self.n_bands, KERNEL, padding=KERNEL // 2, bias=False)
+        self.bank = nn.Conv1d(1, self.n_bands, KERNEL, stride=STRIDE, padding=KERNEL // 2, bias=False)
         self.bank.weight.data.copy_(filter_bank())
-        self.pool = nn.AvgPool1d(POOL)
+        self.pool = nn.AvgPool1d(POOL // STRIDE)
+        self.pool_told = nn.AvgPool1d(POOL)
         self.norm_power = nn.BatchNorm1d(n_channels * self.n_bands)
         self.mix = nn.Conv1d(n_channels * (self.n_bands + 1) + 1, n_out, 1, bias=False)
         self.norm = nn.BatchNorm1d(n_out)
@@ -49,7 +50,7 @@ class BandPowerBlock(nn.Module):
         n, c = x.size(0), self.n_channels
         rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
         power = torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c * self.n_bands, -1)
-        told = self.pool(x[:, c:])
+        told = self.pool_told(x[:, c:])
         known = told[:, :c].repeat_interleave(self.n_bands, dim=1)
         y: Tensor = self.dropout(self.norm(self.mix(torch.cat([self.norm_power(power) * known, told], dim=1))))
         return y

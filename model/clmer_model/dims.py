@@ -45,11 +45,11 @@ class ClmerDims:
                 found=f"layout slots, causal {self.causal}, pooling {self.pooling}",
                 mend="choose layout points, or mean pooling without a causal mask",
             )
-        if self.layout == "points" and self.signal_power:
+        if self.layout == "points" and (self.signal_power or self.eeg_bands):
             raise ArtefactError(
                 expected="the same blocks for every modality in layout points",
-                found="signal_power, which is for signals alone",
-                mend="switch signal_power off, or choose layout slots",
+                found=f"signal_power {self.signal_power}, eeg_bands {self.eeg_bands}, which are for signals alone",
+                mend="switch them off, or choose layout slots",
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,8 +31,13 @@ class Preset:
         return self if width is None else dataclasses.replace(self, dims=dataclasses.replace(self.dims, width=width))
 
 
-DEFAULT = Preset("default", ClmerDims(), PreprocessConfig(modalities=MODEL_MODALITIES))
-"""Made for real time on one CPU core."""
+DEFAULT = Preset("default", ClmerDims(eeg_bands=True), PreprocessConfig(modalities=MODEL_MODALITIES))
+"""Made for real time on one CPU core.
+
+EEG comes in by bands because that won on validation people: with 29 simulated people to train on, the encoder of EEG
+alone reached an accuracy of 0.316 on forty others, 0.290 with filters that mix channels at once, and a linear model
+on log band powers 0.325 (four classes; one run each, windows give a standard error of 0.007).
+"""
 
 PAPER = Preset(
     "paper",

@@ -19,6 +19,7 @@ from clmer_model.dims import ClmerDims
 from clmer_model.labels import LABELS_VA4
 from clmer_model.modalities import MODEL_MODALITIES, modality_specs
 from clmer_model.predictor import choose_device
+from clmer_model.presets import DEFAULT
 from clmer_model.training.curves import PICTURE_NAME, Curves, draw_curves
 from clmer_model.training.evaluate import evaluate, fit_temperature
 from clmer_model.training.examples import Examples, concatenate
@@ -53,7 +54,7 @@ class TrainConfig:
     trained_on: str = "simulated"  # what the model says of itself
     seed: int = 1
     preset: str = "default"  # name of the network's sizes, for people
-    dims: ClmerDims = field(default_factory=ClmerDims)
+    dims: ClmerDims = DEFAULT.dims
     preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
     labels: tuple[str, ...] = LABELS_VA4
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
