@@ -88,7 +88,7 @@ def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp
 @pytest.mark.deep
 def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -> None:
     """Preset null, windows that overlap as many papers have them: random windows alone are above chance."""
-    p = p_by_split(people_without("null", 8, 1, tmp_path), EAGER, 1, PROTOCOLS)
+    p = p_by_split(people_without("null", 12, 1, tmp_path), EAGER, 1, PROTOCOLS)
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
 
@@ -96,6 +96,6 @@ def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -
 @pytest.mark.deep
 def test_the_network_takes_stimuli_for_emotions_until_they_are_unseen(tmp_path: Path) -> None:
     """Preset null-stimulus: random windows are above chance, unseen stimuli are not."""
-    p = p_by_split(people_without("null-stimulus", 8, 1, tmp_path), EAGER, 1, ("random", "stimuli"))
+    p = p_by_split(people_without("null-stimulus", 12, 1, tmp_path), EAGER, 1, ("random", "stimuli"))
     assert p["random"] <= CHANCE_P
     assert p["stimuli"] > CHANCE_P, p
