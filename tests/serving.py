@@ -18,7 +18,7 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL
 
 END_TIMEOUT_S = 30.0
 """How long a process may take to end before the test fails."""
@@ -36,9 +36,9 @@ class Service:
         """Where its dashboard is."""
         return f"http://{self.address}/"
 
-    def connect(self) -> ClientConnection:
+    def connect(self, protocol: str = PROTOCOL) -> ClientConnection:
         """Open its WebSocket."""
-        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(PROTOCOL)], proxy=None)
+        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(protocol)], proxy=None)
 
     def get(self, path: str) -> httpx.Response:
         """Ask for a page."""

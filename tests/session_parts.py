@@ -10,7 +10,8 @@ import numpy as np
 
 from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext, EventTimes, emotion_event, status_message
-from clmer_server.protocol.outbound import Bye, ErrorMessage, GapMessage, Message, Notice, Welcome
+from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.outbound import Bye, GapMessage, Message, Notice, Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ModelInfo, ServerInfo, SourceMode
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.config import EPOC_CH_NAMES
@@ -109,7 +110,7 @@ def predict_certain(windows: Sequence[Window]) -> list[Prediction]:
 
 def event(source: SourceMode = "live", *, seq: int = 0, skipped: bool = False) -> EmotionEvent:
     """Return the event of ``WINDOW``: ready 0.1 s, answered 0.2 s, published 0.5 s after its end."""
-    times = EventTimes(ready=2.1, answered=2.2, out=2.5, unix=1e9)
+    times = EventTimes(ready=2.1, answered=2.2, out=2.5, unix=1e9, acquire_s=0.05, face_s=0.04)
     return emotion_event(seq, WINDOW, None if skipped else certain(WINDOW), EventContext("abc", MODEL, source), times)
 
 
@@ -121,6 +122,6 @@ def every_message() -> list[Message]:
         status_message(STATUS, "abc"),
         Notice(code="a", message="b"),
         GapMessage(from_seq=1, to_seq=2, dropped=2),
-        ErrorMessage(code="unknown_type", message="b"),
+        ErrorMessage(code=ErrorCode.UNKNOWN_TYPE, message="b"),
         Bye(reason="shutdown"),
     ]

@@ -23,7 +23,8 @@ from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
-from clmer_server.protocol.outbound import PROTOCOL, Bye
+from clmer_server.protocol.names import PROTOCOL
+from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
 from clmer_server.service import live_hand_over, open_listener, uvicorn_config
 from clmer_server.session import Delivery, Session
@@ -159,13 +160,14 @@ def test_a_page_of_this_machine_may_connect() -> None:
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        ('{"type": "subscribe"}', "unknown_type"),
+        ('{"type": "shout"}', "unknown_type"),
+        ('{"type": "subscribe"}', "bad_field"),
         ("hello", "bad_message"),
         ("[1]", "bad_message"),
         ("[" * 50_000, "bad_message"),
         (b"\x00", "bad_message"),
     ],
-    ids=["unknown", "no-json", "no-object", "deep", "binary"],
+    ids=["unknown", "incomplete", "no-json", "no-object", "deep", "binary"],
 )
 def test_what_cannot_be_understood_is_answered(sent: str | bytes, code: str) -> None:
     """With a code, and without ending the connection."""

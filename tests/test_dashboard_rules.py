@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 import clmer_server
 from chromium import headless_chromium
 from clmer_server.events import status_message
-from clmer_server.protocol.outbound import Notice, Welcome, encode
+from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.outbound import Notice, Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ModelInfo, ModelRef, ServerInfo
 from clmer_server.protocol.prediction import Calibration, EegQuality, EmotionEvent, FaceQuality, Latency, Modalities
 from clmer_streaming.types import Reason, StreamState, StreamStatus

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
+import msgpack
+import numpy as np
+
+from clmer_server.client import Client
 from clmer_server.events import status_message
-from clmer_server.hub import Client, Hub
-from clmer_server.mailbox import Letter, Mailbox
+from clmer_server.hub import Hub
+from clmer_server.letters import Letter
+from clmer_server.mailbox import Mailbox
+from clmer_server.protocol.names import Encoding
 from clmer_server.protocol.outbound import Bye, Notice
+from clmer_server.protocol.preview import Preview
 from session_parts import MODEL, STATUS, WELCOME, event
+
+PREVIEW = Preview("face.preview", "abc", 0, 1.0, 0.0, np.zeros((3, 1)))
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -31,33 +41,92 @@ async def drain(client: Client) -> list[dict[str, Any]]:
     return messages
 
 
+def sent(mailbox: Mailbox) -> list[dict[str, Any]]:
+    """Take everything that waits."""
+    messages = []
+    while (letter := mailbox.take()) is not None:
+        messages.append(json.loads(letter.written(Encoding.JSON)))
+    return messages
+
+
+def notice(code: str) -> Letter:
+    return Letter(Notice(code=code, message=""))
+
+
 def test_a_full_mailbox_loses_its_oldest_predictions_and_says_which() -> None:
     """Five predictions into three places: 0 and 1 go, the gap comes first, then 2, 3 and 4."""
     mailbox = Mailbox(3)
     for seq in range(5):
-        mailbox.put(Letter(str(seq), seq))
-    gap = json.loads(mailbox.take() or "")
-    assert gap == {"type": "gap", "from_seq": 0, "to_seq": 1, "dropped": 2, "reason": "slow_client"}
-    assert [mailbox.take() for _ in range(4)] == ["2", "3", "4", None]
+        mailbox.put(Letter(event(seq=seq)))
+    gap, *rest = sent(mailbox)
+    assert gap == {
+        "type": "gap",
+        "session": "abc",
+        "from_seq": 0,
+        "to_seq": 1,
+        "dropped": 2,
+        "topics": {"predictions": 2},
+        "reason": "slow_client",
+    }
+    assert [message["seq"] for message in rest] == [2, 3, 4]
 
 
 def test_a_full_mailbox_keeps_what_is_not_a_prediction() -> None:
     """A newer prediction replaces an older one; nothing replaces a notice."""
     mailbox = Mailbox(2)
-    mailbox.put(Letter("notice"))
-    mailbox.put(Letter("0", 0))
-    mailbox.put(Letter("1", 1))
-    assert json.loads(mailbox.take() or "")["dropped"] == 1
-    assert [mailbox.take(), mailbox.take()] == ["notice", "1"]
+    for letter in (notice("a"), Letter(event(seq=0)), Letter(event(seq=1))):
+        mailbox.put(letter)
+    gap, first, second = sent(mailbox)
+    assert (gap["dropped"], first["code"], second["seq"]) == (1, "a", 1)
+
+
+def test_a_full_mailbox_loses_previews_before_predictions() -> None:
+    """What is only looked at goes before what is computed with."""
+    mailbox = Mailbox(2)
+    for letter in (Letter(event(seq=0)), Letter(PREVIEW), Letter(event(seq=1))):
+        mailbox.put(letter)
+    gap, *rest = sent(mailbox)
+    assert (gap["from_seq"], gap["topics"]) == (None, {"face.preview": 1})
+    assert [message["seq"] for message in rest] == [0, 1]
 
 
 def test_a_mailbox_without_predictions_stays_bounded() -> None:
     """Even notices go when nothing else can."""
     mailbox = Mailbox(2)
-    for text in "abcd":
-        mailbox.put(Letter(text))
-    gap = json.loads(mailbox.take() or "")
-    assert (gap["from_seq"], gap["to_seq"], gap["dropped"], len(mailbox)) == (None, None, 2, 2)
+    for code in "abcd":
+        mailbox.put(notice(code))
+    gap, *rest = sent(mailbox)
+    assert (gap["session"], gap["from_seq"], gap["topics"], len(rest)) == (None, None, {"other": 2}, 2)
+
+
+def test_what_shall_be_alone_takes_the_place_of_the_one_before_and_says_so() -> None:
+    """The newest prediction, and the newest status of each stream."""
+    mailbox = Mailbox(9)
+    statuses = [status_message(replace(STATUS, source=source), "abc") for source in ("eeg", "face", "eeg")]
+    for letter in (*(Letter(event(seq=seq)) for seq in range(2)), *map(Letter, statuses)):
+        mailbox.put(letter, alone=True)
+    gap, prediction, *rest = sent(mailbox)
+    assert (gap["from_seq"], gap["to_seq"], gap["topics"]) == (0, 0, {"predictions": 1, "status": 1})
+    assert prediction["seq"] == 1
+    assert [message["source"] for message in rest] == ["face", "eeg"]
+
+
+def test_each_session_has_a_gap_of_its_own() -> None:
+    """The numbers of two sessions have nothing to do with each other."""
+    mailbox = Mailbox(2)
+    for seq, session in ((7, "a"), (1, "b"), (8, "a"), (2, "b")):
+        mailbox.put(Letter(event(seq=seq).model_copy(update={"session": session})))
+    gaps = {message["session"]: message["from_seq"] for message in sent(mailbox) if message["type"] == "gap"}
+    assert gaps == {"a": 7, "b": 1}
+
+
+def test_a_message_is_encoded_once_for_all_clients_of_an_encoding() -> None:
+    """The very same object goes to each; MessagePack holds the same values."""
+    letter = Letter(event(seq=3))
+    assert letter.written(Encoding.JSON) is letter.written(Encoding.JSON)
+    packed = letter.written(Encoding.MSGPACK)
+    assert packed is letter.written(Encoding.MSGPACK)
+    assert msgpack.unpackb(packed) == json.loads(letter.written(Encoding.JSON))
 
 
 def test_every_client_gets_every_message_in_order() -> None:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from clmer_server.events import status_message
-from clmer_server.protocol.outbound import MESSAGE, Message, Notice, encode
+from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.outbound import MESSAGE, Message, Notice
 from clmer_server.protocol.prediction import VOLATILE_FIELDS, EmotionEvent
 from session_parts import STATUS, event, every_message
 
@@ -37,14 +38,16 @@ def test_an_event_carries_what_was_measured() -> None:
         "channels_bad": (),
         "faults": {},
     }
-    assert made.latency_ms.model_dump() == pytest.approx({"window": 100, "model": 1, "publish": 300, "total": 500})
+    assert made.latency_ms.model_dump() == pytest.approx(
+        {"acquire": 50, "face": 40, "window": 100, "model": 1, "publish": 300, "total": 500}
+    )
     assert made.reasons == ("face_missing",)
 
 
 def test_a_replay_knows_no_latency_against_its_old_stamps() -> None:
     """The difference to a stamp of another day would be a number without meaning."""
     latency = event("replay").latency_ms
-    assert (latency.window, latency.total) == (None, None)
+    assert (latency.acquire, latency.face, latency.window, latency.total) == 4 * (None,)
     assert latency.model == pytest.approx(1.0)
 
 

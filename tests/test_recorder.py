@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clmer_server.protocol.outbound import Notice, encode
+from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.outbound import Notice
 from clmer_server.recorder import Backlog, Recorder
 from clmer_server.recording_folder import make_recording_folder
 from clmer_server.recording_plan import RecordingPlan

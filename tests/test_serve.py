@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from clmer_model.artefact import shipped_folder
-from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.prediction import VOLATILE_FIELDS
 from serving import clean_environment, serving
 

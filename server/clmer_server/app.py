@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from clmer_server.connection import serve_client
 from clmer_server.events import EventContext
 from clmer_server.guard import Guard
 from clmer_server.hub import Hub
+from clmer_server.only_room import OnlyRoom
 from clmer_server.pages import add_pages
-from clmer_server.protocol.outbound import PROTOCOL, Welcome
+from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
+from clmer_server.protocol.names import PROTOCOL
+from clmer_server.protocol.outbound import Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ServerInfo
+from clmer_server.rooms import RefusalError
 from clmer_server.session import Session, SessionState, describe
-from clmer_streaming.types import INPUT_KINDS
+from clmer_streaming.types import INPUT_KINDS, Marker
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,51 @@ class Served:
     session: Session
     model_card: dict[str, Any]  # the artefact's own description, as plain JSON values
     clock: Callable[[], float]  # seconds of the LSL clock
+
+    @property
+    def rooms(self) -> OnlyRoom:
+        """The session, as connections see it."""
+        return OnlyRoom(self.context.session, self, self.session)
+
+    def mark(self, marker: Marker) -> None:
+        """Take a marker into the session."""
+        self.session.mark(marker)
+
+    def stream_time(self, t: float) -> float:
+        """Return when ``t`` seconds of the LSL clock is for the session.
+
+        Raises:
+            RefusalError: It does not run, or has not begun to deliver.
+        """
+        stream_t = self.session.stream_time(t)
+        if not self.session.running or not math.isfinite(stream_t):
+            name = self.context.session
+            raise RefusalError("session_not_running", f"expected a session that delivers, found {name} without data")
+        return stream_t
+
+    def calibrate(self, kind: CalibrationKind, seconds: float | None) -> None:
+        """Begin to measure the participant at rest.
+
+        Raises:
+            RefusalError: This session cannot, or does so already.
+        """
+        self.session.controls.calibrate(kind, seconds)
+
+    def stop_calibration(self, kind: CalibrationKind) -> None:
+        """Give a calibration up.
+
+        Raises:
+            RefusalError: None runs.
+        """
+        self.session.controls.stop_calibration(kind)
+
+    def control_replay(self, action: ReplayAction | None, speed: float | None) -> None:
+        """Hold a replay or let it go on, and set its speed.
+
+        Raises:
+            RefusalError: The session is live.
+        """
+        self.session.controls.replay(action, speed)
 
     def welcome(self) -> Welcome:
         """Return the first message for a client that connects now."""
@@ -75,7 +125,7 @@ def create_app(served: Served, bound_host: str) -> FastAPI:
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await serve_client(socket, served.hub, served.welcome())
+        await serve_client(socket, served.rooms)
 
     return app
 

@@ -4,61 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import itertools
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
-from clmer_server.hub import Client, Hub
-from clmer_server.mailbox import Letter
-from clmer_server.protocol.outbound import PROTOCOL, ErrorMessage, Welcome, encode
+from clmer_server.client import Client
+from clmer_server.conversation import Conversation
+from clmer_server.letters import Letter
+from clmer_server.protocol.names import PROTOCOL, SUBPROTOCOLS, Encoding
+from clmer_server.rooms import Rooms
+from clmer_streaming.clock import local_clock
 
 GOING_AWAY = 1001
 """WebSocket close code of a service that has nothing more to say."""
 
+_numbers = itertools.count(1)  # of connections, in this process
 
-async def serve_client(socket: WebSocket, hub: Hub, welcome: Welcome) -> None:
+
+async def serve_client(socket: WebSocket, rooms: Rooms) -> None:
     """Accept the connection, then send and read until one of both ends."""
-    if not await _accept(socket):
+    encoding = await _accept(socket)
+    if encoding is None:
         return
-    client = hub.attach(welcome)
+    home, room = next(iter(rooms.rooms.items()))
+    client = room.hub.attach(room.welcome(), encoding)
+    conversation = Conversation(client, next(_numbers), home, rooms, local_clock)
     sender = asyncio.create_task(_send_all(socket, client))
     try:
-        await _read_all(socket, client)
+        await _read_all(socket, client, conversation)
     finally:
-        hub.detach(client)
+        for other in rooms.rooms.values():
+            other.hub.detach(client)
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sender
 
 
-def answer(text: str | None) -> ErrorMessage:
-    """Return the answer to what a client sent; None stands for a binary message. No type is known yet."""
-    try:
-        kind = json.loads(text or "")["type"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return ErrorMessage(code="bad_message", message="expected a JSON object with a type, as text")
-    return ErrorMessage(code="unknown_type", message=f"no message of the type {str(kind)[:64]!r} is known here")
-
-
-async def _accept(socket: WebSocket) -> bool:
+async def _accept(socket: WebSocket) -> Encoding | None:
     """Accept a client that speaks our protocol, or asks for none; refuse any other before the handshake."""
     offered: list[str] = socket.scope["subprotocols"]
-    if offered and PROTOCOL not in offered:
-        refusal = {"code": "protocol_unknown", "message": f"expected the subprotocol {PROTOCOL}, found {offered!r}"}
+    chosen = next((name for name in offered if name in SUBPROTOCOLS), None)
+    if offered and chosen is None:
+        expected = " or ".join(SUBPROTOCOLS)
+        refusal = {"code": "protocol_unknown", "message": f"expected the subprotocol {expected}, found {offered!r}"}
         await socket.send_denial_response(JSONResponse(refusal, status_code=400))
-        return False
-    await socket.accept(subprotocol=PROTOCOL if offered else None)
-    return True
+        return None
+    await socket.accept(subprotocol=chosen)
+    return SUBPROTOCOLS[chosen or PROTOCOL]
 
 
 async def _send_all(socket: WebSocket, client: Client) -> None:
     with contextlib.suppress(WebSocketDisconnect):  # the reading ends by it, too
-        while (text := await client.take()) is not None:
-            await socket.send_text(text)
+        while (content := await client.take()) is not None:
+            if isinstance(content, str):
+                await socket.send_text(content)
+            else:
+                await socket.send_bytes(content)
         await socket.close(GOING_AWAY)
 
 
-async def _read_all(socket: WebSocket, client: Client) -> None:
+async def _read_all(socket: WebSocket, client: Client, conversation: Conversation) -> None:
     while (event := await socket.receive())["type"] != "websocket.disconnect":
-        client.put(Letter(encode(answer(event.get("text")))))
+        said = event.get("text")
+        client.put(Letter(await conversation.answer(event.get("bytes") if said is None else said)))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clmer_model.prediction import Prediction
-from clmer_server.protocol.outbound import MarkerMessage, StreamStatusMessage
+from clmer_server.protocol.outbound import (
+    ChannelEntry,
+    MarkedWindows,
+    MarkerMessage,
+    QualityMessage,
+    StreamStatusMessage,
+)
 from clmer_server.protocol.parts import ModelInfo, ModelRef, SourceMode, StreamEntry
 from clmer_server.protocol.prediction import (
     Calibration,
@@ -18,7 +25,10 @@ from clmer_server.protocol.prediction import (
     Modalities,
     SeriesQuality,
 )
+from clmer_streaming.config import WindowConfig
 from clmer_streaming.types import Marker, Reason, StreamStatus, Window
+
+_LATEST_S = 1e12  # s; beyond it, a window is less than the distance of two numbers
 
 FACE_MODALITIES = frozenset({"landmarks", "aus", "gaze"})
 """Modalities of the model that a face gives."""
@@ -41,6 +51,8 @@ class EventTimes:
     answered: float  # the model had answered
     out: float  # the event is handed to the clients
     unix: float  # the same moment on the wall clock
+    acquire_s: float = math.nan  # how old the newest EEG sample was when it came, before the window was complete
+    face_s: float = math.nan  # how old the newest frame was when its numbers came
 
 
 def emotion_event(
@@ -88,10 +100,57 @@ def status_message(status: StreamStatus, session: str) -> StreamStatusMessage:
     return StreamStatusMessage(session=session, **status_entry(status).model_dump())
 
 
-def marker_message(marker: Marker, session: str) -> MarkerMessage:
-    """Return the message that passes an event of the experiment on."""
+def marker_message(marker: Marker, session: str, windows: MarkedWindows | None = None) -> MarkerMessage:
+    """Return the message that passes an event of the experiment on, with the windows that it falls in."""
     return MarkerMessage(
-        session=session, t=marker.t, id=marker.id, label=marker.label, value=marker.value, source=marker.source
+        session=session,
+        t=marker.t,
+        id=marker.id,
+        label=marker.label,
+        value=marker.value,
+        source=marker.source,
+        uncertainty_s=marker.uncertainty_s,
+        windows=windows,
+    )
+
+
+def marked_windows(t: float, window: WindowConfig, newest: tuple[int, int] | None) -> MarkedWindows | None:
+    """Return the windows with ``t_start <= t < t_end``; None where ``t`` is no time.
+
+    Args:
+        t: Of a marker, in seconds.
+        window: Their length and hop.
+        newest: Number within the session, and index on the grid, of any window so far; None before the first.
+    """
+    if not abs(t) < _LATEST_S:
+        return None
+    first = math.floor(t / window.hop_s) + 1
+    last = math.floor((t + window.window_s) / window.hop_s)
+    seqs = None if newest is None else (first - newest[1] + newest[0], last - newest[1] + newest[0])
+    known = seqs if seqs is not None and seqs[1] >= 0 else None  # the session began behind them all
+    return MarkedWindows(
+        t_end_first=first * window.hop_s,
+        t_end_last=last * window.hop_s,
+        seq_first=max(0, known[0]) if known else None,
+        seq_last=known[1] if known else None,
+    )
+
+
+def quality_message(seq: int, window: Window, event: EmotionEvent) -> QualityMessage:
+    """Return what the inputs of a window were worth, channel by channel.
+
+    Args:
+        seq: Number of the window's event.
+        window: What the model was to see.
+        event: What it answered.
+    """
+    return QualityMessage(
+        session=event.session,
+        seq=seq,
+        t_end=window.t_end,
+        reasons=event.reasons,
+        modalities=event.modalities,
+        channels=tuple(ChannelEntry.model_validate(dataclasses.asdict(channel)) for channel in window.channels),
     )
 
 
@@ -161,6 +220,8 @@ def _latency(window: Window, prediction: Prediction | None, source: SourceMode, 
     """Return where the time went; against the stamps of a recording, latencies would mean nothing."""
     live = source == "live"
     return Latency(
+        acquire=times.acquire_s * 1e3 if live else None,
+        face=times.face_s * 1e3 if live else None,
         window=(times.ready - window.t_end) * 1e3 if live else None,
         model=prediction.model_s * 1e3 if prediction and prediction.batch else None,
         publish=(times.out - times.answered) * 1e3,

@@ -19,6 +19,7 @@ from clmer_streaming.types import Source, StreamStatus
 
 if TYPE_CHECKING:
     from clmer_streaming.sources.own_replay import OwnReplaySource
+    from clmer_streaming.sources.pace import Pace
     from clmer_streaming.sources.replay import ReplaySource
     from clmer_streaming.sources.video import FaceTrack
 
@@ -62,6 +63,7 @@ class Inputs:
     reasons: Mapping[str, Callable[[], str]] = field(default_factory=dict)  # by source: why it is silent, now
     dropped: Mapping[str, Callable[[], int]] = field(default_factory=dict)  # by source: frames it dropped, so far
     silence: Callable[[str], str] = lambda source: ""  # why nothing can come from a stream beside the inputs, now
+    pace: Pace | None = None  # of a replay
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -95,10 +97,11 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
     if config.video is None and is_session_recording(config.replay):
         own = _own_recording(config.replay, config, preprocess)
         source = _adjusted(NamedSeries(own, config.physio), config)
-        return Inputs(mode="replay", sources=(source,), warnings=own.warnings), own.duration_s
+        return Inputs(mode="replay", sources=(source,), warnings=own.warnings, pace=own.pace), own.duration_s
     recording = _recording(config.replay, config, preprocess)
     sources = (MarkerColumns(_adjusted(recording, config)),)
-    return Inputs(mode="replay", sources=sources, warnings=tuple(recording.warnings)), recording.duration_s
+    warnings = tuple(recording.warnings)
+    return Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace), recording.duration_s
 
 
 def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> OwnReplaySource:

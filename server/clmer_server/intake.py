@@ -44,6 +44,13 @@ class Intake:
                 self._items.append(item)
                 self._changed.notify_all()
 
+    def put_now(self, item: Item) -> None:
+        """Add an item at once, also where the intake is full; behind a close it is thrown away."""
+        with self._changed:
+            if not self._closed:
+                self._items.append(item)
+                self._changed.notify_all()
+
     def take(self) -> Item | None:
         """Return the next item, waiting for it; None when the intake is closed and empty."""
         with self._changed:

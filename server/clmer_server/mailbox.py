@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
-from clmer_server.protocol.outbound import GapMessage, encode
+from clmer_server.letters import Letter
+from clmer_server.protocol.outbound import GapMessage
+from clmer_server.protocol.parts import Topic
 
+_RANKS: dict[Topic | None, int] = {"eeg.preview": 0, "face.preview": 0, "quality": 1, "predictions": 1}
+"""What goes first where there is no room: what the next of its kind makes up for. All else goes last."""
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """An encoded message, shared by all clients."""
-
-    text: str
-    seq: int | None = None  # of a prediction; None for a message of any other type
+_LAST_RANK = 2
 
 
 @dataclass(slots=True)
 class _Loss:
-    """What went since the last announcement."""
+    """What went of one session since the last announcement."""
 
     first_seq: int | None = None
     last_seq: int | None = None
-    n: int = 0
+    topics: Counter[str] = field(default_factory=Counter)
 
     def add(self, letter: Letter) -> None:
-        self.n += 1
+        self.topics[letter.topic or "other"] += 1
         if letter.seq is not None:
             self.first_seq = letter.seq if self.first_seq is None else self.first_seq
             self.last_seq = letter.seq
@@ -34,9 +33,9 @@ class _Loss:
 class Mailbox:
     """A bounded queue of letters for one client; for one thread.
 
-    A full mailbox loses its oldest prediction, because a newer one replaces it. Only where it holds no
-    prediction at all does it lose another message. What was lost is said by a ``gap`` before anything else is
-    handed out.
+    A full mailbox loses its oldest preview, then its oldest prediction or quality, because a newer one replaces it.
+    Only where it holds none of these does it lose another message. What was lost is said by a ``gap`` before
+    anything else is handed out.
 
     Args:
         capacity: Letters that may wait.
@@ -46,27 +45,42 @@ class Mailbox:
         self.capacity = capacity
         self.n_dropped = 0  # since the client came
         self._letters: deque[Letter] = deque()
-        self._loss = _Loss()
+        self._losses: dict[str | None, _Loss] = {}  # by session
 
     def __len__(self) -> int:
         """Letters that wait."""
         return len(self._letters)
 
-    def put(self, letter: Letter) -> None:
-        """Add a letter; a full mailbox makes room for it first."""
+    def put(self, letter: Letter, *, alone: bool = False) -> None:
+        """Add a letter; a full mailbox makes room for it first.
+
+        Args:
+            letter: What to add.
+            alone: Whether it takes the place of an earlier one of its key.
+        """
+        if alone and (same := [i for i, old in enumerate(self._letters) if old.key == letter.key]):
+            self._lose(same[0])
         if len(self._letters) >= self.capacity:
-            self._lose_oldest()
+            self._lose(self._most_dispensable())
         self._letters.append(letter)
 
-    def take(self) -> str | None:
-        """Return the next text to send, or None where nothing waits."""
-        if self._loss.n:
-            loss, self._loss = self._loss, _Loss()
-            return encode(GapMessage(from_seq=loss.first_seq, to_seq=loss.last_seq, dropped=loss.n))
-        return self._letters.popleft().text if self._letters else None
+    def take(self) -> Letter | None:
+        """Return the next letter to send, or None where nothing waits."""
+        if self._losses:
+            session, loss = self._losses.popitem()
+            dropped = loss.topics.total()
+            gap = GapMessage(
+                session=session, from_seq=loss.first_seq, to_seq=loss.last_seq, dropped=dropped, topics=loss.topics
+            )
+            return Letter(gap)
+        return self._letters.popleft() if self._letters else None
 
-    def _lose_oldest(self) -> None:
-        oldest = next((i for i, letter in enumerate(self._letters) if letter.seq is not None), 0)
-        self._loss.add(self._letters[oldest])
-        del self._letters[oldest]
+    def _most_dispensable(self) -> int:
+        ranks = [_RANKS.get(letter.topic, _LAST_RANK) for letter in self._letters]
+        return ranks.index(min(ranks))
+
+    def _lose(self, place: int) -> None:
+        letter = self._letters[place]
+        self._losses.setdefault(letter.session, _Loss()).add(letter)
+        del self._letters[place]
         self.n_dropped += 1

@@ -51,6 +51,8 @@ def model_info(artefact: ArtefactFile, predictor: Predictor, preprocess: Preproc
         trained_on=meta.trained_on,
         runner=predictor.runner,
         device=str(predictor.device),
+        eeg_ch_names=preprocess.signal.ch_names,
+        eeg_rate_hz=preprocess.signal.sfreq,
     )
 
 

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from clmer_server.protocol.outbound import Message, Notice, encode
+from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.recording_plan import RecordingPlan
 from clmer_streaming.errors import RecordingError

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clmer_server.hub import Hub
+from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Welcome
 from clmer_streaming.types import Marker
 
@@ -46,6 +47,34 @@ class Room(Protocol):
 
     def mark(self, marker: Marker) -> None:
         """Take a marker into the session, where it is recorded and published like one from a stream."""
+
+    def stream_time(self, t: float) -> float:
+        """Return when ``t`` seconds of the LSL clock is for the session: in a replay, in the recording's time.
+
+        Raises:
+            RefusalError: It does not run, or has not begun to deliver.
+        """
+
+    def calibrate(self, kind: CalibrationKind, seconds: float | None) -> None:
+        """Begin to measure the participant at rest, for so long or as long as is usual.
+
+        Raises:
+            RefusalError: This session cannot, or does so already.
+        """
+
+    def stop_calibration(self, kind: CalibrationKind) -> None:
+        """Give a calibration up.
+
+        Raises:
+            RefusalError: None runs.
+        """
+
+    def control_replay(self, action: ReplayAction | None, speed: float | None) -> None:
+        """Hold a replay or let it go on, and set its speed in recorded seconds per second; None changes nothing.
+
+        Raises:
+            RefusalError: The session is live.
+        """
 
 
 class Rooms(Protocol):

@@ -135,7 +135,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     loop, hub = asyncio.get_running_loop(), Hub()
     hand_over = live_hand_over(loop) if plan.inputs.mode == "live" else replay_hand_over(loop, hub)
     listeners = _listeners(plan, listener, tell=lambda notice: hand_over(lambda: hub.publish(notice)))
-    delivery = Delivery(listeners.also(hub.publish), hand_over, listeners.item)
+    delivery = Delivery(listeners.also(hub.publish), hand_over, listeners.item, hub)
     session = Session(plan.context, plan.inputs, plan.preprocess, plan.inference, delivery)
 
     async def goodbye() -> None:

@@ -19,10 +19,21 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from clmer_model.prediction import Prediction
-from clmer_server.events import EventContext, EventTimes, emotion_event, marker_message, status_message
+from clmer_server.arrival import Arrival
+from clmer_server.controls import Controls
+from clmer_server.events import (
+    EventContext,
+    EventTimes,
+    emotion_event,
+    marked_windows,
+    marker_message,
+    quality_message,
+    status_message,
+)
 from clmer_server.inference import InferenceThread, Job
 from clmer_server.inputs import Inputs
 from clmer_server.intake import Intake
+from clmer_server.previews import Previews, PreviewSink
 from clmer_server.protocol.outbound import Bye, Message, Notice
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.status_feed import StatusFeed
@@ -32,7 +43,7 @@ from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.side_streams import SideStreams
 from clmer_streaming.stream_clock import StreamClock
-from clmer_streaming.types import Item, Marker, Source, StreamStatus, Window
+from clmer_streaming.types import Item, Marker, Source, StreamInfo, StreamStatus, Window
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +73,7 @@ class Delivery:
     publish: Callable[[Message], None]  # e.g. Hub.publish
     hand_over: HandOver  # every call of publish goes through it, e.g. onto the event loop
     observe: Callable[[Item], None] = lambda item: None  # gets each item before the preprocessor, e.g. a recorder
+    sink: PreviewSink | None = None  # who looks at the signals, e.g. Hub; None: nobody
 
 
 class SessionState(StrEnum):
@@ -102,7 +114,13 @@ class Session:
         self._publish = delivery.publish
         self._hand_over = delivery.hand_over
         self._observe = delivery.observe
+        self._sink = delivery.sink
+        self._previews = Previews(context.session, delivery.sink, delivery.hand_over) if delivery.sink else None
+        self._arrival = Arrival()
+        self._newest: tuple[int, int] | None = None  # number and grid index of the newest window
+        self._marked = False  # whether clients' markers have been announced
         self._live = inputs.mode == "live"
+        self.controls = Controls(inputs)
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()
@@ -138,6 +156,25 @@ class Session:
         """Wait until the sources have ended and every window is answered, or the session has failed."""
         for thread in self._threads:
             thread.join()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.state is SessionState.RUNNING
+
+    def mark(self, marker: Marker) -> None:
+        """Take a marker of a client to its place among the items; never waits."""
+        if not self._marked:
+            self._marked = True
+            self._intake.put_now(_marker_stream(marker.source))
+        self._intake.put_now(marker)
+
+    def stream_time(self, t: float) -> float:
+        """Return when ``t`` seconds of the LSL clock is for the session; NaN before a replay has begun.
+
+        A replay is as far behind its newest item as ``t`` is behind now.
+        """
+        return t if self._live else self._clock.t - (local_clock() - t)
 
     def stop(self, timeout_s: float) -> None:
         """End the session without a word; do not wait longer than ``timeout_s`` seconds for its threads."""
@@ -175,32 +212,46 @@ class Session:
 
     def _take(self, item: Item) -> None:
         self._observe(item)
+        self._arrival.take(item, local_clock())
         windows = self._preprocessor.push(item)
         if isinstance(item, Marker):
-            self._send(marker_message(item, self._context.session))
+            marked = marked_windows(item.t, self._preprocessor.config.window, self._newest)
+            self._send(marker_message(item, self._context.session, marked))
         now = self._clock.take(item)
         streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
         for status in self._feed.update((*streams, *self._side.push(item, now)), now):
             self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)
+        if self._previews is not None:
+            self._previews.take(item)
+            if windows:
+                self._previews.windows_closed(self._preprocessor)
 
     def _submit(self, window: Window) -> None:
         """Queue a window for the model; a live session skips it where too many wait already."""
         ready = local_clock()
         skip = not self._places.acquire(blocking=not self._live)
-        done = functools.partial(self._answer, self._seq, window, ready)
+        self._newest = self._seq, window.index
+        arrived = self._arrival.eeg_s, self._arrival.face_s
+        done = functools.partial(self._answer, self._seq, window, (ready, *arrived))
         failed = self._fail if skip else self._fail_at_model
         self._seq += 1
         self._inference.submit(Job(window, done=done, failed=failed, skip=skip, alone=not self._live))
 
-    def _answer(self, seq: int, window: Window, ready: float, prediction: Prediction | None) -> None:
+    def _answer(
+        self, seq: int, window: Window, before: tuple[float, float, float], prediction: Prediction | None
+    ) -> None:
         """Publish the event of a window; called in the inference thread."""
         answered = local_clock()
 
         def publish() -> None:
-            times = EventTimes(ready=ready, answered=answered, out=local_clock(), unix=time.time())
-            self._publish(emotion_event(seq, window, prediction, self._context, times))
+            ready, eeg_s, face_s = before
+            times = EventTimes(ready, answered, out=local_clock(), unix=time.time(), acquire_s=eeg_s, face_s=face_s)
+            event = emotion_event(seq, window, prediction, self._context, times)
+            self._publish(event)
+            if self._sink is not None and self._sink.wants("quality"):
+                self._publish(quality_message(seq, window, event))
 
         try:
             self._hand_over(publish)
@@ -235,6 +286,10 @@ class Session:
         self._stop.set()
         self._intake.close(discard=True)
         return True
+
+
+def _marker_stream(source: str) -> StreamInfo:
+    return StreamInfo(source, "markers", f"CLMER-{source}", ("label",), 0.0, type="Markers", channel_format="string")
 
 
 def describe(error: Exception) -> str:

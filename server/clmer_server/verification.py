@@ -10,7 +10,7 @@ from typing import Any
 
 from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext, EventTimes, emotion_event
-from clmer_server.protocol.outbound import encode
+from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.parts import ModelInfo
 from clmer_server.protocol.prediction import VOLATILE_FIELDS
 from clmer_streaming.config import PreprocessConfig

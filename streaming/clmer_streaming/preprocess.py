@@ -242,6 +242,14 @@ class Preprocessor:
         worst: FloatArray = np.fmin.reduce(values)
         return worst
 
+    def filtered_eeg(self, after: float) -> list[tuple[FloatArray, FloatArray]]:
+        """Return the filtered EEG newer than ``after`` seconds, by segment: times (n,) and values (C, n) uV.
+
+        At most the last windows and a second are kept. Bad channels are in it, and no reference is taken off. These are
+        views, good until the next item.
+        """
+        return self._buffer.after(after)
+
     def statuses(self) -> tuple[StreamStatus, ...]:
         """Return what is known now of each announced EEG and face stream, and of those that give further series."""
         eeg = (self._eeg.status(self._live[self._eeg.info.source]),) if self._eeg is not None else ()

@@ -142,6 +142,7 @@ class Marker:
     value: float | None = None
     source: str = "markers"
     fields: tuple[str, ...] = ()  # every channel as the stream had it; empty where the label is all there was
+    uncertainty_s: float | None = None  # of t, where another clock placed it; None where nobody knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,11 @@ class EegBuffer:
         reason = Reason.GAP if segment.t_first > t_end - self._window_s else Reason.WARMING_UP
         return (reason, Reason.EEG_CLOCK_JUMP) if segment.after == "clock_jump" else (reason,)
 
+    def after(self, t: float) -> list[tuple[FloatArray, FloatArray]]:
+        """Return the samples kept that are newer than ``t`` seconds, by segment: times (n,) and values (C, n) uV."""
+        newer = [(s.samples, int(np.searchsorted(s.samples.t, t, side="right"))) for s in self._segments]
+        return [(samples.t[n:], samples.x[:, n:]) for samples, n in newer if n < samples.t.size]
+
     def forget_before(self, t: float) -> None:
         """Drop samples that no later window needs: those before ``t`` less a window and a second."""
         keep_from = t - self._window_s - 1.0

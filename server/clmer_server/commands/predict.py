@@ -21,7 +21,8 @@ from clmer_server.logs import set_up_logging
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
-from clmer_server.protocol.outbound import Message, Notice, encode
+from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.session import Delivery, Session
 from clmer_server.settings import Speed

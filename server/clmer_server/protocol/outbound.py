@@ -1,6 +1,6 @@
 """What the service sends.
 
-Every message is one JSON object with a ``type``. Times are seconds of the LSL clock unless the name says
+Every message is one object with a ``type``. Times are seconds of the LSL clock unless the name says
 otherwise. A value that was not measured is null, never 0. Fields may be added; none changes its meaning.
 """
 
@@ -10,37 +10,67 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
+from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.names import PROTOCOL, ProtocolName
 from clmer_server.protocol.parts import (
+    TOPICS,
     ClockReading,
     Grid,
     Limits,
     ModelInfo,
     Number,
     Part,
+    RequestId,
     ServerInfo,
     SourceMode,
     StreamEntry,
+    Topic,
 )
-from clmer_server.protocol.prediction import EmotionEvent
-
-PROTOCOL: Literal["clmer.v1.json"] = "clmer.v1.json"
-"""The WebSocket subprotocol of these messages."""
+from clmer_server.protocol.prediction import EmotionEvent, Modalities
+from clmer_streaming.types import ChannelFault
 
 
 class Welcome(Part):
     """First message of every connection."""
 
     type: Literal["welcome"] = "welcome"
-    protocol: Literal["clmer.v1.json"] = PROTOCOL
+    protocol: ProtocolName = PROTOCOL
     session: str
     server: ServerInfo
     model: ModelInfo
     streams: tuple[StreamEntry, ...]
-    capabilities: tuple[str, ...] = ("predictions", "status", "markers")
+    capabilities: tuple[str, ...] = (*TOPICS, "marker", "clock.sync")  # topics, and requests that can succeed
     clock: ClockReading
     limits: Limits = Limits()
     source: SourceMode
     grid: Grid
+
+
+class ChannelEntry(Part):
+    """One EEG channel in one window."""
+
+    name: str
+    good: bool  # false: masked
+    faults: tuple[ChannelFault, ...]
+    sd_uv: Number  # uV, in the model's band
+    filled_share: Number  # 0-1, of invented values
+    stuck_share: Number  # 0-1, of raw values that repeat the one before
+    line_share: Number  # 0-1, of the mains
+    muscle_share: Number  # 0-1, of 20-45 Hz
+    correlation: Number  # 0-1, largest |r| with another good channel
+    contact: Number  # 0-4, as the headset itself reports it
+
+
+class QualityMessage(Part):
+    """What the inputs of one window were worth, channel by channel."""
+
+    type: Literal["quality"] = "quality"
+    session: str
+    seq: int  # of the prediction for the same window
+    t_end: float
+    reasons: tuple[str, ...]
+    modalities: Modalities
+    channels: tuple[ChannelEntry, ...]  # of EEG, in the model's order; empty where there is no EEG to judge
 
 
 class StreamStatusMessage(StreamEntry):
@@ -50,22 +80,34 @@ class StreamStatusMessage(StreamEntry):
     session: str
 
 
+class MarkedWindows(Part):
+    """The windows that a marker falls in: ``t_start <= t < t_end``."""
+
+    t_end_first: float
+    t_end_last: float
+    seq_first: int | None  # of their predictions; null before the session's first window
+    seq_last: int | None
+
+
 class MarkerMessage(Part):
-    """An event of the experiment, as a stream delivered it."""
+    """An event of the experiment, as a stream or a client delivered it."""
 
     type: Literal["marker"] = "marker"
     session: str
     t: Number  # s
     id: str  # new for each marker of a session
     label: str
-    value: Number  # null where the stream has only words
-    source: str  # the stream within the session
+    value: Number  # null where there are only words
+    source: str  # the stream within the session; "websocket" for those of clients
+    uncertainty_s: Number = None  # of t, where the client's clock placed it; null where nobody knows
+    windows: MarkedWindows | None = None
 
 
 class Notice(Part):
     """Something a person should read."""
 
     type: Literal["notice"] = "notice"
+    session: str | None = None  # whose; null where it is the service's, or there is only one
     code: str
     message: str
 
@@ -74,19 +116,51 @@ class GapMessage(Part):
     """This client was too slow: its oldest messages went."""
 
     type: Literal["gap"] = "gap"
+    session: str | None = None  # whose messages; null for answers to the client
     from_seq: int | None  # first and last prediction that went; null where none did
     to_seq: int | None
-    dropped: int  # messages of any type
+    dropped: int  # messages of any kind
+    topics: dict[str, int] = Field(default_factory=dict)  # how many of each; "other" for what has no topic
     reason: Literal["slow_client"] = "slow_client"
 
 
-class ErrorMessage(Part):
-    """The client's message could not be acted upon."""
+class TopicFailure(Part):
+    """A topic that was asked for in vain."""
 
-    type: Literal["error"] = "error"
-    code: Literal["bad_message", "unknown_type"]
+    topic: str
+    code: ErrorCode
     message: str
-    fatal: bool = False  # whether the connection ends here
+
+
+class PlacedMarker(Part):
+    """Where a client's marker went."""
+
+    id: str  # as the marker message has it
+    t: float  # s, LSL clock; in a replay, of the recording
+    uncertainty_s: Number
+
+
+class Ack(Part):
+    """The client's message has been acted upon."""
+
+    type: Literal["ack"] = "ack"
+    id: RequestId | None = None
+    topics: tuple[Topic, ...] = ()  # those that were subscribed to, or left
+    failed: tuple[TopicFailure, ...] = ()  # those that were not, and why
+    marker: PlacedMarker | None = None
+
+
+class ClockReply(Part):
+    """The answer to ``clock.sync``; the client stamps its arrival as t3 and sends that with the next one."""
+
+    type: Literal["clock.reply"] = "clock.reply"
+    id: RequestId
+    t0: float  # s, client's clock, as it sent it
+    t1: float  # s, LSL clock, the message came
+    t2: float  # s, LSL clock, this answer goes
+    offset_s: Number = None  # LSL clock less client's clock, by the best exchange so far; null before the first
+    uncertainty_s: Number = None  # of the offset, now
+    n_exchanges: int = 0  # that count
 
 
 class Bye(Part):
@@ -98,14 +172,19 @@ class Bye(Part):
 
 
 Message: TypeAlias = (
-    Welcome | EmotionEvent | StreamStatusMessage | MarkerMessage | Notice | GapMessage | ErrorMessage | Bye
+    Welcome
+    | Ack
+    | ErrorMessage
+    | EmotionEvent
+    | QualityMessage
+    | StreamStatusMessage
+    | MarkerMessage
+    | GapMessage
+    | ClockReply
+    | Notice
+    | Bye
 )
-"""Anything the service sends."""
+"""Anything the service sends, but for the binary blocks of previews."""
 
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 """Reads a message of any type back from JSON."""
-
-
-def encode(message: Message) -> str:
-    """Return the message as one line of JSON."""
-    return message.model_dump_json()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from clmer_streaming.types import StreamKind
 
@@ -20,6 +20,20 @@ def finite_or_none(value: Any) -> Any:
 
 Number: TypeAlias = Annotated[float | None, BeforeValidator(finite_or_none)]
 """A finite number, or null where nothing was measured."""
+
+Topic: TypeAlias = Literal["predictions", "quality", "status", "markers", "eeg.preview", "face.preview"]
+"""What a client can subscribe to."""
+
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+"""All topics."""
+
+DEFAULT_TOPICS: tuple[Topic, ...] = ("predictions", "status", "markers")
+"""What a client gets that never subscribes."""
+
+RequestId: TypeAlias = (
+    Annotated[StrictInt, Field(ge=-(2**53), le=2**53)] | Annotated[StrictStr, Field(min_length=1, max_length=64)]
+)
+"""The client's own name for a message; the answer carries it."""
 
 
 class Part(BaseModel):
@@ -50,6 +64,8 @@ class ModelInfo(ModelRef):
     trained_on: str  # "simulated" for what ships
     runner: str
     device: str
+    eeg_ch_names: tuple[str, ...] = ()  # in the order of eeg.preview
+    eeg_rate_hz: Number = None  # of eeg.preview
 
 
 class StreamEntry(Part):

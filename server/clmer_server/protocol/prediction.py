@@ -26,9 +26,7 @@ class EegQuality(Part):
     channels_ok: int | None
     interpolated_frac: Number  # 0-1
     channels_bad: tuple[str, ...] = ()  # channels that were masked
-    faults: dict[str, tuple[ChannelFault, ...]] = Field(
-        default_factory=dict
-    )  # by channel, where there are any: what ails it, masked or not
+    faults: dict[str, tuple[ChannelFault, ...]] = Field(default_factory=dict)  # by channel that anything ails
 
 
 class FaceQuality(Part):
@@ -59,12 +57,24 @@ class Modalities(Part):
 
 
 class Latency(Part):
-    """Where the time went, in milliseconds."""
+    """Where the time went, in milliseconds. Against the stamps of a recording most of it is null."""
 
+    acquire: Number = None  # stamp of the newest EEG sample -> here, when the window closed; null in a replay
+    face: Number = None  # stamp of the newest frame -> its numbers here; null in a replay
     window: Number  # end of the window -> window complete; null in a replay, whose stamps are of another day
     model: Number  # the model's own time; null where it was not asked
     publish: Number  # model answered -> message handed to the clients
     total: Number  # end of the window -> message handed to the clients; null in a replay
+
+
+class Smoothed(Part):
+    """An exponential mean of the valid predictions so far, where the client asked for one."""
+
+    tau_s: float  # s, its time constant
+    probs: dict[str, float]
+    label: str  # the most probable one
+    valence: Number
+    arousal: Number
 
 
 class Calibration(Part):
@@ -93,6 +103,7 @@ class EmotionEvent(Part):
     arousal: Number  # P(high)
     confidence: Number
     entropy: Number
+    smoothed: Smoothed | None = None  # beside the values, never in their place; null where none was asked for
     modalities: Modalities
     latency_ms: Latency
     model: ModelRef

@@ -31,6 +31,7 @@ class OwnReplaySource:
         preprocess: The signal settings of now.
 
     Attributes:
+        pace: Holds it and changes its speed.
         warnings: Sentences for people on what is damaged, or other than when the session was recorded.
         duration_s: Seconds from the first to the last stamp.
 
@@ -53,7 +54,7 @@ class OwnReplaySource:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         self._reader = SessionReader(path)
         self._eeg_map = eeg_map
-        self._speed = speed
+        self.pace = Pace(speed)
         self._loop = loop
         self.warnings = (*self._reader.survey.warnings, *_other_settings(self._reader, preprocess))
         self.duration_s = self._reader.survey.last - self._reader.survey.first
@@ -70,11 +71,12 @@ class OwnReplaySource:
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the session, each item when its newest sample is due, until its end or until stopped."""
-        pace, clock, due = Pace(self._speed), StreamClock(self._reader.survey.first), self._reader.survey.first
+        clock, due = StreamClock(self._reader.survey.first), self._reader.survey.first
+        self.pace.begin()
         for item in self.items():
             t = clock.take(item)
             due = t if t > due or t < due - _STEP_BACK_S else due
-            if pace.stopped_before(due, stop):
+            if self.pace.stopped_before(due, stop):
                 return
             put(item)
 

@@ -52,6 +52,7 @@ class ReplaySource:
         physio: By further series of the model: name or type of the stream that gives it.
 
     Attributes:
+        pace: Holds it and changes its speed.
         infos: Announcements of the streams that are delivered.
         warnings: Sentences for people on what is damaged or not used.
         duration_s: Seconds from the first to the last sample of the streams that are delivered.
@@ -81,7 +82,7 @@ class ReplaySource:
         used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio)
         self._video = None if video is None else VideoLane(video, video_clock(file, used, video_offset_s))
         used = used if video is None else dataclasses.replace(used, face=None, foreign_face=None)
-        self._speed = speed
+        self.pace = Pace(speed)
         self._loop = loop
         self._spans = _spans(used)
         self._merge = Merge(_lanes(used))
@@ -97,9 +98,9 @@ class ReplaySource:
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the recording, each item when its newest sample is due, until its end or until stopped."""
-        pace = Pace(self._speed)
+        self.pace.begin()
         for due, item in self._scheduled():
-            if pace.stopped_before(due, stop):
+            if self.pace.stopped_before(due, stop):
                 return
             put(item)
 

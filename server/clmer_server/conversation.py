@@ -1,0 +1,177 @@
+"""What one client may ask for, and what it is answered: every message gets one answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import assert_never
+
+from clmer_server.client import Client
+from clmer_server.client_clock import ClientClock
+from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.inbound import (
+    CalibrationStart,
+    CalibrationStop,
+    ClockSync,
+    Hello,
+    Inbound,
+    MarkerRequest,
+    ReplayControl,
+    SessionStart,
+    SessionStop,
+    Subscribe,
+    Unsubscribe,
+    read_inbound,
+)
+from clmer_server.protocol.outbound import Ack, ClockReply, PlacedMarker, TopicFailure
+from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS, Topic
+from clmer_server.rooms import RefusalError, Room, Rooms, StartRequest
+from clmer_server.subscriptions import Wish
+from clmer_streaming.types import Marker
+
+Answer = Ack | ErrorMessage | ClockReply
+"""What a client gets back."""
+
+MARKER_SOURCE = "websocket"
+"""The source of clients' markers within a session."""
+
+FARTHEST_S = 3600.0
+"""How far from now, in seconds, a marker may lie; more is a mistaken clock."""
+
+
+class Conversation:
+    """Answers one client.
+
+    Args:
+        client: Who asks.
+        number: Of the connection; makes the ids of its markers its own.
+        home: Name of the session that welcomed it.
+        rooms: All sessions.
+        clock: Seconds of the LSL clock.
+    """
+
+    def __init__(self, client: Client, number: int, home: str, rooms: Rooms, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._number = number
+        self._home = home
+        self._rooms = rooms
+        self._now = clock
+        self._clock = ClientClock()
+        self._subscribed = False
+
+    async def answer(self, data: str | bytes | None) -> Answer:
+        """Return the answer to what the client sent, and do what it asks for."""
+        t1 = self._now()
+        said = read_inbound(data, self._client.encoding)
+        if isinstance(said, ErrorMessage):
+            return said
+        try:
+            return self._compare_clocks(said, t1) if isinstance(said, ClockSync) else await self._act(said, t1)
+        except RefusalError as refusal:
+            return ErrorMessage(id=said.id, code=ErrorCode(refusal.code), message=refusal.message)
+
+    async def _act(self, said: Inbound, t1: float) -> Ack:
+        match said:
+            case Hello():
+                return Ack(id=said.id)
+            case Subscribe():
+                return self._subscribe(said)
+            case Unsubscribe():
+                return self._unsubscribe(said)
+            case MarkerRequest():
+                return self._mark(said, t1)
+            case CalibrationStart():
+                self._room(said.session).calibrate(said.kind, said.seconds)
+            case CalibrationStop():
+                self._room(said.session).stop_calibration(said.kind)
+            case SessionStart():
+                request = StartRequest(said.participant, said.consent_ref, said.record)
+                await self._rooms.start(said.session or self._home, request)
+            case SessionStop():
+                await self._rooms.stop(said.session or self._home)
+            case ReplayControl():
+                speed = math.inf if said.speed == "max" else said.speed
+                self._room(said.session).control_replay(said.action, speed)
+            case ClockSync():
+                raise AssertionError("answered by itself")
+            case _:
+                assert_never(said)
+        return Ack(id=said.id)
+
+    def _room(self, name: str | None) -> Room:
+        rooms = self._rooms.rooms
+        wanted = self._home if name is None else name
+        if wanted not in rooms:
+            known = ", ".join(rooms)
+            raise RefusalError("unknown_session", f"expected one of the sessions {known}, found {wanted!a}")
+        return rooms[wanted]
+
+    def _subscribe(self, said: Subscribe) -> Ack:
+        hub = self._room(said.session).hub
+        topics, failed = _sorted_out(said.topics)
+        if topics and not self._subscribed:
+            self._subscribed = True
+            self._room(None).hub.unsubscribe(self._client, DEFAULT_TOPICS)
+        hub.subscribe(self._client, topics, Wish(said.max_hz, said.overflow == "latest", said.smooth_s))
+        if "status" in topics:
+            hub.tell_status(self._client)
+        return Ack(id=said.id, topics=topics, failed=failed)
+
+    def _unsubscribe(self, said: Unsubscribe) -> Ack:
+        topics, failed = _sorted_out(said.topics)
+        self._room(said.session).hub.unsubscribe(self._client, topics)
+        return Ack(id=said.id, topics=topics, failed=failed)
+
+    def _mark(self, said: MarkerRequest, t1: float) -> Ack:
+        room = self._room(said.session)
+        here = room.stream_time(t1)
+        t, uncertainty_s = self._place(said, room, t1, here)
+        if abs(t - here) > FARTHEST_S:
+            raise RefusalError(
+                "time_implausible",
+                f"expected a time within an hour of {here:.3f} s, found {t:.3f}; is it of the clock {said.clock!r}?",
+            )
+        marker_id = f"{MARKER_SOURCE}-{self._number}-{said.id}"
+        room.mark(Marker(t, marker_id, said.label, said.value, MARKER_SOURCE, uncertainty_s=uncertainty_s))
+        return Ack(id=said.id, marker=PlacedMarker(id=marker_id, t=t, uncertainty_s=uncertainty_s))
+
+    def _place(self, said: MarkerRequest, room: Room, t1: float, here: float) -> tuple[float, float | None]:
+        """Return the time of a marker for its session, and how wrong it may be, in seconds."""
+        if said.t is None:
+            return here, None
+        if said.clock == "lsl":
+            return said.t, None
+        known = self._clock.estimate(t1)
+        if known is None:
+            raise RefusalError("clock_not_synced", "expected a complete exchange of clock.sync before it, found none")
+        return room.stream_time(said.t + known.offset_s), known.uncertainty_s
+
+    def _compare_clocks(self, said: ClockSync, t1: float) -> ClockReply:
+        if said.previous is not None and not self._clock.complete(said.previous.id, said.previous.t3):
+            raise RefusalError(
+                "clock_implausible",
+                "expected the id of an exchange that is not complete yet and a t3 behind its t0; it is left out",
+            )
+        t2 = self._now()
+        self._clock.answered(said.id, said.t0, t1, t2)
+        known = self._clock.estimate(t2)
+        return ClockReply(
+            id=said.id,
+            t0=said.t0,
+            t1=t1,
+            t2=t2,
+            offset_s=known.offset_s if known else None,
+            uncertainty_s=known.uncertainty_s if known else None,
+            n_exchanges=known.n if known else 0,
+        )
+
+
+def _sorted_out(names: tuple[str, ...]) -> tuple[tuple[Topic, ...], tuple[TopicFailure, ...]]:
+    """Return the topics among some names, each once, and what to say of the others."""
+    known: dict[str, Topic] = {topic: topic for topic in TOPICS}
+    wanted = dict.fromkeys(names)
+    message = f"known are {', '.join(TOPICS)}"
+    failed = [
+        TopicFailure(topic=name, code=ErrorCode.UNKNOWN_TOPIC, message=message) for name in wanted if name not in known
+    ]
+    return tuple(known[name] for name in wanted if name in known), tuple(failed)

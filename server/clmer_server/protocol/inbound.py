@@ -1,0 +1,209 @@
+"""What clients say. A field that is not known is refused, so that no option is without effect unnoticed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from clmer_server.participants import PSEUDONYM
+from clmer_server.protocol.encoding import decode
+from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.names import Encoding
+from clmer_server.protocol.parts import Part, RequestId
+
+Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+"""A time of some clock."""
+
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+"""Of a topic or a session."""
+
+Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=32)]
+"""Of topics."""
+
+MarkerClock: TypeAlias = Literal["client", "lsl", "arrival"]
+"""Whose clock a marker's time is of; ``arrival``: it has none, and happens when it comes."""
+
+CalibrationKind: TypeAlias = Literal["neutral", "rest"]
+"""What is measured: the face without expression, or EEG at rest."""
+
+ReplayAction: TypeAlias = Literal["pause", "resume"]
+"""What a replay can be told."""
+
+
+class Request(Part):
+    """A message of a client."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: RequestId
+
+
+class SessionRequest(Request):
+    """A message about one session."""
+
+    session: Name | None = None  # null: the one that the welcome named
+
+
+class Hello(Request):
+    """Who connects; needed only where the service asks for a token."""
+
+    type: Literal["hello"]
+    id: RequestId | None = None  # type: ignore[assignment]  # the only message that needs none
+    token: Annotated[str, Field(max_length=512)] | None = None
+    client: Annotated[str, Field(max_length=64)] = ""
+    version: Annotated[str, Field(max_length=64)] = ""
+
+
+class Subscribe(SessionRequest):
+    """Get these topics. The first of a connection takes the place of what comes unasked."""
+
+    type: Literal["subscribe"]
+    topics: Names
+    max_hz: Annotated[float, Field(gt=0, le=1000)] | None = None  # the newest at most so often; null: all
+    overflow: Literal["latest", "queue"] = "queue"  # what waits for a slow client: the newest, or a bounded queue
+    smooth_s: Annotated[float, Field(gt=0, le=600)] | None = None  # s, of the mean beside each prediction
+
+
+class Unsubscribe(SessionRequest):
+    """Get these topics no more."""
+
+    type: Literal["unsubscribe"]
+    topics: Names
+
+
+class MarkerRequest(SessionRequest):
+    """An event of the experiment, to be recorded and told to everybody."""
+
+    type: Literal["marker"]
+    label: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    t: Seconds | None = None  # s, of the clock
+    clock: MarkerClock = "arrival"
+
+    @model_validator(mode="after")
+    def _time_of_a_clock(self) -> Self:
+        if (self.t is None) != (self.clock == "arrival"):
+            raise ValueError("a time t with the clocks client and lsl, and none with arrival")
+        return self
+
+
+class AnsweredExchange(Part):
+    """When the client got an earlier ``clock.reply``."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: RequestId  # of that exchange
+    t3: Seconds  # s, client's clock
+
+
+class ClockSync(Request):
+    """Compare clocks."""
+
+    type: Literal["clock.sync"]
+    t0: Seconds  # s, client's clock, when this is sent
+    previous: AnsweredExchange | None = None
+
+
+class CalibrationStart(SessionRequest):
+    """Measure what the participant is like at rest."""
+
+    type: Literal["calibration.start"]
+    kind: CalibrationKind
+    seconds: Annotated[float, Field(ge=0.5, le=600)] | None = None  # null: as long as is usual for the kind
+
+
+class CalibrationStop(SessionRequest):
+    """Give a calibration up."""
+
+    type: Literal["calibration.stop"]
+    kind: CalibrationKind
+
+
+class SessionStart(SessionRequest):
+    """Start a session that waits or has ended."""
+
+    type: Literal["session.start"]
+    participant: Annotated[str, Field(pattern=PSEUDONYM)] | None = None
+    consent_ref: Annotated[str, Field(max_length=256)] | None = None
+    record: bool | None = None
+
+
+class SessionStop(SessionRequest):
+    """Stop a session."""
+
+    type: Literal["session.stop"]
+
+
+class ReplayControl(SessionRequest):
+    """Hold a replay, let it go on, or change its speed."""
+
+    type: Literal["replay.control"]
+    action: ReplayAction | None = None
+    speed: Annotated[float, Field(gt=0, le=1000)] | Literal["max"] | None = None  # recorded seconds per second
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.action is None and self.speed is None:
+            raise ValueError("an action, a speed, or both")
+        return self
+
+
+Inbound: TypeAlias = (
+    Hello
+    | Subscribe
+    | Unsubscribe
+    | MarkerRequest
+    | ClockSync
+    | CalibrationStart
+    | CalibrationStop
+    | SessionStart
+    | SessionStop
+    | ReplayControl
+)
+"""Anything that a client may send."""
+
+INBOUND: TypeAdapter[Inbound] = TypeAdapter(Annotated[Inbound, Field(discriminator="type")])
+"""Checks plain values."""
+
+TYPES: tuple[str, ...] = tuple(get_args(model.model_fields["type"].annotation)[0] for model in get_args(Inbound))
+"""The types of all of them."""
+
+_ID: TypeAdapter[RequestId] = TypeAdapter(RequestId)
+
+
+def read_inbound(data: str | bytes | None, encoding: Encoding) -> Inbound | ErrorMessage:
+    """Return what a client said, or the answer to what cannot be understood."""
+    try:
+        value = decode(data, encoding)
+    except (ValueError, RecursionError):
+        return _bad_message(encoding)
+    if not isinstance(value, dict) or not isinstance(kind := value.get("type"), str):
+        return _bad_message(encoding)
+    request = _request_id(value)
+    if kind not in TYPES:
+        message = f"no message of the type {ascii(kind)[:64]} is known here; known are {', '.join(TYPES)}"
+        return ErrorMessage(id=request, code=ErrorCode.UNKNOWN_TYPE, message=message)
+    try:
+        return INBOUND.validate_python(value)
+    except ValidationError as error:
+        return ErrorMessage(id=request, code=ErrorCode.BAD_FIELD, message=_describe(error))
+
+
+def _bad_message(encoding: Encoding) -> ErrorMessage:
+    written = "a JSON object, as text" if encoding is Encoding.JSON else "a MessagePack map, as bytes"
+    return ErrorMessage(code=ErrorCode.BAD_MESSAGE, message=f"expected {written}, with a type")
+
+
+def _request_id(value: dict[Any, Any]) -> RequestId | None:
+    try:
+        return _ID.validate_python(value.get("id"))
+    except ValidationError:
+        return None
+
+
+def _describe(error: ValidationError) -> str:
+    """Return what is wrong first, and where."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(ascii(part).strip("'") for part in first["loc"][1:])[:128] or "the message"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}, found {ascii(first['input'])[:64]}"

@@ -1,0 +1,87 @@
+"""A client of the running service that says what it likes and waits for what it expects."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgpack
+from websockets.sync.client import ClientConnection
+
+from clmer_server.protocol.preview import MAGIC, Preview, parse_preview
+from serving import Service
+
+Told = dict[str, Any]
+"""A message of the service as plain values."""
+
+PATIENCE_S = 20.0
+"""How long a message may take before the test fails."""
+
+
+class ProtocolClient:
+    """One connection, in either encoding.
+
+    Args:
+        socket: Open.
+        binary: Whether messages are MessagePack.
+    """
+
+    def __init__(self, socket: ClientConnection, *, binary: bool = False) -> None:
+        self._socket = socket
+        self._binary = binary
+        self._ids = itertools.count(1)
+        self.welcome = self.next("welcome")
+
+    def say_text(self, text: str) -> None:
+        """Send any text."""
+        self._socket.send(text)
+
+    def say(self, **message: Any) -> None:
+        """Send a message."""
+        self._socket.send(msgpack.packb(message) if self._binary else json.dumps(message))
+
+    def ask(self, **message: Any) -> Told:
+        """Send a message with a new id, and return its answer."""
+        number = next(self._ids)
+        self.say(**{"id": number, **message})
+        return self.until(lambda told: told.get("id") == message.get("id", number) and told["type"] in ANSWERS)
+
+    def next(self, kind: str, **fields: Any) -> Told:
+        """Return the next message of a type, with these fields."""
+        return self.until(lambda told: told["type"] == kind and fields.items() <= told.items())
+
+    def until(self, wanted: Callable[[Told], bool]) -> Told:
+        """Return the first message that is wanted."""
+        return next(told for told in self.messages() if wanted(told))
+
+    def messages(self) -> Iterator[Told]:
+        """Yield what comes, but for previews, as long as the service takes no more than PATIENCE_S."""
+        return (received for received in self._all() if isinstance(received, dict))
+
+    def previews(self) -> Iterator[Preview]:
+        """Yield the previews that come."""
+        return (received for received in self._all() if isinstance(received, Preview))
+
+    def _all(self) -> Iterator[Told | Preview]:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            content = self._socket.recv(timeout=deadline - time.monotonic())
+            if isinstance(content, bytes) and content.startswith(MAGIC):
+                yield parse_preview(content)
+            else:
+                yield msgpack.unpackb(content) if isinstance(content, bytes) else json.loads(content)
+
+
+ANSWERS = ("ack", "error", "clock.reply")
+"""Types of answers; every message gets one."""
+
+
+@contextmanager
+def client_of(service: Service, *, binary: bool = False) -> Iterator[ProtocolClient]:
+    """Connect to a service."""
+    with service.connect("clmer.v1.msgpack" if binary else "clmer.v1.json") as socket:
+        yield ProtocolClient(socket, binary=binary)
