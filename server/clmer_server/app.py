@@ -19,8 +19,9 @@ from clmer_server.guard import Guard
 from clmer_server.hub import Hub
 from clmer_server.only_room import OnlyRoom
 from clmer_server.pages import add_pages
+from clmer_server.protocol.asyncapi import asyncapi
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
-from clmer_server.protocol.names import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL, PROTOCOL_VERSION
 from clmer_server.protocol.outbound import Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ServerInfo
 from clmer_server.rooms import RefusalError
@@ -149,6 +150,11 @@ def _add_model(app: FastAPI, served: Served) -> None:
     async def program() -> dict[str, Any]:
         """Which program this is, and which protocol it speaks."""
         return {"name": "clmer", "version": version("clmer"), "protocol": PROTOCOL}
+
+    @app.get("/asyncapi.json")
+    async def protocol() -> dict[str, Any]:
+        """The WebSocket protocol, for programs that read such descriptions."""
+        return asyncapi(PROTOCOL_VERSION)
 
     @app.get("/api/model")
     async def model() -> dict[str, Any]:

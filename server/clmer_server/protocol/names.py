@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 ProtocolName: TypeAlias = Literal["clmer.v1.json", "clmer.v1.msgpack"]
 """A WebSocket subprotocol of ours."""
 
+PROTOCOL_VERSION = "1.0.0"
+"""Of the protocol: the first number is that of the names; the second grows with what is added."""
+
 PROTOCOL: ProtocolName = "clmer.v1.json"
 """The one spoken with a client that asks for none."""
 

@@ -39,7 +39,7 @@ RequestId: TypeAlias = (
 class Part(BaseModel):
     """A part of a message: immutable, without fields that nobody declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class ServerInfo(Part):

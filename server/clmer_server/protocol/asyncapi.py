@@ -1,0 +1,97 @@
+"""The protocol as an AsyncAPI 3 document, made from the models themselves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from clmer_server.protocol import outbound, preview
+from clmer_server.protocol.errors import MEANINGS
+from clmer_server.protocol.inbound import Inbound
+from clmer_server.protocol.names import SUBPROTOCOLS
+from clmer_server.protocol.outbound import Message
+
+SENT: tuple[type[BaseModel], ...] = get_args(Message)
+"""What the service sends."""
+
+RECEIVED: tuple[type[BaseModel], ...] = get_args(Inbound)
+"""What clients send."""
+
+_PREVIEW = "Preview"  # the one message that is no model
+
+
+def type_of(model: type[BaseModel]) -> str:
+    """Return the ``type`` by which messages of a model are known."""
+    return str(get_args(model.model_fields["type"].annotation)[0])
+
+
+def asyncapi(version: str) -> dict[str, Any]:
+    """Return the document as plain JSON values.
+
+    Args:
+        version: Of the protocol.
+    """
+    messages = {model.__name__: _message(model) for model in (*SENT, *RECEIVED)}
+    messages[_PREVIEW] = _preview_message()
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "CLMER", "version": version, "description": outbound.__doc__},
+        "defaultContentType": "application/json",
+        "channels": {
+            "ws": {
+                "address": "/ws",
+                "description": f"WebSocket with the subprotocol {' or '.join(SUBPROTOCOLS)}; without one, the first.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+            }
+        },
+        "operations": {
+            "send": _operation("send", [*(model.__name__ for model in SENT), _PREVIEW]),
+            "receive": _operation("receive", [model.__name__ for model in RECEIVED]),
+        },
+        "components": {
+            "messages": messages,
+            "schemas": {**_schemas(SENT, "serialization"), **_schemas(RECEIVED, "validation")},
+        },
+        "x-error-codes": {code.value: meaning for code, meaning in MEANINGS.items()},
+    }
+
+
+def asyncapi_text(version: str) -> str:
+    """Return the document as text, one value a line."""
+    return json.dumps(asyncapi(version), indent=1, ensure_ascii=False) + "\n"
+
+
+def _schemas(models: tuple[type[BaseModel], ...], mode: Literal["serialization", "validation"]) -> dict[str, Any]:
+    """Return the schemas of models and their parts; those of the service may get further fields later."""
+    _, schemas = models_json_schema([(model, mode) for model in models], ref_template="#/components/schemas/{model}")
+    defined: dict[str, Any] = schemas["$defs"]
+    if mode == "serialization":
+        for schema in defined.values():
+            if "properties" in schema:
+                schema.pop("additionalProperties", None)
+    return defined
+
+
+def _message(model: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "name": type_of(model),
+        "summary": model.__doc__,
+        "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
+    }
+
+
+def _preview_message() -> dict[str, Any]:
+    return {
+        "name": "preview",
+        "summary": "A binary block of eeg.preview or face.preview.",
+        "description": preview.__doc__,
+        "contentType": "application/octet-stream",
+    }
+
+
+def _operation(action: Literal["send", "receive"], names: list[str]) -> dict[str, Any]:
+    messages = [{"$ref": f"#/channels/ws/messages/{name}"} for name in names]
+    return {"action": action, "channel": {"$ref": "#/channels/ws"}, "messages": messages}

@@ -1,0 +1,107 @@
+"""The page, the models and the AsyncAPI document say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clmer_server.client_clock import DRIFT, KEPT, STEP_S
+from clmer_server.hub import MAILBOX_CAPACITY
+from clmer_server.protocol.asyncapi import RECEIVED, SENT, asyncapi, asyncapi_text, type_of
+from clmer_server.protocol.errors import MEANINGS, ErrorCode
+from clmer_server.protocol.inbound import INBOUND
+from clmer_server.protocol.names import PROTOCOL_VERSION, SUBPROTOCOLS
+from clmer_server.protocol.outbound import MESSAGE
+from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "protocol.md").read_text(encoding="utf-8")
+TO_SEND, TO_GET = PAGE.split("\n## What you may send\n")[1].split("\n## What you get\n")
+
+
+def examples(part: str) -> list[dict[str, Any]]:
+    """Return the JSON examples of a part of the page."""
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", part, re.DOTALL)]
+
+
+@pytest.mark.parametrize("example", examples(TO_GET), ids=lambda example: example["type"])
+def test_an_example_of_what_one_gets_is_a_message_in_full(example: dict[str, Any]) -> None:
+    """It reads as one, and no field is left out of it."""
+    assert MESSAGE.validate_python(example, strict=False).model_dump(mode="json") == example
+
+
+@pytest.mark.parametrize("example", examples(TO_SEND), ids=lambda example: example["type"])
+def test_an_example_of_what_one_may_send_is_understood(example: dict[str, Any]) -> None:
+    """Its fields are known and can have these values."""
+    assert INBOUND.validate_python(example).type == example["type"]
+
+
+def test_every_message_has_its_example() -> None:
+    """Both ways."""
+    assert {example["type"] for example in examples(TO_GET)} == set(map(type_of, SENT))
+    assert {example["type"] for example in examples(TO_SEND)} == set(map(type_of, RECEIVED))
+
+
+def test_every_field_that_may_be_sent_is_on_the_page() -> None:
+    """By its name, in the part about sending."""
+    fields = {name for model in RECEIVED for name in model.model_fields}
+    assert [name for name in fields if not re.search(rf"\b{name}\b", TO_SEND)] == []
+
+
+def test_every_error_code_is_on_the_page_with_its_meaning() -> None:
+    """As the service itself has it, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", TO_GET.split("### error")[1].split("###")[0], re.MULTILINE)
+    assert dict(rows) == {code.value: meaning for code, meaning in MEANINGS.items()}
+    assert set(MEANINGS) == set(ErrorCode)
+
+
+def test_topics_names_and_numbers_of_the_page_are_those_of_the_service() -> None:
+    """What a client is built upon."""
+    assert re.findall(r"^\| `([\w.]+)` \| [`b]", PAGE.split("## Topics")[1].split("## ")[0], re.MULTILINE) == list(
+        TOPICS
+    )
+    unasked = PAGE.split("Without a word you get ")[1].split(".")[0]
+    assert re.findall(r"`(\w+)`", unasked) == list(DEFAULT_TOPICS)
+    assert all(f"`{name}`" in PAGE for name in SUBPROTOCOLS)
+    assert f"At most {MAILBOX_CAPACITY} messages" in PAGE
+    assert f"Of the last {KEPT} exchanges" in PAGE
+    assert f"delay / 2 + {DRIFT} x age + {STEP_S} s" in PAGE
+
+
+def test_the_kept_document_is_what_the_service_makes() -> None:
+    """To renew it: ``clmer-serve``, then save ``/asyncapi.json``, or write ``asyncapi_text(PROTOCOL_VERSION)``."""
+    assert (DOCS / "asyncapi.json").read_text(encoding="utf-8") == asyncapi_text(PROTOCOL_VERSION)
+
+
+def references(value: Any) -> Iterator[str]:
+    """Yield every reference within plain values."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    """Within itself."""
+    document = asyncapi(PROTOCOL_VERSION)
+    found = set(references(document))
+    assert len(found) > len(SENT) + len(RECEIVED)
+    for reference in found:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
+def test_the_document_lets_the_service_add_fields_and_clients_none() -> None:
+    """As the rules of compatibility say."""
+    schemas = asyncapi(PROTOCOL_VERSION)["components"]["schemas"]
+    assert all(schemas[model.__name__]["additionalProperties"] is False for model in RECEIVED)
+    assert not any("additionalProperties" in schemas[model.__name__] for model in SENT)
