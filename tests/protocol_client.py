@@ -18,7 +18,7 @@ from serving import Service
 Told = dict[str, Any]
 """A message of the service as plain values."""
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a message may take before the test fails."""
 
 
@@ -34,6 +34,7 @@ class ProtocolClient:
         self._socket = socket
         self._binary = binary
         self._ids = itertools.count(1)
+        self.heard: list[Told] = []  # every message so far, but for previews
         self.welcome = self.next("welcome")
 
     def say_text(self, text: str) -> None:
@@ -73,7 +74,8 @@ class ProtocolClient:
             if isinstance(content, bytes) and content.startswith(MAGIC):
                 yield parse_preview(content)
             else:
-                yield msgpack.unpackb(content) if isinstance(content, bytes) else json.loads(content)
+                self.heard.append(msgpack.unpackb(content) if isinstance(content, bytes) else json.loads(content))
+                yield self.heard[-1]
 
 
 ANSWERS = ("ack", "error", "clock.reply")

@@ -31,11 +31,18 @@ def test_words_are_the_label_and_a_number_among_them_is_the_value() -> None:
 
 
 def test_the_value_of_psychopys_three_channels_is_the_second() -> None:
-    """MarkerTime, MarkerValue, CurrentTime, with labels or without."""
+    """MarkerTime, MarkerValue, CurrentTime, with labels or without; it happened half a second before it was sent."""
     fields = ("1700000000.25", "5", "1700000000.75")
     for names in (("MarkerTime", "MarkerValue", "CurrentTime"), ("", "", "")):
         marker = rows(names, "double64").marker(2.0, [1.7e9 + 0.25, 5.0, 1.7e9 + 0.75])
-        assert (marker.label, marker.value, marker.fields) == ("5", 5.0, fields)
+        assert (marker.t, marker.label, marker.value, marker.fields) == (1.5, "5", 5.0, fields)
+
+
+@pytest.mark.parametrize("times", [(12.0, 11.0), (1.7e9, 1.7e9 - 1), (1.7e9, 1.7e9 + 61), (float("nan"), 1.7e9)])
+def test_times_that_cannot_be_psychopys_leave_the_stamp_alone(times: tuple[float, float]) -> None:
+    """Three numbers may be something else; a marker from the future or of long ago is a mistake."""
+    names = ("MarkerTime", "MarkerValue", "CurrentTime")
+    assert rows(names, "double64").marker(2.0, [times[0], 5.0, times[1]]).t == 2.0
 
 
 def test_a_number_that_is_none_has_no_value() -> None:

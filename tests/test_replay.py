@@ -324,6 +324,7 @@ def test_psychopys_second_channel_is_the_value(tmp_path: Path) -> None:
         path = record(tmp_path, eeg(), Recorded(spec, np.array([T0]), np.array([[1.7e9], [5.0], [1.7e9 + 0.5]])))
         (marker,) = of(Marker, replayed(path))
         assert (marker.label, marker.value, marker.fields) == ("5", 5.0, ("1700000000", "5", "1700000000.5"))
+        assert marker.t == T0 - 0.5  # it had happened before it was sent
 
 
 def test_a_trigger_line_gives_a_marker_where_it_changes(tmp_path: Path) -> None:

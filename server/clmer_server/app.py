@@ -23,7 +23,7 @@ from clmer_server.protocol.asyncapi import asyncapi
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.names import PROTOCOL, PROTOCOL_VERSION
 from clmer_server.protocol.outbound import Welcome
-from clmer_server.protocol.parts import ClockReading, Grid, ServerInfo
+from clmer_server.protocol.parts import TOPICS, ClockReading, Grid, ServerInfo
 from clmer_server.rooms import RefusalError
 from clmer_server.session import Session, SessionState, describe
 from clmer_streaming.types import INPUT_KINDS, Marker
@@ -93,6 +93,7 @@ class Served:
             model=self.context.model,
             streams=self.hub.streams,
             clock=ClockReading(lsl_time=self.clock(), unix_time=time.time()),
+            capabilities=(*TOPICS, "marker", "clock.sync", *self.session.controls.capabilities),
             source=self.context.source,
             grid=self.grid,
         )

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clmer_server.inputs import Inputs
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
+from clmer_server.protocol.outbound import Notice
 from clmer_server.rooms import RefusalError
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.neutral import NeutralFace
+
+NEUTRAL_S = 3.0
+"""How long the neutral face is measured where nobody says otherwise."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Passes requests of clients on to the inputs of one session."""
+    """Passes requests of clients on to the inputs of one session. Its methods are called on the event loop."""
 
     inputs: Inputs
+    tell: Callable[[Notice], None]  # may be called in any thread
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Requests that can succeed here."""
+        able = {"replay.control": self.inputs.pace, "calibration.start": self.inputs.camera}
+        return tuple(name for name, means in able.items() if means is not None)
 
     def replay(self, action: ReplayAction | None, speed: float | None) -> None:
         """Hold a replay or let it go on, and set its speed; None changes nothing.
@@ -37,12 +51,31 @@ class Controls:
         Raises:
             RefusalError: This session cannot, or does so already.
         """
-        raise RefusalError("not_supported", f"expected a calibration that this session can do, found {kind}")
+        camera = self.inputs.camera
+        if kind != "neutral" or camera is None:
+            found = "no camera of its own" if kind == "neutral" else f"the kind {kind!r}"
+            raise RefusalError("not_supported", f"expected a calibration that this session can do, found {found}")
+        if camera.calibrating:
+            raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
+        camera.calibrate(seconds or NEUTRAL_S, self._keep)
 
     def stop_calibration(self, kind: CalibrationKind) -> None:
-        """Give a calibration up.
+        """Give a calibration up; what was in force before stays.
 
         Raises:
             RefusalError: None runs.
         """
-        raise RefusalError("calibration_not_running", f"expected a calibration that runs, found none of kind {kind}")
+        camera = self.inputs.camera
+        if kind != "neutral" or camera is None or not camera.calibrating:
+            raise RefusalError("calibration_not_running", f"expected a calibration under way, found none of {kind!r}")
+        camera.stop_calibrating()
+
+    def _keep(self, neutral: NeutralFace) -> None:
+        """Keep what was measured, and say so; called in the camera's thread."""
+        text = f"The neutral face was measured on {neutral.n_frames} frames."
+        if self.inputs.keep_neutral is not None:
+            try:
+                text += f" It is kept in {self.inputs.keep_neutral(neutral)}."
+            except SettingsError as error:
+                text += f" It could not be kept: {error.found}; {error.mend}."
+        self.tell(Notice(code="calibration_done", message=text))

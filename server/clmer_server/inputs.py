@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clmer_server.participants import PARTICIPANTS_FOLDER, save_neutral
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
@@ -18,6 +19,7 @@ from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Source, StreamStatus
 
 if TYPE_CHECKING:
+    from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.own_replay import OwnReplaySource
     from clmer_streaming.sources.pace import Pace
     from clmer_streaming.sources.replay import ReplaySource
@@ -45,6 +47,8 @@ class SessionConfig:
     extractor: Extractor = FACE_MESH  # of the face in the camera or the video
     side_streams: str = "used"  # of a live session: "all", "none", names with commas, or only what is used
     neutral: NeutralFace | None = None  # of the participant
+    participant: str | None = None  # pseudonym
+    participants: Path = PARTICIPANTS_FOLDER  # where their neutral faces are kept
 
     @property
     def mode(self) -> SourceMode:
@@ -64,6 +68,8 @@ class Inputs:
     dropped: Mapping[str, Callable[[], int]] = field(default_factory=dict)  # by source: frames it dropped, so far
     silence: Callable[[str], str] = lambda source: ""  # why nothing can come from a stream beside the inputs, now
     pace: Pace | None = None  # of a replay
+    camera: CameraSource | None = None  # of a live session that has one
+    keep_neutral: Callable[[NeutralFace], Path] | None = None  # keeps the participant's; None: nobody is named
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -197,7 +203,14 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         expected=(*eeg.expected, _expected("face", camera.info.name, camera.report.reason)),
         reasons={**eeg.reasons, "face": lambda: camera.report.reason},
         dropped={"face": lambda: camera.report.n_dropped},
+        camera=camera,
+        keep_neutral=_keeper(config),
     )
+
+
+def _keeper(config: SessionConfig) -> Callable[[NeutralFace], Path] | None:
+    participant = config.participant
+    return None if participant is None else lambda neutral: save_neutral(config.participants, participant, neutral)
 
 
 def _expected(kind: Literal["eeg", "face", "physio"], name: str, reason: str, source: str = "") -> StreamStatus:

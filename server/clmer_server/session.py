@@ -120,7 +120,7 @@ class Session:
         self._newest: tuple[int, int] | None = None  # number and grid index of the newest window
         self._marked = False  # whether clients' markers have been announced
         self._live = inputs.mode == "live"
-        self.controls = Controls(inputs)
+        self.controls = Controls(inputs, tell=self._send)
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()

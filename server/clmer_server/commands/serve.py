@@ -139,6 +139,8 @@ def _session_config(settings: ServeSettings) -> SessionConfig:
         extractor=extractor,
         side_streams=_side_streams(settings),
         neutral=load_neutral(settings.participants, settings.participant, extractor.id),
+        participant=settings.participant,
+        participants=settings.participants,
     )
 
 

@@ -73,6 +73,10 @@ class Calibration:
         """Measure the neutral face on the good frames from ``t`` until ``seconds`` later."""
         self._collection = _Collection(t_end=t + seconds)
 
+    def give_up(self) -> None:
+        """Forget a measurement that is under way; what was in force stays."""
+        self._collection = None
+
     def tick(self, t: float) -> None:
         """End a measurement whose time is up."""
         collection = self._collection

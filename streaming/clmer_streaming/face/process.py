@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from types import TracebackType
 from typing import Self, cast
 
-from clmer_streaming.face.process_messages import FaceMessage, FaceProcessConfig
+from clmer_streaming.face.process_messages import Calibrate, FaceMessage, FaceProcessConfig
 
 _END_S = 2.0  # s that a process has to end before it is killed
 
@@ -61,6 +62,11 @@ class FaceProcess:
             return cast(FaceMessage, self._pipe.recv()) if self._pipe.poll(timeout_s) else None
         except OSError as error:  # a reset: it was killed while it wrote
             raise EOFError from error
+
+    def order(self, order: Calibrate) -> None:
+        """Tell the process what to do beside reading faces; one that has ended hears nothing."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(order)
 
     def close(self) -> None:
         """End the process, whatever it does."""

@@ -22,6 +22,13 @@ class FaceProcessConfig:
 
 
 @dataclass(frozen=True)
+class Calibrate:
+    """The parent's order: measure the neutral face from the next good frame on."""
+
+    seconds: float  # 0: give up what is under way
+
+
+@dataclass(frozen=True)
 class FaceRow:
     """The face of one frame."""
 

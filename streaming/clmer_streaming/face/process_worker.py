@@ -13,7 +13,7 @@ from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
 from clmer_streaming.face.process_capture import Capture
 from clmer_streaming.face.process_grabber import Grabber
-from clmer_streaming.face.process_messages import Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.process_messages import Calibrate, Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceSample
 
@@ -53,7 +53,8 @@ class _Worker:
         self._config = config
         self._parent = parent
         self._reader = FaceReader(None, config.neutral)
-        self._to_calibrate = config.calibrate_s > 0
+        self._calibrate_s = config.calibrate_s  # to measure the neutral face for; 0: not asked to
+        self._before = config.neutral  # what was in force when that was asked for
 
     def run_file(self) -> None:
         """Read every frame of a file; a parent that is slow holds it back."""
@@ -72,6 +73,7 @@ class _Worker:
         mesh = mesh or extractor.open()  # loads while the camera is opened
         said: CaptureState | None = None
         while True:
+            self._obey()
             grabbed = grabber.take(_BEAT_S)
             if grabber.state != said or grabbed is None:
                 said = grabber.state
@@ -100,16 +102,23 @@ class _Worker:
         sample = self._reader.read(t, frame)
         self.n_frames += 1
         self._pipe.send(FaceRow(t, face_to_row(sample).tobytes(), n_dropped))
-        if self._to_calibrate:
+        if self._calibrate_s:
             self._calibrate(sample)
+
+    def _obey(self) -> None:
+        """Take the parent's orders."""
+        while self._pipe.poll():
+            order: Calibrate = self._pipe.recv()
+            self._reader.give_calibration_up()
+            self._calibrate_s, self._before = order.seconds, self._reader.neutral_face
 
     def _calibrate(self, sample: FaceSample) -> None:
         """Measure the neutral face from the first good frame on; begin again where too few frames were good."""
         measured = self._reader.neutral_face
         if self._reader.calibrating:
             return
-        if measured is not None and measured is not self._config.neutral:
-            self._to_calibrate = False
+        if measured is not None and measured is not self._before:
+            self._calibrate_s = 0.0
             self._pipe.send(Calibrated(replace(measured, extractor=self._config.extractor.id)))
         elif sample.quality >= _LEARNING_QUALITY:
-            self._reader.begin_calibration(sample.t, self._config.calibrate_s)
+            self._reader.begin_calibration(sample.t, self._calibrate_s)

@@ -86,6 +86,10 @@ class FaceReader:
         """
         self._calibration.begin(t, seconds)
 
+    def give_calibration_up(self) -> None:
+        """Forget a measurement that is under way."""
+        self._calibration.give_up()
+
     def read(self, t: float, frame: MeshFrame | None) -> FaceSample:
         """Return what the frame of time ``t`` in seconds shows; without a face, every number is NaN."""
         self._calibration.tick(t)

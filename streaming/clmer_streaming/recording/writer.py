@@ -22,6 +22,7 @@ from clmer_streaming.recording.records import (
     session_record,
     stream_record,
 )
+from clmer_streaming.sources.marker_words import marker_age_s
 from clmer_streaming.stream_clock import StreamClock
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Marker, StreamInfo
 from clmer_streaming.xdf.format import MAX_STAMP_S, NUMERIC_DTYPES
@@ -113,7 +114,8 @@ class SessionWriter:
             return
         with contextlib.suppress(ValueError):  # a word that the stream's format cannot hold; the record has it
             values: Any = [row] if target.channel_format == "string" else np.array([row], dtype=np.float64).T
-            self._xdf.write_samples(target.stream_id, [marker.t], values)
+            age_s = 0.0 if target.channel_format == "string" else marker_age_s([float(field) for field in row])
+            self._xdf.write_samples(target.stream_id, [marker.t + age_s], values)
 
     def _unannounced_markers(self, source: str) -> _Target:
         info = StreamInfo(source, "markers", source, ("label",), 0.0, type="Markers", channel_format="string")

@@ -17,7 +17,7 @@ from clmer_streaming.face.layout import FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
-from clmer_streaming.face.process_messages import Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.process_messages import Calibrate, Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
 from clmer_streaming.types import Item, StreamInfo, Tick
 
 logger = logging.getLogger(__name__)
@@ -80,10 +80,33 @@ class CameraSource:
         self.info = self._info(probe(capture) if capture.kind == "file" else 0.0)
         self.report = CameraReport(f"{capture.name} has not been opened yet")
         self.calibrated: NeutralFace | None = None
+        self._order: Calibrate | None = None  # what the process is to do beside reading faces
+        self._ordered: Calibrate | None = None  # what the running one knows of that
+        self._when_calibrated: Callable[[NeutralFace], None] = lambda neutral: None
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether a calibration that was asked for has not ended."""
+        return self._order is not None
+
+    def calibrate(self, seconds: float, done: Callable[[NeutralFace], None]) -> None:
+        """Measure the neutral face of who sits there now, from the next good frame on; from any thread.
+
+        Args:
+            seconds: How long to measure.
+            done: Is given what was measured, in the thread of this source.
+        """
+        self._when_calibrated = done
+        self._order = Calibrate(seconds)
+
+    def stop_calibrating(self) -> None:
+        """Give up what ``calibrate`` began; from any thread."""
+        self._order = None
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends."""
         while self._may_start(put, stop):
+            self._ordered = None
             with FaceProcess(self._config) as process:
                 try:
                     if self._listen(process, put, stop):
@@ -111,13 +134,16 @@ class CameraSource:
         """Hand on what the process says; True when there is nothing more to come."""
         n_dropped_before = self.report.n_dropped
         while not stop.is_set():
+            if self._ordered is not self._order:
+                self._ordered = self._order
+                process.order(self._order or Calibrate(0.0))
             match process.receive(_LISTEN_S):
                 case FaceRow() as row:
                     self._deliver(row, n_dropped_before, put)
                 case CaptureState(is_open=is_open, reason=reason, rate_hz=rate_hz):
                     self._take_state(is_open, reason, rate_hz, put)
                 case Calibrated(neutral=neutral):
-                    self.calibrated = neutral
+                    self._take_neutral(neutral)
                 case Ended(error=error):
                     played = f"{self._config.capture.name} has been played to its end"
                     self._say(played if error is None else f"{error[1]}; {error[2]}")
@@ -131,6 +157,14 @@ class CameraSource:
         self.report = dataclasses.replace(
             self.report, n_samples=self.report.n_samples + 1, n_dropped=n_dropped_before + row.n_dropped
         )
+
+    def _take_neutral(self, neutral: NeutralFace) -> None:
+        """Keep what was measured; a process that is started again gets it, too."""
+        self.calibrated = neutral
+        self._config = dataclasses.replace(self._config, neutral=neutral, calibrate_s=0.0)
+        if self._ordered is not None and self._order is self._ordered:
+            self._order = self._ordered = None
+            self._when_calibrated(neutral)
 
     def _take_state(self, is_open: bool, reason: str, rate_hz: float, put: Callable[[Item], None]) -> None:
         self._say(reason)

@@ -34,4 +34,4 @@ class MarkerRows:
         else:
             words = number_words([float(cell) for cell in row], self._value_channel)
         marker_id = f"{source}-{next(self._numbers)}"
-        return Marker(t - self._info.delay_s, marker_id, words.label, words.value, source, words.fields)
+        return Marker(t - self._info.delay_s - words.age_s, marker_id, words.label, words.value, source, words.fields)

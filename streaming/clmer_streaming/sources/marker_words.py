@@ -12,6 +12,8 @@ from clmer_streaming.xdf.reader import XdfStream
 
 _VALUE_LABEL = "MARKERVALUE"  # PsychoPy's stream for EmotivPRO: MarkerTime, MarkerValue, CurrentTime
 _PSYCHOPY_CHANNELS = 3
+_LONGEST_AGE_S = 60.0  # s; what seems older was not written by these rules
+_YEAR_2001_S = 1e9  # s, Unix time
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class MarkerWords:
     label: str
     value: float | None  # None where it is no number
     fields: tuple[str, ...]  # every channel; empty where the label is all there was
+    age_s: float = 0.0  # how long before its stamp it happened, where the row says so
 
 
 def marker_words(stream: XdfStream) -> list[MarkerWords | None]:
@@ -50,7 +53,7 @@ def number_words(row: Sequence[float], chosen: int) -> MarkerWords:
     """Return what one row of numbers says; ``chosen`` is the channel of the value."""
     fields = tuple(map(number_text, row))
     value = row[chosen] if math.isfinite(row[chosen]) else None
-    return MarkerWords(fields[chosen], value, fields if len(row) > 1 else ())
+    return MarkerWords(fields[chosen], value, fields if len(row) > 1 else (), marker_age_s(row))
 
 
 def value_channel(ch_names: Sequence[str]) -> int:
@@ -59,6 +62,18 @@ def value_channel(ch_names: Sequence[str]) -> int:
     if _VALUE_LABEL in names:
         return names.index(_VALUE_LABEL)
     return 1 if len(names) == _PSYCHOPY_CHANNELS else 0
+
+
+def marker_age_s(row: Sequence[float]) -> float:
+    """Return how many seconds before its stamp the marker of a row happened; 0 where the row does not say.
+
+    Of the three channels MarkerTime, MarkerValue, CurrentTime (EmotivPRO's manual, LSL inlet) the last one is Unix time
+    when the row was sent, by the sender's clock, and the first one when it happened.
+    """
+    if len(row) != _PSYCHOPY_CHANNELS or not min(row[0], row[2]) > _YEAR_2001_S:
+        return 0.0
+    age_s = row[2] - row[0]
+    return age_s if 0 <= age_s <= _LONGEST_AGE_S else 0.0
 
 
 def _number(text: str) -> float | None:

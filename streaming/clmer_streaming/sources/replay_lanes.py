@@ -51,7 +51,8 @@ class MarkerLane:
     def item(self, i: int, shift_s: float, lap: int) -> Marker:
         """Return marker ``i``; its number goes on from lap to lap."""
         number, words = lap * len(self._words) + i + 1, self._words[i]
-        return Marker(float(self._t[i]) + shift_s, str(number), words.label, words.value, self._source, words.fields)
+        t = float(self._t[i]) - words.age_s + shift_s
+        return Marker(t, str(number), words.label, words.value, self._source, words.fields)
 
 
 class TickLane:
