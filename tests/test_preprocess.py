@@ -336,3 +336,40 @@ def test_a_face_sample_is_used_as_it_came() -> None:
     steady = [face(100.0 + 0.25 * i + 0.1, 2.5) for i in range(48)]
     out = windows(merged(eeg_items(), [FACE_INFO, *steady]))
     assert out[-2].series["aus"][0, 0, 0] == sample.aus[0, 0]
+
+
+def looked_at(sizes: Sequence[int]) -> tuple[FloatArray, FloatArray, list[Window]]:
+    """Return the filtered EEG, taken whenever windows close, and the windows."""
+    stage, t, x, made = Preprocessor(PreprocessConfig()), [np.empty(0)], [np.empty((14, 0))], list[Window]()
+    for item in eeg_items(sizes):
+        if closed := stage.push(item):
+            made.extend(closed)
+            for times, values in stage.filtered_eeg(float(np.concatenate(t)[-1]) if len(t) > 1 else -np.inf):
+                t.append(times.copy())
+                x.append(values.copy())
+    return np.concatenate(t), np.concatenate(x, axis=1), made
+
+
+@pytest.mark.parametrize("sizes", [[1], [8], [7, 50]])
+def test_the_filtered_eeg_can_be_looked_at_without_a_hole_and_without_changing_a_bit(sizes: list[int]) -> None:
+    """It has the same bits for any cut, the windows are those that nobody looked at, and they are cut from it."""
+    t, x, made = looked_at(sizes)
+    whole_t, whole_x, _ = looked_at([32])
+    n = min(t.size, whole_t.size)
+    assert n > 128 * (SECONDS - 2)
+    assert np.array_equal(t[:n], whole_t[:n])
+    assert np.array_equal(x[:, :n], whole_x[:, :n])
+    assert [window.crc for window in made] == [window.crc for window in windows(eeg_items(sizes))]
+    last = made[-1]
+    seen = x[:, np.searchsorted(t, last.t_end) - 256 : np.searchsorted(t, last.t_end)]
+    good = last.mask["eeg"]
+    assert np.allclose(last.series["eeg"][good], (seen - seen[good].mean(axis=0))[good])
+
+
+def test_without_eeg_there_is_nothing_to_look_at() -> None:
+    """Nor behind the newest sample."""
+    stage = Preprocessor(PreprocessConfig())
+    assert stage.filtered_eeg(-np.inf) == []
+    for item in eeg_items():
+        stage.push(item)
+    assert stage.filtered_eeg(1e6) == []
