@@ -45,6 +45,7 @@ class Seen:
     requests: list[str] = field(default_factory=list)  # addresses
     complaints: list[str] = field(default_factory=list)  # console errors and warnings, uncaught exceptions
     messages: list[dict[str, Any]] = field(default_factory=list)  # of the WebSocket
+    n_previews: int = 0  # binary messages of the WebSocket
 
     def predictions(self) -> dict[int, dict[str, Any]]:
         """The predictions received so far, by ``seq``."""
@@ -55,9 +56,15 @@ def watch(page: Page) -> Seen:
     """Record from now on what the page does."""
     seen = Seen()
 
+    def take(frame: str | bytes) -> None:
+        if isinstance(frame, str):
+            seen.messages.append(json.loads(frame))
+        else:
+            seen.n_previews += 1
+
     def on_socket(socket: WebSocket) -> None:
         seen.requests.append(socket.url)
-        socket.on("framereceived", lambda frame: seen.messages.append(json.loads(frame)))
+        socket.on("framereceived", take)
 
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("websocket", on_socket)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,55 @@ def test_the_charts_end_at_the_newest_values(page: Page, service: Service) -> No
         }"""
     )
     assert drawn == shown
+
+
+def drawn_eeg(page: Page) -> dict[str, Any]:
+    """What the EEG chart holds: how many lines, and how many samples in each."""
+    drawn: dict[str, Any] = page.evaluate(
+        """() => {
+            const plots = window.Bokeh.documents.flatMap((drawn) => drawn.roots());
+            const sources = plots.flatMap((plot) => plot.renderers).map((renderer) => renderer.data_source.data);
+            const { x } = sources.find((data) => "colour" in data && "x" in data) ?? { x: [] };
+            return { lines: x.length, samples: x[0]?.length ?? 0 };
+        }"""
+    )
+    return drawn
+
+
+def test_the_eeg_can_be_looked_at_and_costs_nothing_else(page: Page, service: Service) -> None:
+    """Fourteen lines that grow while the dialog is open; no block comes before or behind."""
+    seen = watch(page)
+    page.goto(service.url)
+    wait_for_valid_prediction(page)
+    assert seen.n_previews == 0
+    page.click("#eeg-open")
+    expect(page.locator("#eeg-chart canvas").first).to_be_visible()
+    page.wait_for_function("() => window.Bokeh.documents.length > 2")
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while drawn_eeg(page)["samples"] < 3 * 128:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+    assert drawn_eeg(page)["lines"] == 14
+    page.click("#eeg-close")
+    page.wait_for_function("() => !document.querySelector('#eeg').open")
+    shown = shown_now(page)
+    page.wait_for_selector(f'#now[data-seq="{shown["seq"] + 2}"]')  # predictions go on
+    n = seen.n_previews
+    page.wait_for_selector(f'#now[data-seq="{shown["seq"] + 4}"]')
+    assert seen.n_previews == n
+    assert seen.complaints == []
+
+
+def test_markers_stand_in_the_history(page: Page, service: Service) -> None:
+    """Where they happened, by their labels; this one is a client's."""
+    page.goto(service.url)
+    wait_for_valid_prediction(page)
+    with service.connect() as client:
+        client.send(json.dumps({"type": "marker", "id": 1, "label": "a marker of the test"}))
+        page.wait_for_function(
+            """() => window.Bokeh.documents.flatMap((drawn) => drawn.roots()).flatMap((plot) => plot.renderers)
+                .some((renderer) => renderer.data_source.data.label?.includes("a marker of the test"))"""
+        )
 
 
 def test_a_service_that_stops_is_said(page: Page, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-/** The two charts, drawn by BokehJS (window.Bokeh). */
+/** The charts, drawn by BokehJS (window.Bokeh). */
 import { invalidSpans, labelHeights, withHoles } from "./chart_rows.js";
 import { classStyle } from "./classes.js";
 import { number } from "./format.js";
+import { EEG_S } from "./preview.js";
 import { HISTORY_S } from "./state.js";
 
 const INK = "#3d4a5c";
@@ -12,6 +13,8 @@ const ACCENT = "#1f4e79";
 const INVALID = "#6b7686";
 const FONT = "system-ui, sans-serif";
 const TRAIL_S = 10; // s of the past shown beside the newest valence and arousal
+const MARKER_LETTERS = 24; // of a marker's label that are shown
+export const EEG_ROW_UV = 100; // µV between the lines of two channels
 const LABEL_ROOM_S = 6; // s of the time axis kept free for the labels at the lines' ends
 
 /** NaN is BokehJS's missing value: lines break there. */
@@ -47,6 +50,10 @@ function figure(xTicks, yTicks, options) {
   return plot;
 }
 
+function shortened(label) {
+  return label.length > MARKER_LETTERS ? `${label.slice(0, MARKER_LETTERS - 1)}…` : label;
+}
+
 function source(...columns) {
   return new window.Bokeh.ColumnDataSource({ data: Object.fromEntries(columns.map((name) => [name, []])) });
 }
@@ -57,6 +64,7 @@ export class HistoryChart {
   #lines = source();
   #spans = source("left", "right");
   #ends = source("t", "p", "height", "label", "colour");
+  #marks = source("t", "label");
   #drawn = ""; // the labels that the lines were made for
 
   /** Make the chart inside `place`. */
@@ -74,6 +82,12 @@ export class HistoryChart {
       source: this.#spans, line_color: null, fill_color: INVALID, fill_alpha: 0.1,
       hatch_pattern: "right_diagonal_line", hatch_color: INVALID, hatch_alpha: 0.28, hatch_scale: 8,
     });
+    const mark = { source: this.#marks, line_color: INK, line_dash: "dotted", line_alpha: 0.7 };
+    plot.segment({ field: "t" }, 0, { field: "t" }, 1, mark);
+    plot.text({ field: "t" }, 0.99, { field: "label" }, {
+      source: this.#marks, angle: -Math.PI / 2, y_offset: -4, text_baseline: "bottom", text_color: INK, text_font: FONT,
+      text_font_size: "11px",
+    });
     this.#plot = plot;
   }
 
@@ -81,7 +95,7 @@ export class HistoryChart {
   #makeLines(labels) {
     const plot = this.#plot;
     this.#lines.data = this.#columns([], labels);
-    plot.renderers = plot.renderers.slice(0, 1);
+    plot.renderers = plot.renderers.slice(0, 3); // spans and markers
     labels.forEach((_, k) => {
       const { colour, dash } = classStyle(k);
       const look = { line_color: colour, line_dash: dash, line_width: 2 };
@@ -118,6 +132,12 @@ export class HistoryChart {
     return columns;
   }
 
+  /** Markers up to the newest window; later ones wait for theirs. */
+  #marksOf(markers, newest) {
+    const shown = markers.filter((marker) => marker.t <= newest && marker.t > newest - HISTORY_S);
+    return { t: shown.map((marker) => marker.t - newest), label: shown.map((marker) => shortened(marker.label)) };
+  }
+
   #endsOf(row, labels) {
     const shown = labels.map((_, k) => k).filter((k) => row !== undefined && row.probs[k] !== null);
     const values = shown.map((k) => row.probs[k]);
@@ -132,8 +152,9 @@ export class HistoryChart {
    * @param {object[]} history rows of the view state
    * @param {string[]} labels
    * @param {?number} hopS s between neighbouring predictions
+   * @param {{t: number, label: string}[]} markers
    */
-  show(history, labels, hopS) {
+  show(history, labels, hopS, markers) {
     if (hopS === null) return;
     if (this.#drawn !== labels.join()) {
       this.#drawn = labels.join();
@@ -142,6 +163,7 @@ export class HistoryChart {
     this.#lines.data = this.#columns(withHoles(history, hopS), labels);
     this.#spans.data = invalidSpans(history, hopS);
     this.#ends.data = this.#endsOf(history.at(-1), labels);
+    this.#marks.data = this.#marksOf(markers, history.at(-1)?.t);
   }
 }
 
@@ -177,5 +199,52 @@ export class AffectChart {
     const known = history.slice(-1).filter((row) => row.valence !== null && row.arousal !== null);
     this.#trail.data = { valence: trail.map((row) => gap(row.valence)), arousal: trail.map((row) => gap(row.arousal)) };
     this.#newest.data = { valence: known.map((row) => row.valence), arousal: known.map((row) => row.arousal) };
+  }
+}
+
+/** The last seconds of every EEG channel, one above the other; bad ones are pale. */
+export class EegChart {
+  #plot;
+  #lines = source("t", "x", "colour");
+  #names = "";
+
+  /** Make the chart inside `place`. */
+  static async make(place) {
+    const chart = new EegChart();
+    await window.Bokeh.Plotting.show(chart.#plot, place);
+    return chart;
+  }
+
+  constructor() {
+    const plot = figure([-10, -8, -6, -4, -2, 0], [], { x_range: [-EEG_S, 0], y_range: [-1, 1] });
+    plot.xaxis.axis_label = "seconds before the newest sample";
+    plot.multi_line({ field: "t" }, { field: "x" }, { source: this.#lines, line_color: { field: "colour" }, line_width: 1 });
+    this.#plot = plot;
+  }
+
+  #makeRows(names) {
+    const rows = names.map((_, k) => -k);
+    this.#plot.yaxis.ticker = this.#plot.ygrid.ticker = new window.Bokeh.FixedTicker({ ticks: rows });
+    this.#plot.yaxis.major_label_overrides = new Map(rows.map((row, k) => [row, names[k]]));
+    this.#plot.y_range.setv({ start: -names.length, end: 1 });
+  }
+
+  /**
+   * Draw what there is.
+   * @param {{t: number[], x: number[][]}} eeg
+   * @param {string[]} names of its channels
+   * @param {string[]} bad channels that are masked
+   */
+  show(eeg, names, bad) {
+    if (this.#names !== names.join()) {
+      this.#names = names.join();
+      this.#makeRows(names);
+    }
+    const newest = eeg.t.at(-1);
+    const t = eeg.t.map((time) => time - newest);
+    this.#lines.data = {
+      t: eeg.x.map(() => t), x: eeg.x.map((values, k) => values.map((value) => value / EEG_ROW_UV - k)),
+      colour: names.slice(0, eeg.x.length).map((name) => (bad.includes(name) ? AXIS : ACCENT)),
+    };
   }
 }

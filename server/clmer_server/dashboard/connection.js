@@ -22,6 +22,8 @@ export class Connection {
   #address;
   #onMessage;
   #onChange;
+  #onBinary;
+  #socket = null;
   #attempt = 0;
   #retryAfterS = null;
 
@@ -29,8 +31,10 @@ export class Connection {
    * @param {string} address
    * @param {(message: object) => void} onMessage called with every parsed message
    * @param {(connection: {phase: string, retryAtMs: ?number}) => void} onChange
+   * @param {(content: ArrayBuffer) => void} onBinary called with every block of a preview
    */
-  constructor(address, onMessage, onChange) {
+  constructor(address, onMessage, onChange, onBinary) {
+    this.#onBinary = onBinary;
     this.#address = address;
     this.#onMessage = onMessage;
     this.#onChange = onChange;
@@ -40,9 +44,19 @@ export class Connection {
   open() {
     if (this.#attempt === 0) this.#onChange({ phase: "connecting", retryAtMs: null });
     const socket = new WebSocket(this.#address);
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => this.#onChange({ phase: "open", retryAtMs: null }));
-    socket.addEventListener("message", (event) => this.#take(JSON.parse(event.data)));
+    socket.addEventListener("message", ({ data }) => {
+      if (typeof data === "string") this.#take(JSON.parse(data));
+      else this.#onBinary(data);
+    });
     socket.addEventListener("close", () => this.#retry());
+  }
+
+  /** Say something to the service; without a connection it is not said. */
+  send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
   /** A welcome shows that the service means it: only then does the waiting start from the beginning. */

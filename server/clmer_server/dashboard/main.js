@@ -1,6 +1,7 @@
 /** Wires the parts: messages change the state, the state is drawn, at most ten times a second. */
 import { AffectChart, HistoryChart } from "./charts.js";
 import { Connection, socketAddress } from "./connection.js";
+import { EegDialog } from "./eeg.js";
 import { initialState, labelsOf, withConnection, withMessage } from "./state.js";
 import { showState } from "./view.js";
 
@@ -16,7 +17,8 @@ function draw() {
   pending = false;
   drawnAtMs = performance.now();
   showState(state, Date.now());
-  for (const chart of charts) chart.show(state.history, labelsOf(state), state.welcome?.grid?.hop_s ?? null);
+  eeg.show(state);
+  for (const chart of charts) chart.show(state.history, labelsOf(state), state.welcome?.grid?.hop_s ?? null, state.markers);
 }
 
 function schedule() {
@@ -42,10 +44,24 @@ async function startCharts() {
   schedule();
 }
 
-new Connection(
+/** Take a message; what is asked for must be asked for again on a new connection. */
+function take(message) {
+  if (message.type === "welcome") eeg.connected();
+  change(withMessage(state, message, Date.now()));
+}
+
+function takeBinary(content) {
+  eeg.take(content);
+  schedule();
+}
+
+const connection = new Connection(
   socketAddress(window.location),
-  (message) => change(withMessage(state, message, Date.now())),
-  (connection) => change(withConnection(state, connection)),
-).open();
+  take,
+  (connected) => change(withConnection(state, connected)),
+  takeBinary,
+);
+const eeg = new EegDialog((message) => connection.send(message));
+connection.open();
 setInterval(schedule, CLOCK_INTERVAL_MS);
 await startCharts();

@@ -9,6 +9,7 @@ import { byeText, gapText } from "./reasons.js";
 export const HISTORY_S = 60; // s of predictions kept for the charts
 export const STALE_AFTER_MS = 3000; // ms without a prediction after which the values count as old
 const MAX_NOTICES = 50;
+const MAX_MARKERS = 100;
 const END_CODES = new Set(["replay_ended", "input_ended"]);
 
 /** The state before anything has arrived. */
@@ -22,6 +23,7 @@ export function initialState() {
     history: [], // {t, valid, probs: (number|null)[], valence, arousal} of the last minute, oldest first
     events: 0,
     eventsInvalid: 0,
+    markers: [], // {t, label} of the last minute, in the order of their arrival
     notices: [], // {code, message, atMs}, newest first
     ended: false, // the recording, or every input stream, has come to its end
     bye: null,
@@ -73,9 +75,21 @@ function onPrediction(state, message, nowMs) {
     predictionAtMs: nowMs,
     history: grown(state.history, historyRow(message, labelsOf({ ...state, prediction: message }))),
     events: state.events + 1,
+    markers: near(state.markers, message.t_end),
     eventsInvalid: state.eventsInvalid + (message.valid === true ? 0 : 1),
     ended: false,
   };
+}
+
+/** A marker may be ahead of the newest window; one of another time, as before a replay began again, goes. */
+function onMarker(state, message) {
+  if (measured(message.t) === null) return state;
+  const marker = { t: message.t, label: message.label };
+  return { ...state, markers: near([...state.markers, marker], state.prediction?.t_end ?? message.t).slice(-MAX_MARKERS) };
+}
+
+function near(markers, t) {
+  return markers.filter((marker) => Math.abs(marker.t - t) < HISTORY_S);
 }
 
 function onStreamStatus(state, message) {
@@ -101,6 +115,7 @@ const REDUCERS = new Map([
   ["welcome", onWelcome],
   ["prediction", onPrediction],
   ["stream.status", onStreamStatus],
+  ["marker", onMarker],
   ["notice", onNotice],
   ["gap", onGap],
   ["bye", onBye],
