@@ -17,6 +17,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from clmer_server.access import Access
 from clmer_server.app import Served, create_app
 from clmer_server.events import EventContext, status_message
 from clmer_server.guard import RESPONSE_HEADERS
@@ -28,6 +29,7 @@ from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
 from clmer_server.service import live_hand_over, open_listener, uvicorn_config
 from clmer_server.session import Delivery, Session
+from clmer_server.watchdog import Watchdog
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.types import Item, Source, StreamStatus
@@ -76,8 +78,9 @@ async def serving(source: Source | None = None) -> AsyncIterator[Site]:
         Delivery(hub.publish, live_hand_over(asyncio.get_running_loop())),
     )
     context = EventContext("abc", MODEL, "replay")
-    served = Served(context, Grid(window_s=2.0, hop_s=0.5), hub, session, {"name": "tiny"}, clock=lambda: 1.0)
-    server = uvicorn.Server(uvicorn_config(create_app(served, "127.0.0.1")))
+    grid, access = Grid(window_s=2.0, hop_s=0.5), Access("127.0.0.1")
+    served = Served(context, grid, hub, session, {"name": "tiny"}, lambda: 1.0, Watchdog())
+    server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
     with open_listener("127.0.0.1", 0) as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]))
         yield Site(hub, session, f"127.0.0.1:{listener.getsockname()[1]}")

@@ -13,7 +13,10 @@ from fastapi import FastAPI, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 
+from clmer_server.access import Access
+from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
+from clmer_server.door import Door
 from clmer_server.events import EventContext
 from clmer_server.guard import Guard
 from clmer_server.hub import Hub
@@ -26,6 +29,7 @@ from clmer_server.protocol.outbound import Welcome
 from clmer_server.protocol.parts import TOPICS, ClockReading, Grid, ServerInfo
 from clmer_server.rooms import RefusalError
 from clmer_server.session import Session, SessionState, describe
+from clmer_server.watchdog import Watchdog
 from clmer_streaming.types import INPUT_KINDS, Marker
 
 
@@ -39,6 +43,7 @@ class Served:
     session: Session
     model_card: dict[str, Any]  # the artefact's own description, as plain JSON values
     clock: Callable[[], float]  # seconds of the LSL clock
+    watchdog: Watchdog  # over its clients
 
     @property
     def rooms(self) -> OnlyRoom:
@@ -109,35 +114,46 @@ class Served:
         return silent if state is SessionState.RUNNING and silent else [f"session {state}"]
 
 
-def create_app(served: Served, bound_host: str) -> FastAPI:
+def create_app(served: Served, access: Access) -> FastAPI:
     """Return the application.
 
     Args:
         served: What it answers from.
-        bound_host: Where it listens; decides which ``Host`` headers are its own.
+        access: Who may connect.
     """
     app = FastAPI(
         title="CLMER",
-        openapi_url=None,  # it cannot describe the WebSocket, and its pages load scripts from elsewhere
-        middleware=[Middleware(Guard, bound_host=bound_host)],
+        docs_url=None,  # these pages load scripts from elsewhere; /openapi.json itself is served
+        redoc_url=None,
+        max_body_size=access.limits.max_message_bytes,
+        middleware=[Middleware(Guard, access=access)],
     )
-    _add_health(app, served)
+    _add_health(app, served, access)
     _add_model(app, served)
     add_pages(app)
 
+    door = Door(TokenCheck(access.token), access.limits, served.watchdog)
+
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await serve_client(socket, served.rooms)
+        await serve_client(socket, served.rooms, door)
 
     return app
 
 
-def _add_health(app: FastAPI, served: Served) -> None:
+def _add_health(app: FastAPI, served: Served, access: Access) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
-        """Whether the process is alive; says nothing of the session."""
+        """Whether the process is alive, and what a page must know before it connects."""
         hub = served.hub
-        return {"status": "ok", "session": served.session.state, "clients": hub.n_clients, "dropped": hub.n_dropped}
+        return {
+            "status": "ok",
+            "session": served.session.state,
+            "clients": hub.n_clients,
+            "dropped": hub.n_dropped,
+            "evicted": served.watchdog.n_evicted,
+            "token_required": access.token is not None,
+        }
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

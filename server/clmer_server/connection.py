@@ -11,9 +11,13 @@ from fastapi.responses import JSONResponse
 
 from clmer_server.client import Client
 from clmer_server.conversation import Conversation
+from clmer_server.door import Door, abort_of, too_fast
 from clmer_server.letters import Letter
+from clmer_server.limits import Pace
 from clmer_server.protocol.names import PROTOCOL, SUBPROTOCOLS, Encoding
+from clmer_server.protocol.outbound import Ack, Bye
 from clmer_server.rooms import Rooms
+from clmer_server.watchdog import Watched
 from clmer_streaming.clock import local_clock
 
 GOING_AWAY = 1001
@@ -21,24 +25,32 @@ GOING_AWAY = 1001
 
 _numbers = itertools.count(1)  # of connections, in this process
 
+LAST_WORDS_S = 1.0
+"""How long a client that is put out has to hear why."""
 
-async def serve_client(socket: WebSocket, rooms: Rooms) -> None:
+
+async def serve_client(socket: WebSocket, rooms: Rooms, door: Door) -> None:
     """Accept the connection, then send and read until one of both ends."""
     encoding = await _accept(socket)
-    if encoding is None:
+    if encoding is None or (hellos := await door.hellos(socket, encoding)) is None:
         return
     home, room = next(iter(rooms.rooms.items()))
-    client = room.hub.attach(room.welcome(), encoding)
+    client = room.hub.attach(room.welcome().model_copy(update={"limits": door.limits}), encoding)
+    for hello in hellos:
+        client.put(Letter(Ack(id=hello.id)))
     conversation = Conversation(client, next(_numbers), home, rooms, local_clock)
-    sender = asyncio.create_task(_send_all(socket, client))
-    try:
-        await _read_all(socket, client, conversation)
-    finally:
-        for other in rooms.rooms.values():
-            other.hub.detach(client)
-        sender.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sender
+    with door.watching(socket, lambda: client.mailbox.full) as watched:
+        sender = asyncio.create_task(_send_all(socket, client, watched))
+        try:
+            if not await _read_all(socket, client, conversation, door):
+                await asyncio.wait({sender}, timeout=LAST_WORDS_S)
+                abort_of(socket)()
+        finally:
+            for other in rooms.rooms.values():
+                other.hub.detach(client)
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sender
 
 
 async def _accept(socket: WebSocket) -> Encoding | None:
@@ -54,17 +66,29 @@ async def _accept(socket: WebSocket) -> Encoding | None:
     return SUBPROTOCOLS[chosen or PROTOCOL]
 
 
-async def _send_all(socket: WebSocket, client: Client) -> None:
+async def _send_all(socket: WebSocket, client: Client, watched: Watched) -> None:
     with contextlib.suppress(WebSocketDisconnect):  # the reading ends by it, too
         while (content := await client.take()) is not None:
             if isinstance(content, str):
                 await socket.send_text(content)
             else:
                 await socket.send_bytes(content)
+            watched.sent()
         await socket.close(GOING_AWAY)
 
 
-async def _read_all(socket: WebSocket, client: Client, conversation: Conversation) -> None:
+async def _read_all(socket: WebSocket, client: Client, conversation: Conversation, door: Door) -> bool:
+    """Answer until the client has gone; False where it has to go, since it sends too fast all the time."""
+    judge = door.pace()
     while (event := await socket.receive())["type"] != "websocket.disconnect":
-        said = event.get("text")
-        client.put(Letter(await conversation.answer(event.get("bytes") if said is None else said)))
+        pace = judge.judge()
+        if pace is Pace.FINE:
+            said = event.get("text")
+            client.put(Letter(await conversation.answer(event.get("bytes") if said is None else said)))
+        else:
+            client.put(Letter(too_fast(pace, door.limits)))
+        if pace is Pace.GOES_ON:
+            client.end(Letter(Bye(reason="rate_limited")))
+            return False
+        await asyncio.sleep(0)  # many that came at once must not hold up the others
+    return True

@@ -51,6 +51,11 @@ class Mailbox:
         """Letters that wait."""
         return len(self._letters)
 
+    @property
+    def full(self) -> bool:
+        """Whether one more letter would push another one out."""
+        return len(self._letters) >= self.capacity
+
     def put(self, letter: Letter, *, alone: bool = False) -> None:
         """Add a letter; a full mailbox makes room for it first.
 
@@ -60,7 +65,7 @@ class Mailbox:
         """
         if alone and (same := [i for i, old in enumerate(self._letters) if old.key == letter.key]):
             self._lose(same[0])
-        if len(self._letters) >= self.capacity:
+        if self.full:
             self._lose(self._most_dispensable())
         self._letters.append(letter)
 

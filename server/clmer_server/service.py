@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
+from clmer_server.access import Access
 from clmer_server.app import Served, create_app
 from clmer_server.events import EventContext
 from clmer_server.hub import Hub
@@ -19,10 +21,12 @@ from clmer_server.inputs import Inputs
 from clmer_server.listeners import Listeners, both_clocks
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
 from clmer_server.protocol.outbound import Bye, Notice
-from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
+from clmer_server.protocol.parts import Grid
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import RecordingPlan
 from clmer_server.session import Delivery, HandOver, Session
+from clmer_server.transport import EndableWebSocket, http_protocol
+from clmer_server.watchdog import Watchdog
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
@@ -42,6 +46,9 @@ CLOSE_TIMEOUT_S = 1
 SEND_BUFFER_BYTES = 64 * 1024
 """What the system may hold back for one connection. Left alone it takes megabytes: minutes of old predictions."""
 
+UNREAD_TIMEOUT_MS = 20_000
+"""How long the system itself tries to hand over what a client does not take, also after the service has ended."""
+
 PING_S = 20.0
 """Interval of WebSocket pings, and how long the answer may take."""
 
@@ -55,7 +62,7 @@ class ServicePlan:
     preprocess: PreprocessConfig
     inference: InferenceThread
     model_card: dict[str, Any]
-    host: str
+    access: Access
     on_first_client: bool  # start the session when the first client comes, not at once
     recording: RecordingPlan | None = None
     outlets: bool = False  # publish predictions and markers on Lab Streaming Layer, too
@@ -94,6 +101,8 @@ def open_listener(host: str, port: int) -> socket.socket:
             if os.name == "posix":  # take a port that a service has just left; elsewhere it means to share it
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if sys.platform == "linux":
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
             listener.bind(address)
             listener.listen()
         except OSError:
@@ -152,9 +161,11 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         session=session,
         model_card=plan.model_card,
         clock=local_clock,
+        watchdog=Watchdog(),
     )
-    server = _Server(uvicorn_config(create_app(served, plan.host)), goodbye)
+    server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
     listeners.start()
+    watching = asyncio.create_task(served.watchdog.run())
     starter = asyncio.create_task(_start_with_first_client(session, hub))
     if not plan.on_first_client:
         session.start()
@@ -162,6 +173,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
     finally:
         starter.cancel()
+        watching.cancel()
 
 
 def _listeners(plan: ServicePlan, listener: socket.socket, tell: Callable[[Notice], None]) -> Listeners:
@@ -178,18 +190,23 @@ async def _start_with_first_client(session: Session, hub: Hub) -> None:
     session.start()
 
 
-def uvicorn_config(app: Any) -> uvicorn.Config:
+def uvicorn_config(app: Any, access: Access) -> uvicorn.Config:
     """Return how the application is served."""
     return uvicorn.Config(
         app,
-        ws="websockets-sansio",  # the one whose send waits for a client without freezing the others
-        ws_max_size=MAX_INBOUND_BYTES,
+        http=http_protocol(access.limits),
+        ws=EndableWebSocket,
+        ws_max_size=access.limits.max_message_bytes,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
         lifespan="off",
         log_config=None,
+        log_level="warning",  # below it come addresses, headers and messages: tokens, and what people feel
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # anybody could claim any address by them
+        ssl_certfile=access.tls.cert if access.tls else None,
+        ssl_keyfile=access.tls.key if access.tls else None,
     )

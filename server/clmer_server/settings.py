@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from clmer_server.logs import LogFormat
 from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM
@@ -58,6 +73,35 @@ Purpose = Annotated[Literal["demo", "research", "entertainment", "medical", "saf
 """What the service is used for."""
 
 
+def read_names(value: Any) -> Any:
+    """Return names with commas as a list."""
+    return [name for name in value.replace(" ", "").split(",") if name] if isinstance(value, str) else value
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """Return a token that is long enough, and that a header can carry.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not re.fullmatch(TOKEN, token.get_secret_value()):
+        raise ValueError("16 to 256 letters, digits and signs, without spaces")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(check_token)]
+"""What clients show; never printed with the settings."""
+
+TOKEN = r"[!-~]{16,256}"
+"""What a token may be: printable, without spaces, and too long to guess."""
+
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.\[\]:-]+$"), BeforeValidator(lambda text: str(text).lower())]
+"""Where a page comes from, as its browser says: scheme, host and port, without a path."""
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+$"), BeforeValidator(lambda text: str(text).lower())]
+"""A name of a computer, without a port."""
+
+
 class ServeSettings(BaseSettings):
     """Everything ``clmer-serve`` can be told."""
 
@@ -92,6 +136,14 @@ class ServeSettings(BaseSettings):
     side_streams: str | None = None  # "all", "none" or names with commas; None: all when recording, else what is used
     outlets: bool | None = None  # predictions and markers on LSL; None: in a live session
     purpose: Purpose | None = None  # what participants' emotions are estimated for; kept in recordings
+    token: Token | None = None  # that every client must show; None: none on loopback, else a new one
+    tls_cert: Path | None = None  # PEM, for https and wss
+    tls_key: Path | None = None  # PEM
+    allow_origin: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(read_names)] = ()  # pages elsewhere
+    allow_host: Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(read_names)] = ()  # names of this machine
+    max_clients: int = Field(default=256, ge=1)  # WebSockets at once
+    max_clients_per_address: int = Field(default=64, ge=1)
+    max_message_rate: float = Field(default=50.0, gt=0)  # messages that a client may send in a second; inf: any number
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     log_format: LogFormat = "console"
 
@@ -154,10 +206,15 @@ def load_settings(given: dict[str, Any]) -> ServeSettings:
         name = ".".join(str(part) for part in first["loc"]) or "the settings together"
         raise SettingsError(
             expected=f"{name}: {first['msg']}",
-            found=f"{first['input']!r}" if first["loc"] else "both",
+            found=_found(name, first["input"]) if first["loc"] else "both",
             mend=f"correct the option, the CLMER_ variable or the line in {SETTINGS_FILE}; see clmer-serve --help",
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             expected=f"{SETTINGS_FILE} in TOML", found=str(error), mend=f"correct or remove {SETTINGS_FILE}"
         ) from error
+
+
+def _found(name: str, value: Any) -> str:
+    """Return what was given, unless it is nobody's business."""
+    return "something else, which is not shown" if name == "token" else repr(value)

@@ -7,12 +7,12 @@ import asyncio
 import secrets
 import signal
 import socket
-import sys
 import time
 from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
+from clmer_server.access import access_text, plan_access
 from clmer_server.commands.session_deletion import keep_retention
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
@@ -59,6 +59,14 @@ _OPTIONS = {
     "--retention-days": "at the start, delete recorded sessions that are older (default: keep all)",
     "--side-streams": "other LSL streams to record: all, none, or names with commas (default all when recording)",
     "--purpose": "what it is for: demo, research, entertainment, medical or safety; kept in recordings",
+    "--token": "what every client must show (better in CLMER_TOKEN; off this machine: default a new one, printed)",
+    "--tls-cert": "certificate in PEM, for https and wss",
+    "--tls-key": "its key in PEM, without a password",
+    "--allow-origin": "pages elsewhere that may connect, e.g. https://lab.example, with commas",
+    "--allow-host": "further names by which this machine is asked for, with commas",
+    "--max-clients": "WebSockets at once (default 256)",
+    "--max-clients-per-address": "of them, from one address (default 64)",
+    "--max-message-rate": "messages that a client may send in a second; inf: any number (default 50)",
     "--log-level": "debug, info, warning or error (default warning)",
     "--log-format": "console, or json for one object a line (default console)",
 }
@@ -106,8 +114,6 @@ def run(args: argparse.Namespace) -> int:
         plan = _plan(settings, config, artefact, preprocess, inputs)
         notch = notch_text(artefact.meta.preprocess, preprocess)
         print(_start_up_text(settings, config, plan, listener, notch), flush=True)
-        if not settings.on_loopback:
-            print(f"warning: {settings.host} is open to the network, without encryption or password", file=sys.stderr)
         asyncio.run(run_service(plan, listener))
     return 0
 
@@ -161,6 +167,7 @@ def _plan(
     preprocess: PreprocessConfig,
     inputs: Inputs,
 ) -> ServicePlan:
+    access = plan_access(settings)
     predictor = load_predictor(artefact, settings.device)
     inference = InferenceThread(predictor.predict)
     inference.start()
@@ -171,7 +178,7 @@ def _plan(
         preprocess=preprocess,
         inference=inference,
         model_card=model_card(artefact),
-        host=settings.host,
+        access=access,
         on_first_client=config.mode == "replay" and config.speed == float("inf"),
         recording=plan_recording(settings, context, preprocess),
         outlets=config.mode == "live" if settings.outlets is None else settings.outlets,
@@ -183,9 +190,11 @@ def _start_up_text(
 ) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address, model = f"{host}:{listener.getsockname()[1]}", plan.context.model
+    secure = "" if plan.access.tls is None else "s"
     lines = [
-        f"dashboard  http://{address}/",
-        f"websocket  ws://{address}/ws",
+        f"dashboard  http{secure}://{address}/",
+        f"websocket  ws{secure}://{address}/ws",
+        *access_text(plan.access),
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
         f"source     {_source_text(config)}",
         *([f"recording  {plan.recording.folder.session}"] if plan.recording else []),

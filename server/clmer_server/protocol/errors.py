@@ -25,6 +25,10 @@ class ErrorCode(StrEnum):
     CALIBRATION_RUNNING = "calibration_running"
     CALIBRATION_NOT_RUNNING = "calibration_not_running"
     NOT_SUPPORTED = "not_supported"
+    RATE_LIMITED = "rate_limited"
+    TOKEN_MISSING = "token_missing"
+    TOKEN_WRONG = "token_wrong"
+    AUTH_TIMEOUT = "auth_timeout"
 
 
 MEANINGS: dict[ErrorCode, str] = {
@@ -42,8 +46,24 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.CALIBRATION_RUNNING: "A calibration runs already.",
     ErrorCode.CALIBRATION_NOT_RUNNING: "No calibration runs that could be stopped.",
     ErrorCode.NOT_SUPPORTED: "This session cannot do that.",
+    ErrorCode.RATE_LIMITED: "Too many messages; this one was not acted upon. Fatal for a client that goes on.",
+    ErrorCode.TOKEN_MISSING: "The first message was no `hello` with the service's token. Fatal.",
+    ErrorCode.TOKEN_WRONG: "This is not the service's token. Fatal.",
+    ErrorCode.AUTH_TIMEOUT: "The token did not come in time. Fatal.",
 }
 """What each code says, as the protocol's page has it."""
+
+REFUSALS: dict[str, str] = {
+    "host_refused": "403: the request is for a host that is not this one.",
+    "origin_refused": "403: pages of this origin may not connect.",
+    "token_missing": "401: everything but `/healthz` and the page needs the service's token.",
+    "token_wrong": "401: this is not the service's token.",
+    "token_in_url": "400: an address is no place for a token, be it right or wrong.",
+    "protocol_unknown": "400: none of the subprotocols is one of these.",
+    "too_many_connections": "503: as many clients as may connect are connected.",
+    "too_many_from_address": "503: as many clients as may connect from one address are connected.",
+}
+"""Codes of requests and handshakes that are refused over HTTP, before there is a connection."""
 
 
 class ErrorMessage(Part):

@@ -99,6 +99,10 @@ class Limits(Part):
     """What the service accepts from a client."""
 
     max_message_bytes: int = MAX_INBOUND_BYTES
+    max_messages_per_s: Number = 50.0  # of one client, which may send those of two seconds at once; null: as it likes
+    max_connections: int = 256  # WebSockets in all
+    max_connections_per_address: int = 64
+    hello_timeout_s: float = 5.0  # for the token, where it comes in the first message
 
 
 class Grid(Part):
