@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
@@ -36,14 +36,15 @@ class Service:
         """Where its dashboard is."""
         return f"http://{self.address}/"
 
-    def connect(self, protocol: str = PROTOCOL) -> ClientConnection:
-        """Open its WebSocket."""
-        return connect(f"ws://{self.address}/ws", subprotocols=[Subprotocol(protocol)], proxy=None)
+    def connect(self, protocol: str = PROTOCOL, query: str = "", **options: Any) -> ClientConnection:
+        """Open its WebSocket; the options are those of ``websockets``."""
+        options = {"subprotocols": [Subprotocol(protocol)], **options}
+        return connect(f"ws://{self.address}/ws{query}", proxy=None, **options)
 
-    def get(self, path: str) -> httpx.Response:
+    def get(self, path: str, **headers: str) -> httpx.Response:
         """Ask for a page."""
         with httpx.Client(trust_env=False, timeout=10) as client:
-            return client.get(f"http://{self.address}{path}")
+            return client.get(f"http://{self.address}{path}", headers=headers)
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Signal the process; return its exit code and the seconds it took."""
@@ -85,6 +86,6 @@ def serving(folder: Path, *options: str | Path) -> Iterator[Service]:
 def _address(stdout: IO[str], stderr: Path) -> str:
     """Read the start-up text up to the address of the WebSocket."""
     for line in stdout:
-        if found := re.match(r"websocket +ws://(.+)/ws$", line):
-            return found.group(1)
+        if found := re.match(r"websocket +wss?://(.+)/ws$", line):
+            return found.group(1).replace("0.0.0.0", "127.0.0.1")
     raise AssertionError(f"the service did not start: {stderr.read_text()}")

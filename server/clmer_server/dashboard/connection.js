@@ -20,6 +20,7 @@ export function socketAddress(location) {
 
 export class Connection {
   #address;
+  #subprotocols;
   #onMessage;
   #onChange;
   #onBinary;
@@ -29,21 +30,23 @@ export class Connection {
 
   /**
    * @param {string} address
+   * @param {() => Promise<string[]>} subprotocols asked for before every attempt
    * @param {(message: object) => void} onMessage called with every parsed message
    * @param {(connection: {phase: string, retryAtMs: ?number}) => void} onChange
    * @param {(content: ArrayBuffer) => void} onBinary called with every block of a preview
    */
-  constructor(address, onMessage, onChange, onBinary) {
+  constructor(address, subprotocols, onMessage, onChange, onBinary) {
     this.#onBinary = onBinary;
     this.#address = address;
+    this.#subprotocols = subprotocols;
     this.#onMessage = onMessage;
     this.#onChange = onChange;
   }
 
   /** Connect now, and again whenever the connection ends; the phase stays "waiting" until an attempt succeeds. */
-  open() {
+  async open() {
     if (this.#attempt === 0) this.#onChange({ phase: "connecting", retryAtMs: null });
-    const socket = new WebSocket(this.#address);
+    const socket = new WebSocket(this.#address, await this.#subprotocols());
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => this.#onChange({ phase: "open", retryAtMs: null }));

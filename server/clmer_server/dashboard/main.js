@@ -1,8 +1,10 @@
 /** Wires the parts: messages change the state, the state is drawn, at most ten times a second. */
 import { AffectChart, HistoryChart } from "./charts.js";
 import { Connection, socketAddress } from "./connection.js";
+import { byId } from "./dom.js";
 import { EegDialog } from "./eeg.js";
 import { initialState, labelsOf, withConnection, withMessage } from "./state.js";
+import { bearerHeader, bearerSubprotocols, goodToken, keptToken } from "./token.js";
 import { showState } from "./view.js";
 
 const MIN_DRAW_INTERVAL_MS = 100;
@@ -44,6 +46,16 @@ async function startCharts() {
   schedule();
 }
 
+/** A link cannot carry the token, so where there is one the model card is fetched and shown. */
+async function showModelCard(event) {
+  if (keptToken() === null) return;
+  event.preventDefault();
+  const answer = await fetch(event.target.href, { headers: bearerHeader(keptToken()) });
+  window.open(URL.createObjectURL(await answer.blob()));
+}
+
+byId("model-card").addEventListener("click", showModelCard);
+
 /** Take a message; what is asked for must be asked for again on a new connection. */
 function take(message) {
   if (message.type === "welcome") eeg.connected();
@@ -57,6 +69,7 @@ function takeBinary(content) {
 
 const connection = new Connection(
   socketAddress(window.location),
+  async () => bearerSubprotocols(await goodToken()),
   take,
   (connected) => change(withConnection(state, connected)),
   takeBinary,
