@@ -1,0 +1,39 @@
+"""The HTTP interface against its own description: schemathesis asks whatever the description allows, and more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clmer_server.auth import new_token
+from serving import serving
+
+RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
+EXAMPLES = 200  # of each operation
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("with_token", [True, False], ids=["with-token", "without-token"])
+def test_every_answer_is_as_described(with_token: bool, tmp_path: Path) -> None:
+    """Statuses, types and shapes; no request brings the service down, with the token or without it."""
+    token = new_token()
+    header = ["--header", f"Authorization: Bearer {token}"] if with_token else []
+    with serving(tmp_path, "--replay", RECORDING, "--loop", "--token", token) as service:
+        description = tmp_path / "openapi.json"
+        description.write_text(service.get("/openapi.json", Authorization=f"Bearer {token}").text)
+        command = ["run", str(description), "--url", service.url, "--checks", "all", "--max-examples", str(EXAMPLES)]
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", *command, "--seed", "1", "--no-color", *header],
+            cwd=tmp_path,
+            env=dict(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=1200,
+            check=False,
+        )
+        assert service.get("/healthz").status_code == 200
+    assert done.returncode == 0, done.stdout + done.stderr
