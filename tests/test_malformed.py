@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL
 from serving import Service, serving
 
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"

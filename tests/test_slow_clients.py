@@ -14,7 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL
 from serving import Service, serving
 
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from clmer_server.protocol.outbound import PROTOCOL
+from clmer_server.protocol.names import PROTOCOL
 from clmer_server.tls import find_tls
 from clmer_streaming.errors import SettingsError
 from serving import serving
