@@ -1,7 +1,7 @@
 """How soon clients hear of a prediction: many of them, one that does not read among them, and two sessions.
 
 Run with ``python benchmarks/server.py [SECONDS]``; SECONDS (10) is how long each row is measured, and the whole takes
-about four minutes. Clients run in a process of their own. The rival is a loop that awaits ``send_json`` for one client
+about six minutes. Clients run in a process of their own. The rival is a loop that awaits ``send_json`` for one client
 after the other, under the same server with the same settings. Prints three tables; nothing is asserted.
 """
 

@@ -39,7 +39,8 @@ class Service:
     def connect(self, protocol: str = PROTOCOL, query: str = "", **options: Any) -> ClientConnection:
         """Open its WebSocket; the options are those of ``websockets``."""
         options = {"subprotocols": [Subprotocol(protocol)], **options}
-        return connect(f"ws://{self.address}/ws{query}", proxy=None, **options)
+        client: ClientConnection = connect(f"ws://{self.address}/ws{query}", proxy=None, **options)
+        return client
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Ask for a page."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from clmer_server.protocol.names import PROTOCOL
 from serving import Service, serving
@@ -60,7 +61,7 @@ BAD: tuple[tuple[Make, str], ...] = (
 async def send_nonsense(address: str) -> None:
     """Send them all, and hold every answer against its code."""
     random_ = random.Random(0)
-    async with connect(address, subprotocols=[PROTOCOL], proxy=None, max_queue=None) as client:
+    async with connect(address, subprotocols=[Subprotocol(PROTOCOL)], proxy=None, max_queue=None) as client:
         for _ in range(N_MESSAGES // N_AT_ONCE):
             said = [(make(random_), code) for make, code in random_.choices(BAD, k=N_AT_ONCE)]
             for message, _ in said:
@@ -82,7 +83,7 @@ async def next_error(client: Any) -> dict[str, Any]:
 
 async def listen(address: str, seqs: list[int]) -> None:
     """Note the number of every prediction."""
-    async with connect(address, subprotocols=[PROTOCOL], proxy=None) as client:
+    async with connect(address, subprotocols=[Subprotocol(PROTOCOL)], proxy=None) as client:
         async for text in client:
             message = json.loads(text)
             assert message["type"] != "gap"

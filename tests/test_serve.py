@@ -172,40 +172,6 @@ def test_predict_writes_what_the_service_sends(at_max: Replay, tmp_path: Path) -
     assert done.stderr.startswith(f"{len(events)} windows, {sum(event['valid'] for event in events)} valid")
 
 
-def deaf_client(address: str) -> socket.socket:
-    """Return a WebSocket connection that never reads again behind its handshake."""
-    host, port = address.split(":")
-    deaf = socket.socket()
-    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    deaf.connect((host, int(port)))
-    deaf.sendall(
-        f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    assert deaf.recv(12) == b"HTTP/1.1 101"
-    return deaf
-
-
-def test_a_client_that_stops_reading_harms_nobody(tmp_path: Path) -> None:
-    """It loses messages; another client loses none; and the shutdown does not wait for it."""
-    with (
-        serving(tmp_path, "--replay", RECORDING, "--speed", "max", "--loop") as service,
-        deaf_client(service.address),
-        service.connect() as client,
-    ):
-        received = messages_until(client, "prediction")
-        while service.get("/healthz").json()["dropped"] == 0:
-            received += [json.loads(client.recv(timeout=30)) for _ in range(50)]
-            assert len(received) < 20_000  # many times what the system and the mailbox hold back
-        service.process.send_signal(signal.SIGTERM)
-        received += messages_until(client, "bye")
-        exit_code, shutdown_s = service.end()
-    seqs = [event["seq"] for event in predictions(received)]
-    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
-    assert exit_code == 0
-    assert shutdown_s < SHUTDOWN_S
-
-
 def test_without_a_headset_the_service_waits(tmp_path: Path) -> None:
     """It says so at /readyz and in the welcome, and an interrupt ends it with the shell's code for that."""
     with serving(tmp_path, "--eeg", "no such headset", "--camera", "none") as service:

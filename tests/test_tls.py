@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.tls import find_tls
@@ -58,7 +59,7 @@ def test_with_a_certificate_pages_and_websocket_are_encrypted(tmp_path: Path) ->
             with pytest.raises(httpx.HTTPError):
                 client.get(f"http://{service.address}/healthz")
         address = f"wss://{service.address}/ws"
-        with connect(address, ssl=trusting, subprotocols=[PROTOCOL], proxy=None) as socket:
+        with connect(address, ssl=trusting, subprotocols=[Subprotocol(PROTOCOL)], proxy=None) as socket:
             assert json.loads(socket.recv(timeout=30))["type"] == "welcome"
             service.process.terminate()
             last = {}

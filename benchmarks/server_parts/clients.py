@@ -12,6 +12,7 @@ import struct
 import time
 from array import array
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -134,7 +135,7 @@ async def _listen(address: str, first_words: tuple[str | None, ...], pipe: Conne
     loop, heard = asyncio.get_running_loop(), Heard()
     host, port = address.split(":")
     for words in first_words:
-        await loop.create_connection(lambda words=words: Client(heard, address, words), host, int(port))
+        await loop.create_connection(partial(Client, heard, address, words), host, int(port))
     pipe.send("ready")
     while await asyncio.to_thread(pipe.recv) != "end":
         pipe.send(heard.table())

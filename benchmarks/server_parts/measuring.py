@@ -58,13 +58,13 @@ def measure_broadcast(way: Way, n: int, prediction: str, seconds: float) -> Broa
         address = f"127.0.0.1:{server.receive()}"
         with _clients(address, (None,) * n) as clients:
             time.sleep(SETTLE_S)
-            _heard(clients)
             cpu_s, _ = _usage(server)
+            _heard(clients)
             begin = time.monotonic()
             time.sleep(seconds)
-            cpu_end_s, resident = _usage(server)
-            lasted_s = time.monotonic() - begin
             delay_s = _heard(clients)[0]
+            lasted_s = time.monotonic() - begin
+            cpu_end_s, resident = _usage(server)
     return Broadcast(delay_s, (cpu_end_s - cpu_s) / lasted_s, resident, round(lasted_s * RATE_HZ * n))
 
 
