@@ -196,6 +196,21 @@ def test_no_path_leads_out_of_the_folders(site: Site, path: str) -> None:
     assert b"root:" not in answer
 
 
+@pytest.mark.parametrize("name", ["../x", "..", "/etc/passwd", "a/b", "a\\b", "x\0", "", "x" * 65, "%2e%2e"])
+def test_no_name_leads_out_of_the_folders(site: Site, name: str) -> None:
+    """Neither a participant's, nor a session's."""
+    with site.connect() as client:
+        client.send(json.dumps({"type": "session.start", "id": 1, "participant": name}))
+        client.send(json.dumps({"type": "session.stop", "id": 2, "session": name}))
+        errors: dict[int, str] = {}
+        while len(errors) < 2:
+            message = receive(client)
+            if message["type"] == "error":
+                errors[message["id"]] = message["code"]
+        assert errors[1] == "bad_field"
+        assert errors[2] in ("bad_field", "unknown_session")
+
+
 def test_a_message_that_is_too_long_ends_its_connection_alone(site: Site) -> None:
     """With the close code made for it."""
     with site.connect() as client, site.connect() as other:

@@ -39,6 +39,13 @@ def _cut(random_: random.Random) -> str:
     return whole[: random_.randrange(len(whole))]
 
 
+def trick(random_: random.Random) -> str:
+    """A name that is a path, or that hides."""
+    return random_.choice(
+        ("../x", "..", ".", "/etc/passwd", "a/b", "a\\b", "C:x", "x\0", "", "~", "x" * 65, "a b", "%2e%2e")
+    )
+
+
 def _value(random_: random.Random) -> Any:
     return random_.choice([None, True, -1, 1e308, 10**400, "", "x" * 1000, [], {}, [[]], {"a": {"b": None}}])
 
@@ -54,6 +61,12 @@ BAD: tuple[tuple[Make, str], ...] = (
     (lambda random_: '{"type": NaN, "t": Infinity}', "bad_message"),
     (lambda random_: json.dumps({"type": _text(random_), "x": _value(random_)}), "unknown_type"),
     (lambda random_: json.dumps({"type": "../../etc/passwd", "session": "../x"}), "unknown_type"),
+    (lambda random_: json.dumps({"type": "marker", "id": 1, "label": _value(random_), "t": "now"}), "bad_field"),
+    (lambda random_: json.dumps({"type": "session.start", "id": 1, "participant": trick(random_)}), "bad_field"),
+    (
+        lambda random_: json.dumps({"type": "session.stop", "id": 1, "session": trick(random_)}),
+        "bad_field or unknown_session",
+    ),
 )
 """Ways to say nothing, and the code of the answer."""
 
