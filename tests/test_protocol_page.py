@@ -13,7 +13,7 @@ import pytest
 from clmer_server.client_clock import DRIFT, KEPT, STEP_S
 from clmer_server.hub import MAILBOX_CAPACITY
 from clmer_server.protocol.asyncapi import RECEIVED, SENT, asyncapi, asyncapi_text, type_of
-from clmer_server.protocol.errors import MEANINGS, ErrorCode
+from clmer_server.protocol.errors import MEANINGS, REFUSALS, ErrorCode
 from clmer_server.protocol.inbound import INBOUND
 from clmer_server.protocol.names import PROTOCOL_VERSION, SUBPROTOCOLS
 from clmer_server.protocol.outbound import MESSAGE
@@ -58,6 +58,12 @@ def test_every_error_code_is_on_the_page_with_its_meaning() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", TO_GET.split("### error")[1].split("###")[0], re.MULTILINE)
     assert dict(rows) == {code.value: meaning for code, meaning in MEANINGS.items()}
     assert set(MEANINGS) == set(ErrorCode)
+
+
+def test_every_refusal_before_a_connection_is_on_the_page() -> None:
+    """With its status, as the service itself has it, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.split("## Coming in")[1].split("\n## ")[0], re.MULTILINE)
+    assert dict(rows) == REFUSALS
 
 
 def test_topics_names_and_numbers_of_the_page_are_those_of_the_service() -> None:
