@@ -18,7 +18,7 @@ from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
 from clmer_server.door import Door
 from clmer_server.events import EventContext
-from clmer_server.guard import Guard
+from clmer_server.guard import REFUSED, Guard
 from clmer_server.hub import Hub
 from clmer_server.only_room import OnlyRoom
 from clmer_server.pages import add_pages
@@ -125,6 +125,7 @@ def create_app(served: Served, access: Access) -> FastAPI:
         title="CLMER",
         docs_url=None,  # these pages load scripts from elsewhere; /openapi.json itself is served
         redoc_url=None,
+        responses=REFUSED,
         max_body_size=access.limits.max_message_bytes,
         middleware=[Middleware(Guard, access=access)],
     )
@@ -155,7 +156,7 @@ def _add_health(app: FastAPI, served: Served, access: Access) -> None:
             "token_required": access.token is not None,
         }
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={503: {"description": "No predictions come; the reasons."}})
     async def readyz() -> JSONResponse:
         """Whether predictions come; 503 with the reasons where not."""
         reasons = served.why_not_ready()

@@ -12,8 +12,10 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -94,6 +96,21 @@ def _is_address(host: str) -> bool:
     return True
 
 
+class RefusalBody(BaseModel):
+    """What is answered to a request that is refused."""
+
+    code: str  # from the protocol's table
+    message: str
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": RefusalBody, "description": "The request cannot be meant so."},
+    401: {"model": RefusalBody, "description": "The service's token is missing or wrong."},
+    403: {"model": RefusalBody, "description": "The host or the page is a foreign one."},
+}
+"""What any request may be answered, for the description of the interface."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a request is refused before anything is done for it."""
@@ -105,8 +122,8 @@ class Refusal:
     def response(self) -> JSONResponse:
         """Return the answer."""
         headers = {"www-authenticate": "Bearer"} if self.status is HTTPStatus.UNAUTHORIZED else None
-        content = {"code": self.code, "message": self.message}
-        return JSONResponse(content, status_code=self.status, headers=headers)
+        content = RefusalBody(code=self.code, message=self.message)
+        return JSONResponse(content.model_dump(), status_code=self.status, headers=headers)
 
 
 class Guard:
