@@ -141,9 +141,17 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
         self._end_soon()
 
     def handle_parser_exception(self) -> None:
-        """Tell what was wrong, and end even where that is not read."""
-        super().handle_parser_exception()
-        self._end_soon()
+        """Tell what was wrong, and read on for a moment: an end with something unread would swallow the reason."""
+        if self.close_sent or self.conn.close_sent is None:
+            return
+        close = self.conn.close_sent
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(CLOSE_ANSWER_S, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
         """End a connection whose ping was not answered: who does not answer does not read, either."""
