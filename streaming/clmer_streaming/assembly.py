@@ -99,7 +99,7 @@ class WindowAssembler:
 
     def _add_eeg(self, parts: _Parts, cut: EegCut, t_end: float) -> None:
         n_channels = len(self._config.signal.ch_names)
-        parts.series["eeg"] = np.zeros((n_channels, self._config.n_times))
+        x = parts.series["eeg"] = np.zeros((n_channels, self._config.n_times))
         parts.mask["eeg"] = np.zeros(n_channels, dtype=np.bool_)
         parts.calibration["eeg"] = "none" if self._measured_rest is None else "rest"
         parts.reasons.extend(cut.reasons)
@@ -115,9 +115,12 @@ class WindowAssembler:
         if not usable:
             return
         parts.mask["eeg"] = good
-        parts.series["eeg"][good] = cut.x[good] - self._reference(cut.x[good])
+        if good.all():  # as a rule; without copies of the good channels
+            np.subtract(cut.x, self._reference(cut.x), out=x)
+        else:
+            x[good] = cut.x[good] - self._reference(cut.x[good])
         if self._measured_rest is not None:
-            parts.series["eeg"][good] = against_rest(parts.series["eeg"], self._measured_rest)[good]
+            x[good] = against_rest(x, self._measured_rest)[good]
         elif self._config.eeg_calibration == "rest":
             parts.reasons.append(Reason.UNCALIBRATED)
 
@@ -166,8 +169,8 @@ def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, 
     """Return the CRC-32 of a window's grid index, series and masks, by which two runs are compared bit for bit."""
     crc = zlib.crc32(index.to_bytes(8, "little", signed=True))
     for name in sorted(series):
-        crc = zlib.crc32(np.ascontiguousarray(series[name]).tobytes(), crc)
-        crc = zlib.crc32(np.ascontiguousarray(mask[name]).tobytes(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(series[name]).data, crc)
+        crc = zlib.crc32(np.ascontiguousarray(mask[name]).data, crc)
     return crc
 
 

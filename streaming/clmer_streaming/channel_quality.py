@@ -14,7 +14,7 @@ import numpy as np
 
 from clmer_streaming.contact_quality import POOR_CONTACT
 from clmer_streaming.raw_monitor import RawView
-from clmer_streaming.spectrum import band_power, power_spectrum
+from clmer_streaming.spectrum import Spectrum, spectrum
 from clmer_streaming.types import BoolArray, ChannelFault, ChannelQuality, FloatArray
 
 _FLAT_UV = 0.5  # SD in 4-45 Hz; live scalp EEG stays above 1 uV
@@ -71,13 +71,15 @@ class ChannelVerdict:
 
     def channels(self, ch_names: tuple[str, ...]) -> tuple[ChannelQuality, ...]:
         """Return the verdict channel by channel."""
-        good = self.good
+        good = self.good.tolist()
+        faults = {fault: found.tolist() for fault, found in self.faults.items() if found.any()}
+        measures = {measure: values.tolist() for measure, values in self.measures.items()}
         return tuple(
             ChannelQuality(
                 name=name,
-                good=bool(good[i]),
-                faults=tuple(fault for fault, found in self.faults.items() if found[i]),
-                **{measure: float(values[i]) for measure, values in self.measures.items()},
+                good=good[i],
+                faults=tuple(fault for fault, found in faults.items() if found[i]),
+                **{measure: values[i] for measure, values in measures.items()},
             )
             for i, name in enumerate(ch_names)
         )
@@ -109,11 +111,12 @@ class ChannelJudge:
             evidence: What else is known.
         """
         evidence = evidence or Evidence()
-        measures = self._measures(x, filled, evidence)
+        seen = spectrum(x, self._sfreq)
+        measures = self._measures(x, filled, evidence, seen)
         found = self._masking(measures)
         faults = _told_apart(found, evidence)
         good = ~np.any(list(faults.values()), axis=0)
-        measures["correlation"] = _correlation(x, good)
+        measures["correlation"] = _correlation(seen, good)
         warnings: dict[ChannelFault, BoolArray] = {
             "line": self._above("line", measures["line_share"], _LINE, _LINE_LEAVE),
             "muscle": self._above("muscle", measures["muscle_share"], _MUSCLE, _MUSCLE_LEAVE),
@@ -123,9 +126,10 @@ class ChannelJudge:
         faults.update({fault: there & good for fault, there in warnings.items()})
         return ChannelVerdict(faults, measures)
 
-    def _measures(self, x: FloatArray, filled: BoolArray, evidence: Evidence) -> dict[str, FloatArray]:
-        freqs, power = power_spectrum(x, self._sfreq)
-        whole, muscle = band_power(freqs, power, *_BAND_HZ), band_power(freqs, power, *_MUSCLE_HZ)
+    def _measures(
+        self, x: FloatArray, filled: BoolArray, evidence: Evidence, seen: Spectrum
+    ) -> dict[str, FloatArray]:
+        whole, muscle = seen.power(*_BAND_HZ), seen.power(*_MUSCLE_HZ)
         unknown = np.full(self._n_channels, np.nan)
         return {
             "sd_uv": np.std(x, axis=1),
@@ -168,14 +172,17 @@ def _told_apart(found: Mapping[ChannelFault, BoolArray], evidence: Evidence) -> 
     }
 
 
-def _correlation(x: FloatArray, good: BoolArray) -> FloatArray:
-    """Return the largest absolute correlation (C,) of each good channel with another one; NaN where it says nothing."""
+def _correlation(seen: Spectrum, good: BoolArray) -> FloatArray:
+    """Return the largest absolute correlation (C,) of each good channel with another one; NaN where it says nothing.
+
+    It is that of the Hann-windowed signals in 4-45 Hz, by Parseval's theorem: a few bins in place of many samples.
+    """
     largest = np.full(good.size, np.nan)
     if np.sum(good) < _ENOUGH_CHANNELS:
         return largest
-    centred = x[good] - np.mean(x[good], axis=1, keepdims=True)
-    unit = centred / np.sqrt(np.sum(centred**2, axis=1, keepdims=True))
-    r = np.abs(np.einsum("it,jt->ij", unit, unit))
+    band = seen.band(*_BAND_HZ)[good]
+    unit = band / np.sqrt(np.einsum("cb,cb->c", band, band))[:, None]
+    r = np.abs(np.einsum("ib,jb->ij", unit, unit))
     np.fill_diagonal(r, 0.0)
     largest[good] = np.max(r, axis=1)
     return largest

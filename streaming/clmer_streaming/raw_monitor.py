@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clmer_streaming.sample_buffer import SampleBuffer
-from clmer_streaming.spectrum import band_power, power_spectrum
+from clmer_streaming.spectrum import spectrum
 from clmer_streaming.types import Chunk, FloatArray, Item
 
 _MAINS_HZ = (50.0, 60.0)
@@ -78,10 +78,10 @@ def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAIN
         sfreq: Its rate in Hz; frequencies that it cannot carry do not count.
         mains_hz: Where to look; the frequency with the most power counts.
     """
-    freqs, power = power_spectrum(x, sfreq)
-    eeg = band_power(freqs, power, *_EEG_HZ)
+    seen = spectrum(x, sfreq)
+    eeg = seen.power(*_EEG_HZ)
     carried = [hz for hz in mains_hz if hz + _MAINS_HALF_WIDTH_HZ < sfreq / 2]
-    lines = [band_power(freqs, power, hz - _MAINS_HALF_WIDTH_HZ, hz + _MAINS_HALF_WIDTH_HZ) for hz in carried]
+    lines = [seen.power(hz - _MAINS_HALF_WIDTH_HZ, hz + _MAINS_HALF_WIDTH_HZ) for hz in carried]
     line: FloatArray = np.max(lines, axis=0) if lines else np.zeros(x.shape[0])
     total = eeg + line
     return np.divide(line, total, out=np.zeros(x.shape[0]), where=total > 0)
