@@ -126,9 +126,7 @@ class ChannelJudge:
         faults.update({fault: there & good for fault, there in warnings.items()})
         return ChannelVerdict(faults, measures)
 
-    def _measures(
-        self, x: FloatArray, filled: BoolArray, evidence: Evidence, seen: Spectrum
-    ) -> dict[str, FloatArray]:
+    def _measures(self, x: FloatArray, filled: BoolArray, evidence: Evidence, seen: Spectrum) -> dict[str, FloatArray]:
         whole, muscle = seen.power(*_BAND_HZ), seen.power(*_MUSCLE_HZ)
         unknown = np.full(self._n_channels, np.nan)
         return {
