@@ -9,7 +9,7 @@ import numpy as np
 from clmer_streaming.stream_rate import Counting
 from clmer_streaming.types import FloatArray
 
-_MODULI = (256, 65536)  # one and two bytes, when the counter passes the nominal rate (Emotiv restarts each second)
+_MODULI = (256.0, 65536.0)  # one and two bytes, when the counter passes the nominal rate (Emotiv restarts each second)
 
 
 @dataclass
@@ -51,19 +51,22 @@ class LossCounter:
     @property
     def wrap_samples(self) -> float:
         """Samples after which the counter repeats, so that a loss of as many cannot be told from none."""
-        return float(self._modulus(np.array([self._state.largest]))[0]) / self._state.step
+        return self._modulus(self._state.largest) / self._state.step
 
     def contiguous(self, counter: FloatArray) -> int:
         """Return how many of the values (n,) follow one another, and the last accepted one, without loss."""
         state = self._state
-        before = np.concatenate([[state.last], counter[:-1]])
-        modulus = self._modulus(np.maximum(np.maximum.accumulate(counter), state.largest))
-        broken = np.flatnonzero((counter - before) % modulus != state.step)
-        return int(broken[0]) if broken.size else counter.size
+        if counter.size == 1:
+            value = float(counter[0])
+            return int((value - state.last) % self._modulus(max(value, state.largest)) == state.step)
+        before = np.empty_like(counter)
+        before[0], before[1:] = state.last, counter[:-1]
+        follows = (counter - before) % self._moduli(counter) == state.step
+        return counter.size if follows.all() else int(np.argmin(follows))
 
     def lost_before(self, value: float) -> int | None:
         """Return how many samples are missing before one with this counter, up to whole wraps; None if it is odd."""
-        modulus = float(self._modulus(np.array([max(value, self._state.largest)]))[0])
+        modulus = self._modulus(max(value, self._state.largest))
         steps = ((value - self._state.last) % modulus) / self._state.step
         if not (np.isfinite(steps) and steps == round(steps)):
             return None
@@ -75,7 +78,7 @@ class LossCounter:
         if state.step == 0:
             self._learn(counter)
         state.last = float(counter[-1])
-        state.largest = max(state.largest, float(np.max(counter)))
+        state.largest = max(state.largest, float(counter[0] if counter.size == 1 else np.max(counter)))
 
     def _learn(self, counter: FloatArray) -> None:
         state = self._state
@@ -85,9 +88,17 @@ class LossCounter:
                 return
             state.last_difference = float(difference)
 
-    def _modulus(self, largest: FloatArray) -> FloatArray:
+    def _moduli(self, counter: FloatArray) -> FloatArray | float:
+        """Return where the counter wraps at each of these values (n,); one number where they change nothing of it."""
+        largest = self._state.largest
+        modulus = self._modulus(largest)
+        if self._modulus(max(largest, float(np.fmax.reduce(counter)))) == modulus:
+            return modulus
+        so_far = np.maximum(np.maximum.accumulate(counter), largest)
+        return np.array([self._modulus(value) for value in so_far.tolist()])
+
+    def _modulus(self, largest: float) -> float:
+        if largest < self._base:
+            return self._base
         one, two = _MODULI
-        modulus: FloatArray = np.where(largest < self._base, self._base, np.where(largest < one, one, two)).astype(
-            np.float64
-        )
-        return modulus
+        return one if largest < one else two

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.types import FloatArray, IndexArray
+from clmer_streaming.types import FloatArray
 
 _BLOCK_S = 0.25  # s between two fits
 _MEMORY_S = 30.0  # s of stamps that a fit looks back on
@@ -50,6 +50,7 @@ class SampleClock:
         self._nominal = 1.0 / sfreq
         self._prior = period or self._nominal
         self.block = max(2, round(_BLOCK_S * sfreq))
+        self._index = np.arange(self.block)
         memory = round(_MEMORY_S / _BLOCK_S)
         self._state = _ClockState(
             anchor_t=t0, period=self._prior, jitter=UNKNOWN_JITTER_S if jitter is None else jitter
@@ -84,10 +85,17 @@ class SampleClock:
         """Samples until the map is fitted anew."""
         return self._state.anchor_n + self.block - self.n
 
-    def predict(self, n_ahead: int | IndexArray = 0) -> FloatArray:
-        """Return the time of the sample(s) ``n_ahead`` after the next one, by the current map, in seconds."""
+    @property
+    def t_next(self) -> float:
+        """Time of the next sample by the current map, in seconds."""
         state = self._state
-        t: FloatArray = np.asarray(state.anchor_t + (self.n - state.anchor_n + n_ahead) * state.period)
+        return state.anchor_t + (self.n - state.anchor_n) * state.period
+
+    def predict(self, n: int) -> FloatArray:
+        """Return the times (n,) of the next samples by the current map, in seconds."""
+        index = self._index[:n] if n <= self.block else np.arange(n)
+        state = self._state
+        t: FloatArray = state.anchor_t + (self.n - state.anchor_n + index) * state.period
         return t
 
     def advance(self, stamps: FloatArray) -> FloatArray:
@@ -99,7 +107,7 @@ class SampleClock:
         Returns:
             (n,) seconds.
         """
-        t = self.predict(np.arange(stamps.size))
+        t = self.predict(stamps.size)
         self._state.pending.append(stamps)
         self.n += stamps.size
         if self.room == 0:

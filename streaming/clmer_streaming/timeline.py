@@ -125,17 +125,26 @@ class Timeline:
     def _usable(self, chunk: Chunk) -> _Rows:
         """Drop what is no measurement, noting before which sample it was."""
         state = self._state
-        good = np.isfinite(chunk.t) & np.isfinite(chunk.x[self._eeg_rows]).any(axis=0)
-        if self._interpolate_row is not None:
-            good &= ~(chunk.x[self._interpolate_row] > 0)
-        if state.n_dropped == 0 and good.all():
+        bad = self._unusable(chunk)
+        if state.n_dropped == 0 and bad is None:
             rows = _Rows(chunk.t, chunk.x, np.zeros(chunk.t.size))
         else:
-            rows = self._without(~good, chunk)
+            rows = self._without(np.zeros(chunk.t.size, dtype=np.bool_) if bad is None else bad, chunk)
         if state.held is None:
             return rows
         parts = zip((state.held.t, state.held.x, state.held.lost), (rows.t, rows.x, rows.lost), strict=True)
         return _Rows(*(np.concatenate(pair, axis=-1) for pair in parts))
+
+    def _unusable(self, chunk: Chunk) -> BoolArray | None:
+        """Return which samples (n,) are no measurement; None where all are."""
+        invented = self._interpolate_row is not None and (chunk.x[self._interpolate_row] > 0).any()
+        if not invented and np.isfinite(chunk.t).all() and np.isfinite(chunk.x).all():
+            return None
+        good = np.isfinite(chunk.t) & np.isfinite(chunk.x[self._eeg_rows]).any(axis=0)
+        if self._interpolate_row is not None:
+            good &= ~(chunk.x[self._interpolate_row] > 0)
+        bad: BoolArray = ~good
+        return bad
 
     def _without(self, bad: BoolArray, chunk: Chunk) -> _Rows:
         """Drop the unusable samples, and count them."""
@@ -159,6 +168,8 @@ class Timeline:
                     self._accept(state.clock, rows, n_taken)
                 else:
                     n_taken = self._explain(state.clock, rows, source)
+            if n_taken == rows.t.size:
+                return
             if n_taken == 0:
                 state.held = rows
                 return
@@ -170,15 +181,12 @@ class Timeline:
     def _clean_run(self, clock: SampleClock, rows: _Rows) -> int:
         """Return how many of the next samples follow without loss or offset, within the current block."""
         n = min(rows.t.size, clock.room)
-        odd = np.abs(rows.t[:n] - clock.predict(np.arange(n))) > self._tolerance(clock)
+        if self._counter_row is not None:  # it is learnt sample by sample
+            n = self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
+        odd = np.abs(rows.t[:n] - clock.predict(n)) > self._tolerance(clock)
         if self._counter_row is None:
             odd |= rows.lost[:n] > 0
-        elif self._counter.known:
-            n = self._counter.contiguous(rows.x[self._counter_row, :n])
-        else:
-            n = min(n, 1)  # the counter is learnt sample by sample
-        first_odd = np.flatnonzero(odd[:n])
-        return int(first_odd[0]) if first_odd.size else n
+        return int(np.argmax(odd)) if odd.any() else n
 
     def _accept(self, clock: SampleClock, rows: _Rows, n: int, *, trusted: bool = True) -> None:
         """Place ``n`` samples; an untrusted stamp does not enter the fit."""
@@ -191,7 +199,7 @@ class Timeline:
 
     def _explain(self, clock: SampleClock, rows: _Rows, source: str) -> int:
         """Deal with one sample that is early, late, or behind a jump of the counter; 0: wait for more."""
-        offset = float(rows.t[0] - clock.predict())
+        offset = float(rows.t[0]) - clock.t_next
         lost = self._lost_before(clock, rows, offset)
         if lost:
             return self._skip(clock, rows, lost, "lost_samples", source)
@@ -214,7 +222,7 @@ class Timeline:
     def _weigh_offset(self, clock: SampleClock, rows: _Rows, source: str) -> int:
         """Tell one odd stamp from an offset that lasts for ``_CONFIRM_S``."""
         ahead = rows.t[: self._n_confirm]
-        offsets = ahead - clock.predict(np.arange(ahead.size))
+        offsets = ahead - clock.predict(ahead.size)
         same_side = np.sign(offsets) == np.sign(offsets[0])
         if not np.all(same_side & (np.abs(offsets) > self._tolerance(clock))):
             self._accept(clock, rows, 1, trusted=False)
@@ -290,6 +298,8 @@ class Timeline:
 
     def _flush(self, source: str) -> None:
         if self._pieces:
-            t, x, filled = (np.concatenate(parts, axis=-1) for parts in zip(*self._pieces, strict=True))
+            one = self._pieces[0]
+            joined = (np.concatenate(parts, axis=-1) for parts in zip(*self._pieces, strict=True))
+            t, x, filled = one if len(self._pieces) == 1 else joined
             self._out.append(Chunk(source, t, x, filled))
             self._pieces = []
