@@ -51,8 +51,8 @@ class WindowAssembler:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self._config = config
-        self._judge = ChannelJudge(len(config.signal.ch_names), config.signal.sfreq)
         self.rest: RestReference | None = None
+        self._judge = ChannelJudge(len(config.signal.ch_names), config.signal.sfreq, config.signal.band[1])
 
     def reset(self) -> None:
         """Take every channel as good until judged."""
@@ -175,7 +175,9 @@ def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, 
 
 
 def _quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, float]:
-    interpolated = float(np.mean(filled[good])) if good.any() else 1.0
+    interpolated = 1.0
+    if good.any():
+        interpolated = float(np.mean(filled[good])) if filled.any() else 0.0
     return {
         "quality": float(np.mean(good)) * (1.0 - interpolated),
         "channels_ok": float(np.sum(good)),

@@ -91,11 +91,14 @@ class ChannelJudge:
     Args:
         n_channels: C.
         sfreq: Rate of the windows in Hz.
+        highest_hz: Where their band ends.
     """
 
-    def __init__(self, n_channels: int, sfreq: float) -> None:
+    def __init__(self, n_channels: int, sfreq: float, highest_hz: float = 45.0) -> None:
         self._n_channels = n_channels
         self._sfreq = sfreq
+        # Every so many samples are enough for the spectrum: what folds into it lies two octaves above the band.
+        self._step = max(1, int(sfreq / (_BAND_HZ[1] + 4 * highest_hz)))
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +114,7 @@ class ChannelJudge:
             evidence: What else is known.
         """
         evidence = evidence or Evidence()
-        seen = spectrum(x, self._sfreq)
+        seen = spectrum(x[:, :: self._step], self._sfreq / self._step)
         measures = self._measures(x, filled, evidence, seen)
         found = self._masking(measures)
         faults = _told_apart(found, evidence)
@@ -131,7 +134,7 @@ class ChannelJudge:
         unknown = np.full(self._n_channels, np.nan)
         return {
             "sd_uv": np.std(x, axis=1),
-            "filled_share": np.mean(filled, axis=1),
+            "filled_share": np.mean(filled, axis=1) if filled.any() else np.zeros(self._n_channels),
             "stuck_share": unknown if evidence.raw is None else evidence.raw.stuck,
             "line_share": unknown if evidence.raw is None else evidence.raw.line,
             "muscle_share": np.divide(muscle, whole, out=unknown.copy(), where=whole > 0),

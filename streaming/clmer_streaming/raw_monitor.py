@@ -8,7 +8,7 @@ import numpy as np
 
 from clmer_streaming.sample_buffer import SampleBuffer
 from clmer_streaming.spectrum import spectrum
-from clmer_streaming.types import Chunk, FloatArray, Item
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Item
 
 _MAINS_HZ = (50.0, 60.0)
 _MAINS_HALF_WIDTH_HZ = 1.0  # a Hann window of 2 s spreads a line over 1 Hz to either side
@@ -57,9 +57,8 @@ class RawMonitor:
         if last - first < 2:
             return None
         x, measured = self._samples.x[:, first:last], self._samples.marks[:, first:last]
-        n_measured = np.maximum(np.sum(measured[:, 1:], axis=1), 1)
         return RawView(
-            stuck=np.sum((x[:, 1:] == x[:, :-1]) & measured[:, 1:], axis=1) / n_measured,
+            stuck=_repeated(x, measured[:, 1:]),
             level_uv=np.mean(x, axis=1),
             line=mains_share(x, self._sfreq, self._mains_hz),
         )
@@ -68,6 +67,15 @@ class RawMonitor:
         """Drop samples older than ``t``."""
         if self._samples is not None:
             self._samples.forget_before(t)
+
+
+def _repeated(x: FloatArray, measured: BoolArray) -> FloatArray:
+    """Return the share (C,) of the measured samples that repeat the one before: x (C, n), measured (C, n - 1)."""
+    same = x[:, 1:] == x[:, :-1]
+    if not same.any():
+        return np.zeros(x.shape[0])
+    share: FloatArray = np.sum(same & measured, axis=1) / np.maximum(np.sum(measured, axis=1), 1)
+    return share
 
 
 def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAINS_HZ) -> FloatArray:

@@ -85,7 +85,7 @@ class ReplaySource:
         self.pace = Pace(speed)
         self._loop = loop
         self._spans = _spans(used)
-        self._merge = Merge(_lanes(used))
+        self._merge = Merge(_lanes(used, timely=math.isfinite(speed)))
         begin, end = min(first for first, _ in self._spans.values()), max(last for _, last in self._spans.values())
         self._lap_s = end - begin + _period(used)
         self.infos = used.infos if video is None else (*used.infos, video.info)
@@ -123,12 +123,19 @@ class ReplaySource:
         return heapq.merge(recorded, self._video.items(shift_s, end), key=operator.itemgetter(0))
 
 
-def _lanes(used: UsedStreams) -> list[Lane]:
-    """Return the lanes, EEG first: a chunk goes before an item that is due when its last sample is."""
+def _lanes(used: UsedStreams, *, timely: bool) -> list[Lane]:
+    """Return the lanes, EEG first: a chunk goes before an item that is due when its last sample is.
+
+    Args:
+        used: The streams.
+        timely: Cut the EEG at the items of every lane, so that none of it comes later than a live stream would bring
+            it. Otherwise only markers and ticks cut it: windows are the same, for a fraction of the work.
+    """
+    running: list[Lane] = []
     others: list[Lane] = []
     if used.face is not None:
-        others.append(FaceLane(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
-    others.extend(
+        running.append(FaceLane(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
+    running.extend(
         EegLane(series.info.source, series.xdf.t_synced, series.xdf.x, series.info.sfreq, np.empty(0))
         for series in used.physio
     )
@@ -138,9 +145,10 @@ def _lanes(used: UsedStreams) -> list[Lane]:
     begin, end = min(float(due[0]) for _, due in heard), max(float(due[-1]) for _, due in heard)
     others.extend(TickLane(source, due, begin, end) for source, due in heard)
     if used.eeg is None:
-        return others
-    eeg, between = used.eeg, np.concatenate([lane.due for lane in others])
-    return [EegLane(eeg.info.source, eeg.xdf.t_synced, eeg.xdf.x, eeg.info.sfreq, between), *others]
+        return [*running, *others]
+    eeg, cutting = used.eeg, [*running, *others] if timely else others
+    between = np.concatenate([np.empty(0), *(lane.due for lane in cutting)])
+    return [EegLane(eeg.info.source, eeg.xdf.t_synced, eeg.xdf.x, eeg.info.sfreq, between), *running, *others]
 
 
 def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[MarkerWords]]:

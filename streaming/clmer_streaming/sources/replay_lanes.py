@@ -79,14 +79,14 @@ class TickLane:
 
 
 class EegLane:
-    """Chunks of EEG of at most 0.25 s, cut wherever an item of another lane comes between.
+    """Chunks of EEG of at most 0.25 s, cut where an item comes between that must find all EEG before it.
 
     Args:
         source: Name that the chunks carry.
         t: (n,) stamps in seconds.
         x: (C, n) in the stream's own unit.
         sfreq: Nominal rate in Hz; 0 where none is declared.
-        between: (m,) seconds, when items of other lanes are delivered; they come behind samples of equal time.
+        between: (m,) seconds, when such items are delivered; they come behind samples of equal time.
     """
 
     def __init__(self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray) -> None:
