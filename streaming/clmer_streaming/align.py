@@ -21,6 +21,11 @@ _FLAG_REASONS = {
     FaceFlag.DARK: Reason.FACE_DARK,
 }
 _YAW = 4  # index of yaw in a pose
+_ENDS = (
+    3 * N_LANDMARKS,
+    3 * N_LANDMARKS + 2 * len(AU_NAMES),
+)  # of landmarks and action units in a row of both and gaze
+_N_NUMBERS = _ENDS[1] + 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,13 @@ class FaceCut:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    sample: FaceSample
+    numbers: FloatArray | None  # (240,) what is averaged; None where it cannot be trusted
+    track: int  # changes where the face was lost or the picture cut
+
+
 class FaceSlots:
     """Keeps face samples and averages them over the slots of a window.
 
@@ -68,13 +80,15 @@ class FaceSlots:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._samples: deque[tuple[FaceSample, bool]] = deque()  # each with whether it can be trusted
+        self._frames: deque[_Frame] = deque()
+        self._track = 0
         self.watermark = -np.inf  # s; every sample before it has arrived
 
     def push(self, sample: FaceSample) -> None:
         """Add one frame. Frames that go back in time are kept out of the order and dropped."""
         if sample.t >= self.watermark:
-            self._samples.append((sample, self._trusted(sample)))
+            self._track += bool(sample.flags) and FaceFlag.RESET in sample.flags
+            self._frames.append(_Frame(sample, self._numbers(sample), self._track))
             self.watermark = sample.t
 
     def cut(self, t_end: float) -> FaceCut:
@@ -84,35 +98,39 @@ class FaceSlots:
         """
         n_slots, window_s = self._config.face_slots, self._config.window_s
         t_start = t_end - window_s
-        inside = [(frame, trusted) for frame, trusted in self._samples if t_start <= frame.t < t_end]
-        tracks = itertools.accumulate(FaceFlag.RESET in frame.flags for frame, _ in inside)
-        valid = [(frame, track) for (frame, trusted), track in zip(inside, tracks, strict=True) if trusted]
-        slot_of = [min(int((frame.t - t_start) / window_s * n_slots), n_slots - 1) for frame, _ in valid]
-        last_track = {slot: track for slot, (_, track) in zip(slot_of, valid, strict=True)}
-        kept = [(slot, frame) for slot, (frame, track) in zip(slot_of, valid, strict=True) if track == last_track[slot]]
+        inside = [frame for frame in self._frames if t_start <= frame.sample.t < t_end]
+        valid = [frame for frame in inside if frame.numbers is not None]
+        slot_of = [min(int((frame.sample.t - t_start) / window_s * n_slots), n_slots - 1) for frame in valid]
+        last_track = {slot: frame.track for slot, frame in zip(slot_of, valid, strict=True)}
+        kept = [(slot, frame) for slot, frame in zip(slot_of, valid, strict=True) if frame.track == last_track[slot]]
         bounds = np.searchsorted([slot for slot, _ in kept], np.arange(n_slots + 1))  # of the frames that fill slot i
+        means = _slot_means([frame.numbers for _, frame in kept if frame.numbers is not None], bounds)
+        landmarks, aus, gaze = np.split(means, _ENDS, axis=1)
         return FaceCut(
-            landmarks=_slot_means([frame.landmarks for _, frame in kept], bounds, (N_LANDMARKS, 3)),
-            aus=_slot_means([frame.aus for _, frame in kept], bounds, (len(AU_NAMES), 2)),
-            gaze=_slot_means([frame.gaze for _, frame in kept], bounds, (2,)),
+            landmarks=landmarks.reshape(n_slots, N_LANDMARKS, 3),
+            aus=aus.reshape(n_slots, len(AU_NAMES), 2),
+            gaze=gaze.copy(),
             mask=np.diff(bounds) > 0,
-            frames=tuple(frame for frame, _ in inside),
-            valid=tuple(frame for frame, _ in valid),
+            frames=tuple(frame.sample for frame in inside),
+            valid=tuple(frame.sample for frame in valid),
         )
 
-    def _trusted(self, frame: FaceSample) -> bool:
-        measured = np.isfinite(frame.landmarks).all() and np.isfinite(frame.aus).all() and np.isfinite(frame.gaze).all()
-        return bool(measured) and FaceFlag.MISSING not in frame.flags and frame.quality >= self._config.min_face_quality
+    def _numbers(self, frame: FaceSample) -> FloatArray | None:
+        """Return landmarks, action units and gaze in one row; None where they cannot be trusted."""
+        if FaceFlag.MISSING in frame.flags or not frame.quality >= self._config.min_face_quality:
+            return None
+        numbers = np.concatenate((frame.landmarks, frame.aus, frame.gaze), axis=None)
+        return numbers if np.isfinite(numbers).all() else None
 
     def forget_before(self, t: float) -> None:
         """Drop frames that no window ending after ``t`` needs."""
-        while self._samples and self._samples[0][0].t < t - self._config.window_s - 1.0:
-            self._samples.popleft()
+        while self._frames and self._frames[0].sample.t < t - self._config.window_s - 1.0:
+            self._frames.popleft()
 
 
-def _slot_means(values: Sequence[FloatArray], bounds: IndexArray, shape: tuple[int, ...]) -> FloatArray:
-    """Return (F, *shape): the mean of the values of each slot, 0 where it has none."""
-    means = np.zeros((bounds.size - 1, *shape))
+def _slot_means(values: Sequence[FloatArray], bounds: IndexArray) -> FloatArray:
+    """Return (F, 240): the mean of the values of each slot, 0 where it has none."""
+    means = np.zeros((bounds.size - 1, _N_NUMBERS))
     if values:
         stacked = np.array(values)
         for slot, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):

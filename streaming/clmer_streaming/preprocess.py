@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -85,15 +86,21 @@ class Preprocessor:
         return self._close_windows() if decides else []
 
     def _is_quiet(self, sample: FaceSample) -> bool:
-        """Tell whether a face sample can neither close a window nor change a state."""
-        if not (self._face.fits and self._face.stamp(sample) < self._quiet_until):
+        """Tell whether a face sample can neither close a window nor change a state.
+
+        One of a live stream cannot while it stays before the end of the next window and moves no clock, whatever
+        else has come before.
+        """
+        if self._at_once or not self._face.fits or self._next_index is None:
             return False
-        liveness = self._live[sample.source]
-        return liveness.state == "live" and liveness.last_t <= self._face.stamp(sample)
+        t, liveness = self._face.stamp(sample), self._live[sample.source]
+        if liveness.state != "live" or t < liveness.last_t:
+            return False
+        return t < self._quiet_until or (t < self._next_index * self.config.window.hop_s and t <= self._now)
 
     def _release(self) -> None:
         """Bring everything to where it would be, had no EEG waited."""
-        if self._eeg is not None and np.isfinite(self._quiet_until):
+        if self._eeg is not None and math.isfinite(self._quiet_until):
             self._keep(self._eeg.release())
             for liveness in self._live.values():
                 liveness.advance(self._now)
@@ -150,11 +157,12 @@ class Preprocessor:
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
         self._keep(path.push(item, self._quiet_until))
-        if isinstance(item, Chunk) and np.isfinite(path.t_first):
+        if isinstance(item, Chunk) and math.isfinite(path.t_first):
             chunk_s = (item.t.size - 1) / path.sfreq
             self._live[item.source].observe(path.t_first, path.last_t, chunk_s)
-        if self._next_index is not None and np.isfinite(path.held[1]):
-            self._now = max(self._now, path.held[1])  # what waits for the rate must not come late and pass for live
+        held = path.held[1]
+        if self._next_index is not None and math.isfinite(held):
+            self._now = max(self._now, held)  # what waits for the rate must not come late and pass for live
 
     def _keep(self, filtered: Iterable[Item]) -> None:
         for item in filtered:

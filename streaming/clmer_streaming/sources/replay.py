@@ -18,6 +18,7 @@ from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.sources.marker_words import MarkerWords, marker_words
 from clmer_streaming.sources.pace import Pace
+from clmer_streaming.sources.replay_cuts import that_matter
 from clmer_streaming.sources.replay_lanes import (
     EegLane,
     FaceLane,
@@ -38,6 +39,8 @@ _STEP_BACK_S = 1.0  # s; stamps of buffered senders step back by less
 
 class ReplaySource:
     """Delivers the EEG, face and markers of a recording, merged by stamp.
+
+    At full speed EEG comes in fewer chunks and up to 0.25 s ahead of a face that runs steadily (``replay_cuts.py``).
 
     Args:
         path: An XDF file.
@@ -128,17 +131,16 @@ def _lanes(used: UsedStreams, *, timely: bool) -> list[Lane]:
 
     Args:
         used: The streams.
-        timely: Cut the EEG at the items of every lane, so that none of it comes later than a live stream would bring
-            it. Otherwise only markers and ticks cut it: windows are the same, for a fraction of the work.
+        timely: No EEG goes before an item of another lane that is due sooner.
     """
     running: list[Lane] = []
-    others: list[Lane] = []
     if used.face is not None:
         running.append(FaceLane(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
     running.extend(
         EegLane(series.info.source, series.xdf.t_synced, series.xdf.x, series.info.sfreq, np.empty(0))
         for series in used.physio
     )
+    others: list[Lane] = []
     if used.markers:
         others.append(MarkerLane(used.markers[0].info.source, *_markers(used.markers)))
     heard = [(s.info.source, running_maximum(s.xdf.t_synced)) for s in (used.eeg, used.face) if s is not None]
@@ -146,9 +148,10 @@ def _lanes(used: UsedStreams, *, timely: bool) -> list[Lane]:
     others.extend(TickLane(source, due, begin, end) for source, due in heard)
     if used.eeg is None:
         return [*running, *others]
-    eeg, cutting = used.eeg, [*running, *others] if timely else others
-    between = np.concatenate([np.empty(0), *(lane.due for lane in cutting)])
-    return [EegLane(eeg.info.source, eeg.xdf.t_synced, eeg.xdf.x, eeg.info.sfreq, between), *running, *others]
+    info, t = used.eeg.info, used.eeg.xdf.t_synced
+    cutting = [lane.due if timely else that_matter(lane.due, t) for lane in running] + [lane.due for lane in others]
+    eeg = EegLane(info.source, t, used.eeg.xdf.x, info.sfreq, np.concatenate(cutting), ahead=not timely)
+    return [eeg, *running, *others]
 
 
 def _markers(streams: tuple[UsedStream, ...]) -> tuple[FloatArray, list[MarkerWords]]:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from clmer_streaming.face.layout import row_to_face
 from clmer_streaming.sources.marker_words import MarkerWords
+from clmer_streaming.sources.replay_cuts import LONGEST_CHUNK_S, chunk_edges
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Marker, Tick
 
-_LONGEST_CHUNK_S = 0.25  # s, of EEG
 _TICK_S = 0.5  # s of silence after which, and then at which pace, ticks are given
 LONGEST_SILENCE_S = 600.0
 """Seconds of one silence in which ticks are given; what is longer is passed over."""
@@ -79,7 +79,7 @@ class TickLane:
 
 
 class EegLane:
-    """Chunks of EEG of at most 0.25 s, cut where an item comes between that must find all EEG before it.
+    """Chunks of EEG of at most 0.25 s, cut wherever an item comes between that must find all EEG before it.
 
     Args:
         source: Name that the chunks carry.
@@ -87,26 +87,20 @@ class EegLane:
         x: (C, n) in the stream's own unit.
         sfreq: Nominal rate in Hz; 0 where none is declared.
         between: (m,) seconds, when such items are delivered; they come behind samples of equal time.
+        ahead: A chunk is due when its first sample is, rather than its last.
     """
 
-    def __init__(self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray) -> None:
+    def __init__(  # noqa: PLR0913 - a stream, and how it is to be cut
+        self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray, *, ahead: bool = False
+    ) -> None:
         sample_due = running_maximum(t)
-        steps = np.floor((sample_due - sample_due[0]) / _LONGEST_CHUNK_S)
-        n_longest = max(1, int(_LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
-        cuts = np.concatenate(
-            [
-                np.searchsorted(sample_due, between, side="right"),
-                np.flatnonzero(np.diff(steps)) + 1,
-                np.arange(0, t.size, n_longest),
-                [t.size],
-            ]
-        )
-        self._cuts = np.unique(cuts)
-        self.due = sample_due[self._cuts[1:] - 1]
+        n_longest = max(1, int(LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
+        self._cuts = chunk_edges(sample_due, n_longest, between)
+        self.due = sample_due[self._cuts[:-1] if ahead else self._cuts[1:] - 1]
         self._source, self._t, self._x = source, t, x
 
     def item(self, i: int, shift_s: float, lap: int) -> Chunk:
-        """Return chunk ``i``, due when its last sample is."""
+        """Return chunk ``i``."""
         start, stop = self._cuts[i], self._cuts[i + 1]
         return Chunk(self._source, self._t[start:stop] + shift_s, self._x[:, start:stop].copy())
 
