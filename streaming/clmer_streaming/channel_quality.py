@@ -7,7 +7,9 @@ still carry EEG. How often each is found in simulated and in real recordings sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +64,13 @@ class ChannelVerdict:
     @property
     def good(self) -> BoolArray:
         """(C,) True where nothing was found that masks."""
-        good: BoolArray = ~np.any([self.faults[fault] for fault in MASKING], axis=0)
+        good: BoolArray = ~_any_of(self.faults, MASKING)
         return good
 
     def share(self, *faults: ChannelFault) -> float:
         """Return the share of the channels that have any of these faults."""
-        return float(np.mean(np.any([self.faults[fault] for fault in faults], axis=0)))
+        found = _any_of(self.faults, faults)
+        return float(np.count_nonzero(found)) / found.size
 
     def channels(self, ch_names: tuple[str, ...]) -> tuple[ChannelQuality, ...]:
         """Return the verdict channel by channel."""
@@ -118,7 +121,7 @@ class ChannelJudge:
         measures = self._measures(x, filled, evidence, seen)
         found = self._masking(measures)
         faults = _told_apart(found, evidence)
-        good = ~np.any(list(faults.values()), axis=0)
+        good = ~_any_of(faults, MASKING)
         measures["correlation"] = _correlation(seen, good)
         warnings: dict[ChannelFault, BoolArray] = {
             "line": self._above("line", measures["line_share"], _LINE, _LINE_LEAVE),
@@ -158,6 +161,11 @@ class ChannelJudge:
     def _below(self, fault: ChannelFault, values: FloatArray, enter: float, leave: float) -> BoolArray:
         below: BoolArray = values < np.where(self._last[fault], leave, enter)
         return below
+
+
+def _any_of(found: Mapping[ChannelFault, BoolArray], faults: Iterable[ChannelFault]) -> BoolArray:
+    """Return where (C,) any of these faults was found."""
+    return functools.reduce(operator.or_, (found[fault] for fault in faults))
 
 
 def _told_apart(found: Mapping[ChannelFault, BoolArray], evidence: Evidence) -> dict[ChannelFault, BoolArray]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.types import FloatArray
+from clmer_streaming.types import FloatArray, IndexArray
 
 _BLOCK_S = 0.25  # s between two fits
-_MEMORY_S = 30.0  # s of stamps that a fit looks back on
+_MEMORY_BLOCKS = 120  # 30 s of stamps, that a fit looks back on
 _STAMP_SD_S = 0.005  # s, of a block's mean stamp: what chunked delivery leaves after averaging
 _PERIOD_SD = 0.005  # relative SD of the true period about its prior; rates seen differ by up to 0.4 %
 _PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
@@ -27,8 +27,7 @@ class _ClockState:
     anchor_t: float = 0.0  # s, its time
     period: float = 0.0  # s per sample of the current map
     pending: list[FloatArray] = field(default_factory=list)  # stamps of the block under way
-    block_n: deque[float] = field(default_factory=deque)  # mean index of each past block
-    block_t: deque[float] = field(default_factory=deque)  # s, mean stamp of each past block
+    blocks: FloatArray = field(default_factory=lambda: np.empty((2, 0)))  # mean index and stamp (s) of each past block
     block_spread: deque[float] = field(default_factory=deque)  # s, largest residual of each past block
     jitter: float = UNKNOWN_JITTER_S  # s, 90th percentile of block_spread
 
@@ -51,13 +50,10 @@ class SampleClock:
         self._prior = period or self._nominal
         self.block = max(2, round(_BLOCK_S * sfreq))
         self._index = np.arange(self.block)
-        memory = round(_MEMORY_S / _BLOCK_S)
         self._state = _ClockState(
             anchor_t=t0, period=self._prior, jitter=UNKNOWN_JITTER_S if jitter is None else jitter
         )
-        self._state.block_n = deque(maxlen=memory)
-        self._state.block_t = deque(maxlen=memory)
-        self._state.block_spread = deque(maxlen=memory)
+        self._state.block_spread = deque(maxlen=_MEMORY_BLOCKS)
         self.n = 0  # samples so far
 
     @property
@@ -68,7 +64,7 @@ class SampleClock:
     @property
     def settled(self) -> bool:
         """Whether the period rests on stamps (10 s of them) rather than on its prior."""
-        return len(self._state.block_n) * _BLOCK_S >= 10.0
+        return self._state.blocks.shape[1] * _BLOCK_S >= 10.0
 
     @property
     def jitter(self) -> float:
@@ -116,14 +112,15 @@ class SampleClock:
 
     def _fit(self, t_last: float) -> None:
         state = self._state
-        stamps = np.concatenate(state.pending)
-        index = np.arange(state.anchor_n, self.n)
+        stamps, index = np.concatenate(state.pending), self._index
         measured = np.isfinite(stamps)
-        if measured.any():
-            residual = stamps - (state.anchor_t + (index - state.anchor_n) * state.period)
-            state.block_spread.append(float(np.max(np.abs(residual[measured]))))
-            state.block_n.append(float(np.mean(index[measured])))
-            state.block_t.append(float(np.mean(stamps[measured])))
+        if not measured.all():
+            stamps, index = stamps[measured], index[measured]
+        if stamps.size:
+            residual = stamps - (state.anchor_t + index * state.period)
+            means = [[_mean(state.anchor_n + index)], [_mean(stamps)]]
+            state.blocks = np.concatenate([state.blocks[:, 1 - _MEMORY_BLOCKS :], means], axis=1)
+            state.block_spread.append(float(np.max(np.abs(residual))))
             if self.jitter_known:
                 state.jitter = _percentile(state.block_spread, 0.9)
         self._refit(t_last)
@@ -131,17 +128,22 @@ class SampleClock:
 
     def _refit(self, t_last: float) -> None:
         state = self._state
-        n, t = np.array(state.block_n), np.array(state.block_t)
-        n_mean, t_mean = float(np.mean(n)), float(np.mean(t))
+        n, t = state.blocks
+        n_mean, t_mean = _mean(n), _mean(t)
         weight, prior_weight = 1 / _STAMP_SD_S**2, 1 / (_PERIOD_SD * self._nominal) ** 2
-        s_nn = weight * float(np.sum((n - n_mean) ** 2))
-        s_nt = weight * float(np.sum((n - n_mean) * (t - t_mean)))
+        s_nn = weight * float(np.add.reduce((n - n_mean) ** 2))
+        s_nt = weight * float(np.add.reduce((n - n_mean) * (t - t_mean)))
         period = (s_nt + prior_weight * self._prior) / (s_nn + prior_weight)
         bound = _PERIOD_BOUND * self._nominal
         period = min(max(period, self._nominal - bound), self._nominal + bound)
         # Time never runs backward: a later map may lag, but not by more than half a sample at the seam.
         state.anchor_t = max(t_mean + period * (self.n - n_mean), t_last + 0.5 * period)
         state.anchor_n, state.period = self.n, period
+
+
+def _mean(values: FloatArray | IndexArray) -> float:
+    """Return what ``numpy.mean`` returns, to the bit, in half of the time for a few values."""
+    return float(np.add.reduce(values)) / values.size
 
 
 def _percentile(values: Iterable[float], share: float) -> float:
