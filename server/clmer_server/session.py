@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.side_streams import SideStreams
 from clmer_streaming.stream_clock import StreamClock
-from clmer_streaming.types import Item, Marker, Source, StreamInfo, StreamStatus, Window
+from clmer_streaming.types import Chunk, FaceSample, Item, Marker, Source, StreamInfo, StreamStatus, Window
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ REPLAY_INTAKE_ITEMS = 64
 
 MAX_WAITING_WINDOWS = 4
 """Windows that may wait for the model. More: it is late, and a live session skips windows."""
+
+LOOK_S = 0.25
+"""Stream time in seconds after which samples that complete no window let the streams be looked at again."""
 
 END_NOTICES: dict[SourceMode, Notice] = {
     "live": Notice(code="input_ended", message="The input streams have ended."),
@@ -128,6 +132,7 @@ class Session:
         self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
         self._seq = 0  # of the next event
         self._clock = StreamClock()
+        self._looked_t = -math.inf  # s of stream time, when the states of the streams were last looked at
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards state, failure and _n_running
         self._n_running = len(inputs.sources)
@@ -217,10 +222,13 @@ class Session:
         if isinstance(item, Marker):
             marked = marked_windows(item.t, self._preprocessor.config.window, self._newest)
             self._send(marker_message(item, self._context.session, marked))
-        now = self._clock.take(item)
-        streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
-        for status in self._feed.update((*streams, *self._side.push(item, now)), now):
-            self._send(status_message(status, self._context.session))
+        t = self._clock.take(item)
+        beside = self._side.push(item, t)
+        if windows or not isinstance(item, Chunk | FaceSample) or abs(t - self._looked_t) >= LOOK_S:
+            self._looked_t = t
+            streams = self._inputs.streams(self._preprocessor.statuses(), self._expected)
+            for status in self._feed.update((*streams, *beside), t):
+                self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)
         if self._previews is not None:
