@@ -30,7 +30,7 @@ from session_parts import ListSource
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "session.xdf"
 N_ITEMS = 600  # of the example: some ten seconds
-N = 19  # windows in them
+N = 20  # windows in them
 WAIT_S = 30.0
 
 Change = Callable[[Entry], Entry | None]

@@ -111,7 +111,8 @@ def _clmer(headset: Headset, seconds: float, pipe: Connection) -> None:
     from clmer_streaming.clock import local_clock
 
     config = PreprocessConfig(_signal(headset), WindowConfig(WINDOW_S, HOP_S), modalities=("eeg",))
-    source, intake, log = LslEegSource(headset.name, config.signal), Intake(4096, blocking=False), _Log(seconds)
+    source = LslEegSource(headset.name, config.signal, hop_s=HOP_S)
+    intake, log = Intake(4096, blocking=False), _Log(seconds)
     threading.Thread(target=source.run, args=(intake.put, threading.Event()), daemon=True).start()
     preprocessor = Preprocessor(config)
     while (item := intake.take()) is not None:

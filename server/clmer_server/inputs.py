@@ -161,7 +161,13 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
 
     load_pylsl()
-    headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map)
+    headset = LslEegSource(
+        config.eeg,
+        preprocess.signal,
+        config.eeg_map,
+        hop_s=preprocess.window.hop_s,
+        delay_s=config.eeg_delay_s,
+    )
     eeg = Inputs(
         mode="live",
         sources=(_adjusted(headset, config),),

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from clmer_streaming.clock import local_clock
+from clmer_streaming.sources.lsl_rest import Rest
 from clmer_streaming.sources.lsl_watch import SilenceWatch
 from clmer_streaming.types import FloatArray, Gap, Item, StreamInfo, Tick
 
@@ -35,10 +36,14 @@ class LslConnection:
         info: What the outlet announces.
         uid: Which outlet it is.
         deliver: Makes items of its samples.
+        rest: When the reader may rest; None: never.
     """
 
-    def __init__(self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, deliver: Deliver) -> None:
+    def __init__(  # noqa: PLR0913 - an outlet, and what is made of it
+        self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, deliver: Deliver, rest: Rest | None = None
+    ) -> None:
         self.info = info
+        self._rest = rest
         self.uid = uid
         self.t_last = float("nan")  # s, the newest stamp put
         self.reason = ""  # why nothing comes, in a sentence for people
@@ -94,6 +99,8 @@ class LslConnection:
             if len(t):
                 for item in self._items(x, t, done):
                     put(item)
+                if self._rest is not None and not self._foreign_clock:  # arrival must be seen where it is the stamp
+                    stop.wait(self._rest.after(self.t_last, local_clock()))
             elif self._is_dead(done):
                 self._given_up = True
                 return

@@ -11,6 +11,7 @@ from typing import Any
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import StreamError
 from clmer_streaming.sources.lsl_connection import Deliver, LslConnection
+from clmer_streaming.sources.lsl_rest import Rest
 from clmer_streaming.sources.lsl_watch import FORGET_S, same_stream
 from clmer_streaming.sources.selection import (
     AUTO,
@@ -40,6 +41,7 @@ class Wish:
     fits: Callable[[StreamDescription], bool]  # by what is known of a stream before it is opened
     describe: Callable[[StreamDescription], StreamInfo]  # its announcement; raises StreamError where it is no use
     deliver: Deliver
+    rest: Callable[[StreamInfo], Rest | None] = lambda info: None  # when the reader of a stream may rest
 
 
 class LslStream:
@@ -146,7 +148,11 @@ class LslStream:
             except StreamError as error:
                 unfit.append(error)
             else:
-                found = [] if info is None else [LslConnection(pylsl, inlet, info, candidate.uid(), wish.deliver)]
+                found = (
+                    []
+                    if info is None
+                    else [LslConnection(pylsl, inlet, info, candidate.uid(), wish.deliver, wish.rest(info))]
+                )
                 usable += found
         the_only_one([connection.info for connection in usable], wish.option, wish.what)
         if unfit and not usable and wish.query.means_one:
