@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,7 +80,8 @@ class FaceSlots:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._frames: deque[_Frame] = deque()
+        self._frames: list[_Frame] = []
+        self._times: list[float] = []  # s, of each; never steps back
         self._track = 0
         self.watermark = -np.inf  # s; every sample before it has arrived
 
@@ -89,6 +90,7 @@ class FaceSlots:
         if sample.t >= self.watermark:
             self._track += bool(sample.flags) and FaceFlag.RESET in sample.flags
             self._frames.append(_Frame(sample, self._numbers(sample), self._track))
+            self._times.append(sample.t)
             self.watermark = sample.t
 
     def cut(self, t_end: float) -> FaceCut:
@@ -98,7 +100,7 @@ class FaceSlots:
         """
         n_slots, window_s = self._config.face_slots, self._config.window_s
         t_start = t_end - window_s
-        inside = [frame for frame in self._frames if t_start <= frame.sample.t < t_end]
+        inside = self._frames[bisect_left(self._times, t_start) : bisect_left(self._times, t_end)]
         valid = [frame for frame in inside if frame.numbers is not None]
         slot_of = [min(int((frame.sample.t - t_start) / window_s * n_slots), n_slots - 1) for frame in valid]
         last_track = {slot: frame.track for slot, frame in zip(slot_of, valid, strict=True)}
@@ -124,8 +126,8 @@ class FaceSlots:
 
     def forget_before(self, t: float) -> None:
         """Drop frames that no window ending after ``t`` needs."""
-        while self._frames and self._frames[0].sample.t < t - self._config.window_s - 1.0:
-            self._frames.popleft()
+        n_old = bisect_left(self._times, t - self._config.window_s - 1.0)
+        del self._frames[:n_old], self._times[:n_old]
 
 
 def _slot_means(values: Sequence[FloatArray], bounds: IndexArray) -> FloatArray:
