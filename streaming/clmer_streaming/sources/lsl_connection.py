@@ -40,7 +40,7 @@ class LslConnection:
     """
 
     def __init__(  # noqa: PLR0913 - an outlet, and what is made of it
-        self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, deliver: Deliver, rest: Rest | None = None
+        self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, deliver: Deliver, *, rest: Rest | None = None
     ) -> None:
         self.info = info
         self._rest = rest

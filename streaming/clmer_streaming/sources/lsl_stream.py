@@ -151,7 +151,7 @@ class LslStream:
                 found = (
                     []
                     if info is None
-                    else [LslConnection(pylsl, inlet, info, candidate.uid(), wish.deliver, wish.rest(info))]
+                    else [LslConnection(pylsl, inlet, info, candidate.uid(), wish.deliver, rest=wish.rest(info))]
                 )
                 usable += found
         the_only_one([connection.info for connection in usable], wish.option, wish.what)
