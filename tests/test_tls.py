@@ -15,10 +15,16 @@ from clmer_server.protocol.names import PROTOCOL
 from clmer_server.tls import find_tls
 from clmer_streaming.errors import SettingsError
 from serving import serving
+from tls_files import make_tls_files
 
-CERTIFICATES = Path(__file__).parent / "certificates"
-CERT, KEY = CERTIFICATES / "localhost.pem", CERTIFICATES / "localhost.key"
+CERT, KEY = "localhost.pem", "localhost.key"
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run's certificates."""
+    return make_tls_files(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.mark.parametrize(
@@ -26,20 +32,20 @@ RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
     [
         (CERT, None, "a certificate and its key", "only the certificate"),
         (None, KEY, "a certificate and its key", "only the key"),
-        (CERTIFICATES / "none.pem", KEY, "a PEM file", "none.pem"),
-        (CERT, CERTIFICATES, "a PEM file", "certificates"),
-        (CERT, CERTIFICATES / "other.key", "the key that belongs to it", "KEY_VALUES_MISMATCH"),
-        (CERT, CERTIFICATES / "locked.key", "without a password", "the key has a password"),
-        (CERTIFICATES / "README.md", KEY, "a certificate in PEM", "README.md"),
+        ("none.pem", KEY, "a PEM file", "none.pem"),
+        (CERT, "", "a PEM file", "certificates"),
+        (CERT, "other.key", "the key that belongs to it", "KEY_VALUES_MISMATCH"),
+        (CERT, "locked.key", "without a password", "the key has a password"),
+        ("README.md", KEY, "a certificate in PEM", "README.md"),
         (KEY, CERT, "a certificate in PEM", "localhost.key"),
     ],
 )
 def test_a_certificate_that_cannot_be_used_is_told(
-    cert: Path | None, key: Path | None, expected: str, found: str
+    cert: str | None, key: str | None, expected: str, found: str, certificates: Path
 ) -> None:
     """Before anything is served: what was expected, what was found; nobody is asked for a password."""
     with pytest.raises(SettingsError) as caught:
-        find_tls(cert, key)
+        find_tls(*(None if name is None else certificates / name for name in (cert, key)))
     assert expected in caught.value.expected
     assert found in caught.value.found
     assert "--tls-" in caught.value.mend
@@ -50,10 +56,11 @@ def test_without_a_certificate_there_is_no_encryption() -> None:
     assert find_tls(None, None) is None
 
 
-def test_with_a_certificate_pages_and_websocket_are_encrypted(tmp_path: Path) -> None:
+def test_with_a_certificate_pages_and_websocket_are_encrypted(tmp_path: Path, certificates: Path) -> None:
     """A client that trusts it gets both; one that speaks plainly gets nothing, and the service goes on and ends."""
-    trusting = ssl.create_default_context(cafile=str(CERT))
-    with serving(tmp_path, "--replay", RECORDING, "--loop", "--tls-cert", CERT, "--tls-key", KEY) as service:
+    trusting = ssl.create_default_context(cafile=str(certificates / "authority.pem"))
+    files = ("--tls-cert", certificates / CERT, "--tls-key", certificates / KEY)
+    with serving(tmp_path, "--replay", RECORDING, "--loop", *files) as service:
         with httpx.Client(verify=trusting, trust_env=False, timeout=30) as client:
             assert client.get(f"https://{service.address}/healthz").json()["status"] == "ok"
             with pytest.raises(httpx.HTTPError):
