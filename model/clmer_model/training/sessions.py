@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_model.training.examples import LabelledTrial, Masks, Series
+from clmer_model.training.rest import rest_of
 from clmer_model.training.tables import Recording, TrialRow
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError, DatasetError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
-from clmer_streaming.types import Item, Marker, Source, StreamInfo, Window
+from clmer_streaming.types import Item, Marker, RestReference, Source, StreamInfo, Window
 
 if TYPE_CHECKING:
     from clmer_streaming.sources.video import FaceTrack
@@ -64,8 +65,10 @@ def session_windows(
         DatasetError: The recording cannot be read, or two of its trials overlap.
     """
     try:
+        wants_rest = config.eeg_calibration == "rest"
+        rest = rest_of(recording, _open(recording, config, {})[0], config) if wants_rest else None
         source, warnings = _open(recording, config, physio or {})
-        heard = _Listener(config)
+        heard = _Listener(config, rest)
         source.run(heard.take, threading.Event())
     except ClmerError as error:
         if isinstance(error, DatasetError):
@@ -73,7 +76,10 @@ def session_windows(
         found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
         raise DatasetError(error.expected, found, error.mend) from error
     spans, missing = find_trials(trials, heard.markers)
-    chosen, left_out = _choose(heard.windows, spans, config.modalities, every)
+    known = [window for window in heard.windows if not (wants_rest and window.calibration["eeg"] == "none")]
+    chosen, left_out = _choose(known, spans, config.modalities, every)
+    if len(known) < len(heard.windows):
+        left_out["no EEG at rest to measure them against"] = len(heard.windows) - len(known)
     return SessionWindows(
         series={name: np.array([w.series[name] for w, _ in chosen], np.float32) for name in config.modalities},
         mask={name: np.array([w.mask[name] for w, _ in chosen], np.bool_) for name in config.modalities},
@@ -88,8 +94,11 @@ def session_windows(
 class _Listener:
     """Feeds the Preprocessor; keeps windows and markers."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
+    def __init__(self, config: PreprocessConfig, rest: RestReference | None) -> None:
         self._preprocessor = Preprocessor(config)
+        self._rest = rest  # measured in this very recording; in its place none from the session counts
+        if rest is not None:
+            self._preprocessor.push(rest)
         self.windows: list[Window] = []
         self.markers: list[Marker] = []
         self.simulated = False
@@ -106,8 +115,8 @@ class _Listener:
             self.markers.append(item)
         elif isinstance(item, StreamInfo):
             self.simulated |= item.hostname == SIMULATOR_HOST
-        for window in self._preprocessor.push(item):
-            self.windows.append(window)
+        if self._rest is None or not isinstance(item, RestReference):
+            self.windows.extend(self._preprocessor.push(item))
 
 
 def find_trials(

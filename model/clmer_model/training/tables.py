@@ -12,10 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clmer_model.training.ratings import HIGHEST, LOWEST, SCHEMES
+from clmer_streaming.eeg_rest import USUAL_S
 from clmer_streaming.errors import DatasetError
 
 MANIFEST, TRIALS = "manifest.csv", "trials.csv"
-MANIFEST_COLUMNS = ("file", "participant", "session", "eeg_map", "eeg_unit", "video", "video_offset")
+MANIFEST_COLUMNS = (
+    "file",
+    "participant",
+    "session",
+    "eeg_map",
+    "eeg_unit",
+    "video",
+    "video_offset",
+    "rest_marker",
+    "rest_s",
+)
 TRIAL_COLUMNS = (
     "file", "trial", "t_start", "t_end", "start", "stop", "duration", "label", "valence", "arousal", "stimulus",
 )  # fmt: skip
@@ -34,6 +45,8 @@ class Recording:
     eeg_unit: str | None = None  # as --eeg-unit
     video: Path | None = None  # of the face, or OpenFace's CSV of it
     video_offset_s: float = 0.0  # s from the first EEG sample to the video's first frame
+    rest_marker: str = ""  # label of the marker at which the participant begins to rest; "" where there is no rest
+    rest_s: float = USUAL_S  # s, how long
 
 
 @dataclass(frozen=True)
@@ -171,6 +184,8 @@ def _recording(row: _Row, root: Path) -> Recording:
         eeg_unit=row.text("eeg_unit") or None,
         video=video,
         video_offset_s=row.number_of("video_offset", 0.0),
+        rest_marker=row.text("rest_marker"),
+        rest_s=row.number_of("rest_s", USUAL_S),
     )
 
 

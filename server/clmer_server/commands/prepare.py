@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
     parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
+    parser.add_argument(
+        "--eeg-calibration", choices=("none", "rest"), default="none", help="measure EEG against rest (%(default)s)"
+    )
     parser.add_argument("--every", type=int, help="keep each n-th window of a trial (so that none overlap)")
 
 
@@ -106,7 +109,9 @@ def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
         found = f"{args.window:g} s, {args.face_slots} slots"
         raise SettingsError("a window of 0.5 to 30 s with 1 to 64 face slots", found, "mend --window or --face-slots")
     window = WindowConfig(window_s=args.window, face_slots=args.face_slots)
-    config = dataclasses.replace(PreprocessConfig(), window=window, modalities=modalities)
+    config = dataclasses.replace(
+        PreprocessConfig(), window=window, modalities=modalities, eeg_calibration=args.eeg_calibration
+    )
     return config.with_notch(None if args.notch is None else float(args.notch))
 
 
