@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +23,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
 from clmer_model.metadata import Reference
 from clmer_model.modalities import ModalitySpec
 from clmer_model.onnx_export import onnx_content
 from clmer_model.onnx_runner import OnnxRunner
 from clmer_model.predictor import limit_threads
+from clmer_model.presets import PRESETS
 from clmer_streaming.errors import ArtefactError
 
 BATCHES = (1, 64)
@@ -77,22 +76,13 @@ SHAPES = {
 """DEAP and AMIGOS as in the paper, a second with one frame; EPOC as the shipped model has it."""
 
 
-def presets() -> dict[str, ClmerDims]:
-    """Return the sizes of each preset of the package by its name."""
-    try:
-        named = importlib.import_module("clmer_model.presets").PRESETS
-    except ModuleNotFoundError:
-        return {"default": ClmerDims()}
-    return {name: preset.dims for name, preset in named.items()}
-
-
 def make(name: str, shape: Shape) -> nn.Module:
     """Return the network of this name, untrained, in evaluation mode."""
     torch.manual_seed(0)
     if name.startswith("husformer"):
         model: nn.Module = HusformerLike(shape.specs(), shape.n_classes, by_channel=name.endswith("channels"))
     else:
-        dims = presets()[name]
+        dims = PRESETS[name].dims
         dims = dataclasses.replace(dims, width=shape.paper_width) if name == "paper" else dims
         model = Clmer(shape.specs(), shape.n_classes, dims)
     return model.eval().requires_grad_(False)
@@ -100,7 +90,7 @@ def make(name: str, shape: Shape) -> nn.Module:
 
 def main() -> None:
     """Measure and print."""
-    models = [*presets(), "husformer-like, time", "husformer-like, channels"]
+    models = [*PRESETS, "husformer-like, time", "husformer-like, channels"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="NAME", help=", ".join(models))
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))

@@ -31,6 +31,7 @@ class Tokens(nn.Module):
 
     def __init__(self, spec: ModalitySpec, by_channel: bool, width: int) -> None:
         super().__init__()
+        self.name = spec.name
         self.is_signal = spec.kind == "signal"
         self.by_channel = by_channel
         self.n_values = spec.n_channels
@@ -54,7 +55,7 @@ class Tokens(nn.Module):
 
 
 class HusformerLike(nn.Module):
-    """The whole model; ``forward`` is that of ``Clmer``.
+    """The whole model; it has of ``Clmer`` all that training, evaluation and export ask for.
 
     Args:
         specs: The modalities.
@@ -63,22 +64,29 @@ class HusformerLike(nn.Module):
         dims: Sizes.
     """
 
+    temperature: Tensor
+
     def __init__(
         self, specs: Sequence[ModalitySpec], n_classes: int, by_channel: bool = True, dims: ClmerDims = HUSFORMER_DIMS
     ) -> None:
         super().__init__()
         self.names = [spec.name for spec in specs]
-        self.tokens = nn.ModuleList(Tokens(spec, by_channel, dims.width) for spec in specs)
+        self.encoders = nn.ModuleList(Tokens(spec, by_channel, dims.width) for spec in specs)
         self.cross = nn.ModuleList(CrossStack(dims) for _ in specs)
         self.own = nn.ModuleList(AttentionBlock(dims.width, dims) for _ in range(dims.self_layers))
         self.norm = nn.LayerNorm(dims.width)
         self.classifier = Classifier(dims.width, n_classes, dims)
+        self.register_buffer("temperature", torch.tensor(1.0))
+
+    def modality_encoders(self) -> list[Tokens]:
+        """Return what makes each modality's tokens, in the order of the modalities."""
+        return [encoder for encoder in self.encoders if isinstance(encoder, Tokens)]
 
     def forward(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
         """Return logits (B, K) from series and masks by modality."""
         own: list[Tensor] = []
         valid: list[Tensor] = []
-        for i, tokens in enumerate(self.tokens):
+        for i, tokens in enumerate(self.encoders):
             made, known = tokens(x[self.names[i]], mask[self.names[i]])
             own.append(made)
             valid.append(known)
@@ -90,5 +98,5 @@ class HusformerLike(nn.Module):
         joined = torch.cat(parts, dim=1)
         for block in self.own:
             joined = block(joined, joined, readable)
-        logits: Tensor = self.classifier(masked_mean(self.norm(joined), readable))
+        logits: Tensor = self.classifier(masked_mean(self.norm(joined), readable)) / self.temperature
         return logits

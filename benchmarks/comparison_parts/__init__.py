@@ -1,0 +1,1 @@
+"""What ``benchmarks/comparison.py`` compares, on whom, and how."""

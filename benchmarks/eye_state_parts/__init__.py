@@ -1,0 +1,1 @@
+"""What ``benchmarks/eye_state.py`` reads, trains and asks."""
