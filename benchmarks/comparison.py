@@ -1,10 +1,10 @@
 """Preset ``default`` against ``paper``, a network like Husformer and variants of itself, trained alike.
 
-Run with ``python benchmarks/comparison.py --train`` (about an hour of one core; it can be broken off, and goes on where
-it was). Without ``--train`` it prints the tables of the runs that are there, in Markdown. Simulated people of preset
-``realistic`` train, choose and test; nobody is on two sides. The people who choose decide each network's learning rate
-(on the first seed), its epoch, its temperature, and between the variants; the test people are asked once. Nothing is
-asserted.
+Run with ``python benchmarks/comparison.py --train``. It can be broken off, and goes on where it was; a result is kept
+for each run, and only what is missing is trained. Without ``--train`` it prints the tables of the runs that are there,
+in Markdown. Simulated people of preset ``realistic`` train, choose and test; nobody is on two sides. The people who
+choose decide each network's epoch and temperature, its learning rate where several are given (on the first seed), and
+between variants of a network; the test people are asked once. Nothing is asserted.
 """
 
 from __future__ import annotations

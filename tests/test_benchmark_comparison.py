@@ -130,9 +130,14 @@ def test_what_was_trained_is_not_trained_again(windows: tuple[Path, Sides]) -> N
     assert result_of(run(), sides, out) == first
     assert result_of(run(), None, out) == first
     assert path.stat().st_mtime_ns == written
-    others = [dataclasses.replace(run(), **{field: 7}).path(out) for field in ("seed", "rate", "epochs", "batch")]
-    others.append(dataclasses.replace(run(), cohort=Cohort()).path(out))
-    assert len({path, *others}) == 6
+    others = {
+        dataclasses.replace(run(), seed=7).path(out),
+        dataclasses.replace(run(), rate=7.0).path(out),
+        dataclasses.replace(run(), epochs=7).path(out),
+        dataclasses.replace(run(), cohort=Cohort()).path(out),
+        run("paper").path(out),
+    }
+    assert len(others | {path}) == 6
 
 
 def test_the_program_trains_resumes_and_prints_tables(
