@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,9 @@ from clmer_model.modalities import ModalitySpec
 from clmer_model.presets import DEFAULT, PAPER
 from clmer_streaming.config import PreprocessConfig
 from comparison_parts.channel_tokens import ChannelTokenClmer
+
+MIXED = dataclasses.replace(DEFAULT.dims, eeg_bands=False)
+"""Sizes of ``default``, whose filters mix the channels of EEG before their power is taken."""
 
 Make = Callable[[Sequence[ModalitySpec], int], Clmer]
 """Makes an untrained network from its modalities and the number of classes."""
@@ -37,6 +41,10 @@ def _default(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
     return Clmer(specs, n_classes, DEFAULT.dims)
 
 
+def _mixed(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
+    return Clmer(specs, n_classes, MIXED)
+
+
 def _paper(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
     return Clmer(specs, n_classes, PAPER.dims)
 
@@ -47,11 +55,11 @@ def _husformer(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
 
 
 def _linear_channels(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
-    return ChannelTokenClmer(specs, n_classes, DEFAULT.dims, power=False)
+    return ChannelTokenClmer(specs, n_classes, MIXED, power=False)
 
 
 def _power_channels(specs: Sequence[ModalitySpec], n_classes: int) -> Clmer:
-    return ChannelTokenClmer(specs, n_classes, DEFAULT.dims, power=True)
+    return ChannelTokenClmer(specs, n_classes, MIXED, power=True)
 
 
 OURS = "default"
@@ -61,6 +69,7 @@ CONTENDERS = {
     OURS: Contender(_default),
     "paper": Contender(_paper, PAPER.preprocess),
     "like Husformer": Contender(_husformer),
+    "default, EEG mixed first": Contender(_mixed),
     "default on the paper's windows": Contender(_default, PAPER.preprocess),
     "default, channel tokens": Contender(_linear_channels),
     "default, channel tokens of log power": Contender(_power_channels),

@@ -16,7 +16,7 @@ import torch
 from clmer_model.clmer import Clmer
 from clmer_model.labels import LABELS_VA4
 from clmer_model.modalities import modality_specs
-from clmer_model.presets import DEFAULT
+from clmer_model.presets import DEFAULT, PRESETS
 from clmer_model.training.evaluate import fit_temperature, logits_of, subsets_of
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, Fitting
@@ -54,7 +54,8 @@ class Run:
 
     def plain(self) -> dict[str, Any]:
         """Return all that decides the result, as plain JSON values."""
-        ids = {"simulator": SIMULATOR_ID, "preprocessor": PREPROCESSOR_ID}
+        sizes = {preset.name: preset.dims.to_dict() for preset in PRESETS.values()}
+        ids = {"simulator": SIMULATOR_ID, "preprocessor": PREPROCESSOR_ID, "presets": sizes}
         plain: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(self), **ids}))
         return plain
 
