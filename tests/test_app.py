@@ -177,13 +177,14 @@ def test_a_page_of_this_machine_may_connect() -> None:
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        ('{"type": "subscribe"}', "unknown_type"),
+        ('{"type": "shout"}', "unknown_type"),
+        ('{"type": "subscribe"}', "bad_field"),
         ("hello", "bad_message"),
         ("[1]", "bad_message"),
         ("[" * 50_000, "bad_message"),
         (b"\x00", "bad_message"),
     ],
-    ids=["unknown", "no-json", "no-object", "deep", "binary"],
+    ids=["unknown", "incomplete", "no-json", "no-object", "deep", "binary"],
 )
 def test_what_cannot_be_understood_is_answered(sent: str | bytes, code: str) -> None:
     """With a code, and without ending the connection."""

@@ -61,8 +61,7 @@ def create_app(served: Served, access: Access) -> FastAPI:
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket, session: str | None = None) -> None:
-        name = served.sessions.default.name if session is None else session
-        await serve_client(socket, served.sessions, name, door)
+        await serve_client(socket, served.sessions, door, session)
 
     return app
 
@@ -80,6 +79,7 @@ def _add_health(app: FastAPI, served: Served, access: Access) -> None:
             "dropped": sum(hub.n_dropped for hub in hubs),
             "evicted": served.watchdog.n_evicted,
             "token_required": access.token is not None,
+            **({} if access.token else {"sessions": {name: s.state for name, s in sessions.rooms.items()}}),
         }
 
     @app.get("/readyz", responses={503: {"description": "No predictions come; the reasons."}})

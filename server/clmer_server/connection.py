@@ -29,11 +29,14 @@ LAST_WORDS_S = 1.0
 """How long a client that is put out has to hear why."""
 
 
-async def serve_client(socket: WebSocket, rooms: Rooms, home: str, door: Door) -> None:
-    """Accept the connection of a client of the session ``home``, then send and read until one of both ends."""
+async def serve_client(socket: WebSocket, rooms: Rooms, door: Door, home: str | None = None) -> None:
+    """Accept the connection to the session ``home``, or the default one; send and read until one of both ends."""
+    home = next(iter(rooms.rooms)) if home is None else home
     if home not in rooms.rooms:
         message = f"expected one of the sessions {', '.join(rooms.rooms)}, found {home[:64]!a}"
-        await socket.send_denial_response(JSONResponse({"code": "unknown_session", "message": message}, 404))
+        await socket.send_denial_response(
+            JSONResponse({"code": "unknown_session", "message": message}, status_code=404)
+        )
         return
     encoding = await _accept(socket)
     if encoding is None or (hellos := await door.hellos(socket, encoding)) is None:

@@ -218,9 +218,7 @@ class RunningSession:
                 raise RefusalError("session_not_running", f"the session {self.name} is {self.state}")
             await self._work(self.run.stop, THREADS_TIMEOUT_S)
             self._hub.renew()
-            self.run.publish(
-                Notice(session=self.name, code="session_stopped", message=f"The session {self.name} has been stopped.")
-            )
+            self.run.publish(self._notice("session_stopped", "has been stopped"))
             await self._work(self.run.close, LISTENERS_TIMEOUT_S)
 
     async def shut_down(self) -> None:
@@ -261,6 +259,9 @@ class RunningSession:
                 )
             )
         run.session.start()
+
+    def _notice(self, code: str, what: str) -> Notice:
+        return Notice(session=self.name, code=code, message=f"The session {self.name} {what}.")
 
     def _prepare(self, plan: SessionPlan, first_seq: int | None) -> PreparedRun:
         found = find_inputs(plan, self._site.model.preprocess, self._site.claims)

@@ -1,5 +1,6 @@
 /** Which of the service's sessions this page shows: that of the address `/?session=NAME`, else the default one. */
 import { byId, element, rebuild } from "./dom.js";
+import { bearerHeader, keptToken } from "./token.js";
 
 const LOOK_INTERVAL_MS = 5000;
 
@@ -11,7 +12,7 @@ export function chosenSession(location) {
 /** @returns {Promise<object[]>} the sessions as `/api/sessions` tells them; none while it cannot be asked. */
 async function fetchSessions() {
   try {
-    const answer = await fetch("/api/sessions");
+    const answer = await fetch("/api/sessions", { headers: bearerHeader(keptToken()) });
     return answer.ok ? await answer.json() : [];
   } catch {
     return []; // the page says by its connection that the service is not there
