@@ -7,8 +7,10 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,23 +28,39 @@ from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.outbound import Bye
-from clmer_server.protocol.parts import MAX_INBOUND_BYTES, Grid
-from clmer_server.service import live_hand_over, open_listener, uvicorn_config
-from clmer_server.session import Delivery, Session
+from clmer_server.protocol.parts import MAX_INBOUND_BYTES
+from clmer_server.running_session import RunningSession
+from clmer_server.running_session import Site as Shared
+from clmer_server.service import open_listener, uvicorn_config
+from clmer_server.session import Session
+from clmer_server.session_manager import SessionManager
+from clmer_server.session_plan import SessionPlan
+from clmer_server.session_run import PreparedRun, ServedModel
+from clmer_server.settings import ServeSettings
 from clmer_server.watchdog import Watchdog
+from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.sources.stream_claims import Claim, StreamClaims
 from clmer_streaming.types import Item, Source, StreamStatus
 from session_parts import MODEL, STATUS, ListSource, event, predict_certain
 
 
 @dataclass
 class Site:
-    """A running server around a hub that the test publishes to."""
+    """A running server around a session that the test starts, and a hub that it publishes to."""
 
-    hub: Hub
-    session: Session
+    room: RunningSession
     address: str
+
+    @property
+    def hub(self) -> Hub:
+        return self.room.hub
+
+    @property
+    def session(self) -> Session:
+        assert self.room.run is not None
+        return self.room.run.session
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -69,21 +87,17 @@ class SilentSource:
 
 @asynccontextmanager
 async def serving(source: Source | None = None) -> AsyncIterator[Site]:
-    hub = Hub()
-    session = Session(
-        EventContext("abc", MODEL, "replay"),
-        Inputs("replay", (source or ListSource([]),)),
-        PreprocessConfig(),
-        InferenceThread(predict_certain),
-        Delivery(hub.publish, live_hand_over(asyncio.get_running_loop())),
-    )
-    context = EventContext("abc", MODEL, "replay")
-    grid, access = Grid(window_s=2.0, hop_s=0.5), Access("127.0.0.1")
-    served = Served(context, grid, hub, session, {"name": "tiny"}, lambda: 1.0, Watchdog())
-    server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
-    with open_listener("127.0.0.1", 0) as listener:
+    settings = ServeSettings(replay=Path("a.xdf"))
+    inputs = Inputs("replay", (source or ListSource([]),))
+    model = ServedModel(MODEL, PreprocessConfig(), InferenceThread(predict_certain), {"name": "tiny"})
+    prepared = PreparedRun(EventContext("abc", MODEL, "replay"), inputs, None, outlets=False, claim=Claim())
+    with ThreadPoolExecutor() as workers, open_listener("127.0.0.1", 0) as listener:
+        sessions = SessionManager(Shared(model, StreamClaims(), workers), max_sessions=2)
+        sessions.open(SessionPlan("abc", settings, recordings=None), prepared)
+        access, served = Access("127.0.0.1"), Served(sessions, model, settings, Watchdog())
+        server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        yield Site(hub, session, f"127.0.0.1:{listener.getsockname()[1]}")
+        yield Site(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}")
         server.should_exit = True
         await task
 
@@ -106,7 +120,7 @@ def test_a_client_is_welcomed_then_told_what_happens() -> None:
             assert client.subprotocol == PROTOCOL
             assert (welcome["type"], welcome["protocol"], welcome["session"]) == ("welcome", PROTOCOL, "abc")
             assert welcome["grid"] == {"window_s": 2.0, "hop_s": 0.5}
-            assert welcome["clock"]["lsl_time"] == 1.0
+            assert abs(welcome["clock"]["lsl_time"] - local_clock()) < 20.0
             site.hub.publish(event(seq=5))
             assert (await receive(client))["seq"] == 5
             site.hub.publish(Bye(reason="shutdown"))

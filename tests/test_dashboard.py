@@ -18,6 +18,16 @@ from serving import Service, serving
 RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
 OPTIONS = ("--replay", RECORDING, "--loop", "--device", "cpu")
 NOT_MEASURED = "–"
+TWO_SESSIONS = f"""
+[[sessions]]
+name = "left"
+replay = "{RECORDING}"
+loop = true
+[[sessions]]
+name = "right"
+replay = "{RECORDING}"
+loop = true
+"""
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +198,21 @@ def test_a_service_that_stops_is_said(page: Page, tmp_path: Path) -> None:
         expect(page.locator("#status")).to_contain_text("The values shown are old")
         expect(page.locator("#validity")).to_have_text("Out of date")
         expect(page.locator("#connection")).to_contain_text("Reconnecting")
+
+
+def test_another_session_can_be_chosen(page: Page, tmp_path: Path) -> None:
+    """The default one comes first; the choice stays in the page's address, and only its events are shown."""
+    (tmp_path / "clmer.toml").write_text(TWO_SESSIONS)
+    with serving(tmp_path) as service:
+        page.goto(service.url)
+        expect(page.locator("#session")).to_have_text("left")
+        expect(page.locator("#choice")).to_be_visible()
+        assert page.locator("#sessions option").all_text_contents() == ["left (running)", "right (running)"]
+        seen = watch(page)
+        page.select_option("#sessions", "right")
+        expect(page.locator("#session")).to_have_text("right")
+        expect(page.locator("#validity")).to_have_text("Valid")
+        assert page.url.endswith("/?session=right")
+        assert page.locator("#sessions").input_value() == "right"
+        assert {event["session"] for event in seen.predictions().values()} == {"right"}
+        assert seen.complaints == []

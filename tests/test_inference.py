@@ -78,12 +78,51 @@ def test_a_window_that_must_be_alone_shares_no_call() -> None:
     """So that a replay gives the same bits at any speed."""
     gate = Gate()
     with running(gate) as desk:
-        for index in range(5):
+        desk.submit(0)
+        gate.entered.wait(timeout=10)
+        for index in range(1, 5):
             desk.submit(index, alone=index in (2, 3))
         gate.opened.set()
-        answers = desk.collect(5)
-    assert [index for index, _ in answers] == list(range(5))
-    assert batches(answers)[2:4] == [1, 1]
+        answers = dict(desk.collect(5))
+    assert [answer.batch for _, answer in sorted(answers.items()) if isinstance(answer, Prediction)] == [1, 2, 1, 1, 2]
+
+
+def test_live_windows_of_all_sessions_share_a_call_and_a_replay_takes_turns_with_them() -> None:
+    """Behind a queue of four replayed windows, a live one waits for one of them at most, and none waits for ever."""
+    gate = Gate()
+    with running(gate) as desk:
+        desk.submit(0, alone=True)
+        gate.entered.wait(timeout=10)
+        for index in (1, 2, 3, 4):
+            desk.submit(index, alone=True)
+        for index in range(10, 20):
+            desk.submit(index)
+        gate.opened.set()
+        answers = desk.collect(15)
+    assert [index for index, _ in answers] == [0, *range(10, 18), 1, 18, 19, 2, 3, 4]
+    assert batches(answers)[1:9] == [MAX_BATCH] * 8
+
+
+def test_a_window_that_the_model_cannot_answer_fails_alone() -> None:
+    """The windows of other sessions in its call are asked once more without it."""
+    gate = Gate()
+
+    def fails_at_two(windows: Sequence[Window]) -> Sequence[Prediction]:
+        if any(window.index == 2 for window in windows):
+            raise MemoryError("no room")
+        return gate(windows)
+
+    with running(fails_at_two) as desk:
+        desk.submit(0)
+        gate.entered.wait(timeout=10)
+        for index in (1, 2, 3):
+            desk.submit(index)
+        desk.submit(4, skip=True)
+        gate.opened.set()
+        answers = dict(desk.collect(5))
+    assert isinstance(answers[2], MemoryError)
+    assert all(isinstance(answers[index], Prediction) for index in (0, 1, 3))
+    assert answers[4] is None
 
 
 def test_a_skipped_window_is_answered_in_its_turn_without_the_model() -> None:

@@ -14,13 +14,13 @@ from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread, Predict
 from clmer_server.inputs import Inputs, SessionConfig
-from clmer_server.protocol.outbound import Bye, Message, Notice, StreamStatusMessage
+from clmer_server.protocol.outbound import Bye, MarkerMessage, Message, Notice, StreamStatusMessage
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.session import Delivery, Session, SessionState, describe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.types import Item, Source, Window
+from clmer_streaming.types import Item, Marker, Source, Window
 from session_parts import EEG, MODEL, STATUS, ListSource, eeg_items, predict_certain
 
 HOP_S = PreprocessConfig().window.hop_s
@@ -29,16 +29,19 @@ HOP_S = PreprocessConfig().window.hop_s
 class Run:
     """A session whose messages are kept in a list."""
 
-    def __init__(self, inputs: Inputs, predict: Predict, messages: list[Message]) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        predict: Predict,
+        messages: list[Message],
+        observe: Callable[[Item], None] = lambda item: None,
+        context: EventContext | None = None,
+    ) -> None:
         self.messages = messages
         self.inference = InferenceThread(predict)
-        self.session = Session(
-            EventContext("abc", MODEL, inputs.mode),
-            inputs,
-            PreprocessConfig(),
-            self.inference,
-            Delivery(messages.append, hand_over=lambda call: call()),
-        )
+        delivery = Delivery(messages.append, hand_over=lambda call: call(), observe=observe)
+        context = context or EventContext("abc", MODEL, inputs.mode)
+        self.session = Session(context, inputs, PreprocessConfig(), self.inference, delivery)
 
     @property
     def events(self) -> list[EmotionEvent]:
@@ -54,9 +57,10 @@ def running(
     predict: Predict = predict_certain,
     mode: SourceMode = "replay",
     messages: list[Message] | None = None,
+    context: EventContext | None = None,
 ) -> Iterator[Run]:
     inputs = source if isinstance(source, Inputs) else Inputs(mode, (source,))
-    run = Run(inputs, predict, [] if messages is None else messages)
+    run = Run(inputs, predict, [] if messages is None else messages, context=context)
     run.inference.start()
     run.session.start()
     yield run
@@ -238,3 +242,48 @@ def test_a_configuration_can_be_sent_to_another_process(replay: Path | None, mod
     config = SessionConfig(session="abc", replay=replay, speed=float("inf"))
     assert pickle.loads(pickle.dumps(config)) == config
     assert config.mode == mode
+
+
+def test_a_marker_of_a_client_takes_its_place_among_the_items() -> None:
+    """It is observed, as a recorder does, and told to the clients, like one from a stream."""
+    seen: list[Item] = []
+    arrived = threading.Event()
+
+    class Watching(list[Message]):
+        def append(self, message: Message) -> None:
+            super().append(message)
+            if isinstance(message, MarkerMessage):
+                arrived.set()
+
+    run = Run(Inputs("live", (WaitingSource([]),)), predict_certain, Watching(), observe=seen.append)
+    run.session.start()
+    run.session.mark(Marker(1000.5, "m-1", "stimulus", 3.0, "client"))
+    assert arrived.wait(timeout=10)
+    run.session.stop(timeout_s=10)
+    (told,) = run.of_type(MarkerMessage)
+    assert isinstance(told, MarkerMessage)
+    assert (told.t, told.id, told.label, told.value, told.source) == (1000.5, "m-1", "stimulus", 3.0, "client")
+    assert [item.id for item in seen if isinstance(item, Marker)] == ["m-1"]
+
+
+def test_a_session_counts_on_from_an_earlier_run() -> None:
+    """So that a number stands for one event of a session, however often it was started."""
+    context = EventContext("abc", MODEL, "replay", participant="P01", first_seq=7)
+    with running(ListSource(list(eeg_items(4.0))), context=context) as run:
+        run.session.wait()
+    assert [event.seq for event in run.events] == list(range(7, 7 + len(run.events)))
+    assert {event.participant for event in run.events} == {"P01"}
+
+
+def test_an_event_that_cannot_be_published_ends_the_session_with_its_cause() -> None:
+    """Nobody would miss it else: the model has answered, and the next window comes."""
+
+    class Full(list[Message]):
+        def append(self, message: Message) -> None:
+            if isinstance(message, EmotionEvent):
+                raise OSError("no space left")
+            super().append(message)
+
+    with running(ListSource(list(eeg_items(4.0))), messages=Full()) as run:
+        run.session.wait()
+    assert isinstance(run.session.failure, OSError)

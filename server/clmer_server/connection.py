@@ -29,13 +29,23 @@ LAST_WORDS_S = 1.0
 """How long a client that is put out has to hear why."""
 
 
-async def serve_client(socket: WebSocket, rooms: Rooms, door: Door) -> None:
-    """Accept the connection, then send and read until one of both ends."""
+async def serve_client(socket: WebSocket, rooms: Rooms, door: Door, home: str | None = None) -> None:
+    """Accept the connection to the session ``home``, or the default one; send and read until one of both ends."""
+    home = next(iter(rooms.rooms)) if home is None else home
+    if home not in rooms.rooms:
+        message = f"expected one of the sessions {', '.join(rooms.rooms)}, found {home[:64]!a}"
+        await socket.send_denial_response(
+            JSONResponse({"code": "unknown_session", "message": message}, status_code=404)
+        )
+        return
     encoding = await _accept(socket)
     if encoding is None or (hellos := await door.hellos(socket, encoding)) is None:
         return
-    home, room = next(iter(rooms.rooms.items()))
-    client = room.hub.attach(room.welcome().model_copy(update={"limits": door.limits}), encoding)
+    if (room := rooms.rooms.get(home)) is None:  # it was removed meanwhile
+        await socket.close(GOING_AWAY)
+        return
+    hub = room.hub
+    client = hub.attach(room.welcome().model_copy(update={"limits": door.limits}), encoding)
     for hello in hellos:
         client.put(Letter(Ack(id=hello.id)))
     conversation = Conversation(client, next(_numbers), home, rooms, local_clock)
@@ -46,8 +56,8 @@ async def serve_client(socket: WebSocket, rooms: Rooms, door: Door) -> None:
                 await asyncio.wait({sender}, timeout=LAST_WORDS_S)
                 abort_of(socket)()
         finally:
-            for other in rooms.rooms.values():
-                other.hub.detach(client)
+            for other in {hub, *(room.hub for room in rooms.rooms.values())}:
+                other.detach(client)
             sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sender

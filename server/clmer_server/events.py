@@ -36,11 +36,13 @@ FACE_MODALITIES = frozenset({"landmarks", "aus", "gaze"})
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What all events of one session have in common."""
+    """What all events of one run of a session have in common."""
 
     session: str
     model: ModelInfo
     source: SourceMode
+    participant: str | None = None  # pseudonym
+    first_seq: int = 0  # of the first event; a session that is started again counts on
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def emotion_event(
     return EmotionEvent(
         seq=seq,
         session=context.session,
+        participant=context.participant,
         t_start=window.t_start,
         t_end=window.t_end,
         t_out=times.out,

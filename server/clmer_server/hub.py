@@ -138,6 +138,11 @@ class Hub:
             elif (subscription := subscriptions.get(letter.topic)) is not None:
                 subscription.offer(smoothed.get(subscription.wish.smooth_s, letter))
 
+    def renew(self) -> None:
+        """Forget what was said of a run that is over: its streams and its notices."""
+        self._status.clear()
+        self._notices.clear()
+
     def say_goodbye(self, bye: Bye) -> None:
         """Let ``bye`` be the last message of every client at home here, now and later; only the first one counts."""
         if self._bye is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import queue
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clmer_model.prediction import Prediction
 from clmer_streaming.types import Window
+
+logger = logging.getLogger(__name__)
 
 MAX_BATCH = 8
 """Windows in one call of the model."""
@@ -29,7 +32,10 @@ class Job:
 
 
 class InferenceThread:
-    """Answers jobs in the order in which they came, up to ``MAX_BATCH`` of those waiting in one call.
+    """Answers jobs of all sessions: live windows together, up to ``MAX_BATCH`` in one call, replayed ones alone.
+
+    Each kind is answered in the order in which it came, and where both wait they take turns: a replay at its
+    greatest speed delays a live session by one window at most, and is not held up for ever by live ones.
 
     Args:
         predict: Runs the model, e.g. ``Predictor.predict``.
@@ -37,8 +43,11 @@ class InferenceThread:
 
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._held: Job | None = None  # taken from the queue, but not fit for the batch before it
+        self._together: deque[Job] = deque()
+        self._alone: deque[Job] = deque()
+        self._alone_next = False  # whose turn it is where both wait
+        self._closed = False
+        self._changed = threading.Condition()  # guards all of these
         self._thread = threading.Thread(target=self._run, name="clmer-inference", daemon=True)
 
     def start(self) -> None:
@@ -47,46 +56,50 @@ class InferenceThread:
 
     def submit(self, job: Job) -> None:
         """Queue a job; from any thread."""
-        self._jobs.put(job)
+        with self._changed:
+            (self._alone if job.alone else self._together).append(job)
+            self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
         """Answer what waits, then end; do not wait longer than ``timeout_s`` seconds for it."""
-        self._jobs.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
+        while batch := self._next_batch():
             self._answer(batch)
 
-    def _next_batch(self) -> list[Job] | None:
-        """Return what waits and may share a call; None at the end."""
-        job = self._held or self._jobs.get()
-        self._held = None
-        if job is None:
-            return None
-        batch = [job]
-        while not batch[0].alone and len(batch) < MAX_BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            if job.alone:
-                self._held = job
-                break
-            batch.append(job)
-        return batch
+    def _next_batch(self) -> list[Job]:
+        """Return what waits and may share a call; nothing at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._together or self._alone or self._closed)
+            alone = bool(self._alone) and (self._alone_next or not self._together)
+            self._alone_next = not alone
+            if alone:
+                return [self._alone.popleft()]
+            return [self._together.popleft() for _ in range(min(MAX_BATCH, len(self._together)))]
 
     def _answer(self, batch: list[Job]) -> None:
+        """Answer jobs; where a call fails for several, each is asked alone, so that one cannot fail the others."""
         asked = [job.window for job in batch if not job.skip]
         try:
             answers = iter(self._predict(asked) if asked else ())
         except Exception as error:
+            if len(asked) > 1:
+                for job in batch:
+                    self._answer([job])
+                return
             for job in batch:
-                job.failed(error)
+                self._tell(job, None) if job.skip else job.failed(error)
             return
         for job in batch:
-            job.done(None if job.skip else next(answers))
+            self._tell(job, None if job.skip else next(answers))
+
+    def _tell(self, job: Job, answer: Prediction | None) -> None:
+        try:
+            job.done(answer)
+        except Exception:  # one session's trouble: the others wait for their answers
+            logger.exception("an answer of the model was not taken")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clmer_streaming.sources.own_replay import OwnReplaySource
     from clmer_streaming.sources.pace import Pace
     from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.stream_claims import Claim
     from clmer_streaming.sources.video import FaceTrack
 
 
@@ -149,8 +150,13 @@ def _face_track(config: SessionConfig) -> FaceTrack | None:
     return VideoFaces(config.video, neutral=config.neutral, extractor=config.extractor)
 
 
-def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
+def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Claim | None = None) -> Inputs:
     """Return the inputs of a live session; a stream or camera that is not there yet is waited for.
+
+    Args:
+        config: What the session is to do.
+        preprocess: The signal settings of the model.
+        claim: What it may take of the network, beside other sessions; None: all.
 
     Raises:
         StreamError: This machine cannot receive live streams.
@@ -167,6 +173,7 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
         config.eeg_map,
         hop_s=preprocess.window.hop_s,
         delay_s=config.eeg_delay_s,
+        claim=claim,
     )
     eeg = Inputs(
         mode="live",
@@ -174,19 +181,19 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
-    seen = _with_face_stream(eeg, config.face_stream) if config.face_stream else _with_camera(eeg, config)
+    seen = _with_face_stream(eeg, config.face_stream, claim) if config.face_stream else _with_camera(eeg, config)
     series = (
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in config.physio.items()
     )
-    sources, silence = side_sources(seen.sources, config.side_streams, config.physio)
+    sources, silence = side_sources(seen.sources, config.side_streams, config.physio, claim)
     return replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
 
 
-def _with_face_stream(eeg: Inputs, name: str) -> Inputs:
+def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
     from clmer_streaming.sources.lsl_face import LslFaceSource
 
-    face = LslFaceSource(name)
+    face = LslFaceSource(name, claim)
     return replace(
         eeg,
         sources=(*eeg.sources, face),

@@ -27,9 +27,15 @@ class RecordingPlan:
 
 
 def plan_recording(
-    settings: ServeSettings, context: EventContext, preprocess: PreprocessConfig
+    settings: ServeSettings, context: EventContext, preprocess: PreprocessConfig, name: str | None = None
 ) -> RecordingPlan | None:
     """Make the folder of the session; return None where nothing is to be recorded.
+
+    Args:
+        settings: Those of this session.
+        context: What its events share.
+        preprocess: The signal settings of the model.
+        name: Of the new folder; None: as the session is called.
 
     Raises:
         SettingsError: The folder is there already or cannot be made.
@@ -39,13 +45,16 @@ def plan_recording(
     header = {
         "version": version("clmer"),
         "session": context.session,
+        "participant": context.participant,
+        "consent_ref": settings.consent_ref,
+        "first_seq": context.first_seq,
         "source": context.source,
         "model": context.model.model_dump(mode="json"),
         "preprocess": preprocess.to_dict(),
-        "settings": _without_passwords(settings.model_dump(mode="json")),
+        "settings": _without_passwords(settings.model_dump(mode="json", exclude={"sessions"})),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
-    return RecordingPlan(make_recording_folder(settings.record, context.session), header)
+    return RecordingPlan(make_recording_folder(settings.record, name or context.session), header)
 
 
 def _without_passwords(settings: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,11 @@ class Room(Protocol):
         """Return the first message for a client that connects now."""
 
     def mark(self, marker: Marker) -> None:
-        """Take a marker into the session, where it is recorded and published like one from a stream."""
+        """Take a marker into the session, where it is recorded and published like one from a stream.
+
+        Raises:
+            RefusalError: The session does not run.
+        """
 
     def stream_time(self, t: float) -> float:
         """Return when ``t`` seconds of the LSL clock is for the session: in a replay, in the recording's time.
@@ -88,7 +92,8 @@ class Rooms(Protocol):
         """Start a session that waits or has ended.
 
         Raises:
-            RefusalError: There is none of this name, or it runs.
+            RefusalError: There is none of this name, it runs, another one has its headset or camera, or it cannot
+                start as it was asked to.
         """
 
     async def stop(self, name: str) -> None:

@@ -1,12 +1,14 @@
-"""The running service: one session, its hub and the web server around them, from start to goodbye."""
+"""The running service: its sessions and the web server around them, from start to goodbye."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,34 +16,25 @@ import uvicorn
 
 from clmer_server.access import Access
 from clmer_server.app import Served, create_app
-from clmer_server.events import EventContext
-from clmer_server.hub import Hub
-from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs
-from clmer_server.listeners import Listeners, both_clocks
-from clmer_server.outlet_feed import OutletFeed, outlet_identity
-from clmer_server.protocol.outbound import Bye, Notice
-from clmer_server.protocol.parts import Grid
-from clmer_server.recorder import Recorder
-from clmer_server.recording_plan import RecordingPlan
-from clmer_server.session import Delivery, HandOver, Session
+from clmer_server.protocol.outbound import Bye
+from clmer_server.running_session import Site
+from clmer_server.session_manager import SessionManager
+from clmer_server.session_plan import SessionPlan
+from clmer_server.session_run import PreparedRun, ServedModel
+from clmer_server.settings import ServeSettings
 from clmer_server.transport import EndableWebSocket, http_protocol
 from clmer_server.watchdog import Watchdog
-from clmer_streaming.clock import local_clock
-from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.sources.stream_claims import StreamClaims
 
 GOODBYE_TIMEOUT_S = 1.0
 """How long clients have to take their last messages."""
 
-THREADS_TIMEOUT_S = 1.0
-"""How long the threads of the session have to end."""
-
-LISTENERS_TIMEOUT_S = 1.0
-"""How long recorder and outlets have to finish what waits for them."""
-
 CLOSE_TIMEOUT_S = 1
-"""How long connections have to close; with those above, a shutdown takes less than 5 s whatever a client does."""
+"""How long connections have to close; with those of the sessions, a shutdown takes less than 5 s in every case."""
+
+SPARE_WORKERS = 4
+"""Threads for what may wait, beside one for every session."""
 
 SEND_BUFFER_BYTES = 64 * 1024
 """What the system may hold back for one connection. Left alone it takes megabytes: minutes of old predictions."""
@@ -57,15 +50,11 @@ PING_S = 20.0
 class ServicePlan:
     """Everything that was checked and loaded before the service starts."""
 
-    context: EventContext
-    inputs: Inputs
-    preprocess: PreprocessConfig
-    inference: InferenceThread
-    model_card: dict[str, Any]
+    settings: ServeSettings
     access: Access
-    on_first_client: bool  # start the session when the first client comes, not at once
-    recording: RecordingPlan | None = None
-    outlets: bool = False  # publish predictions and markers on Lab Streaming Layer, too
+    model: ServedModel
+    claims: StreamClaims
+    sessions: tuple[tuple[SessionPlan, PreparedRun], ...]  # the default one first
 
 
 class _Server(uvicorn.Server):
@@ -117,77 +106,36 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def live_hand_over(loop: asyncio.AbstractEventLoop) -> HandOver:
-    """Return a hand-over that never waits: a client that is slow loses messages."""
-
-    def hand_over(call: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(call)
-
-    return hand_over
-
-
-def replay_hand_over(loop: asyncio.AbstractEventLoop, hub: Hub) -> HandOver:
-    """Return a hand-over that waits for clients that keep up, so that a replay loses nothing at any speed."""
-
-    async def when_there_is_room(call: Callable[[], None]) -> None:
-        await hub.room()
-        call()
-
-    def hand_over(call: Callable[[], None]) -> None:
-        asyncio.run_coroutine_threadsafe(when_there_is_room(call), loop).result()
-
-    return hand_over
-
-
 async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
-    loop, hub = asyncio.get_running_loop(), Hub()
-    hand_over = live_hand_over(loop) if plan.inputs.mode == "live" else replay_hand_over(loop, hub)
-    listeners = _listeners(plan, listener, tell=lambda notice: hand_over(lambda: hub.publish(notice)))
-    delivery = Delivery(listeners.also(hub.publish), hand_over, listeners.item, hub)
-    session = Session(plan.context, plan.inputs, plan.preprocess, plan.inference, delivery)
+    settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
+    with _workers(n_workers) as workers:
+        site = Site(plan.model, plan.claims, workers, listener.getsockname()[1])
+        sessions = SessionManager(site, settings.max_sessions)
 
-    async def goodbye() -> None:
-        hub.say_goodbye(Bye(reason="shutdown"))
-        await hub.emptied(GOODBYE_TIMEOUT_S)
-        await asyncio.to_thread(session.stop, THREADS_TIMEOUT_S)
-        await asyncio.to_thread(listeners.close, LISTENERS_TIMEOUT_S)
+        async def goodbye() -> None:
+            await sessions.end(Bye(reason="shutdown"), GOODBYE_TIMEOUT_S)
 
-    window = plan.preprocess.window
-    served = Served(
-        context=plan.context,
-        grid=Grid(window_s=window.window_s, hop_s=window.hop_s),
-        hub=hub,
-        session=session,
-        model_card=plan.model_card,
-        clock=local_clock,
-        watchdog=Watchdog(),
-    )
-    server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
-    listeners.start()
-    watching = asyncio.create_task(served.watchdog.run())
-    starter = asyncio.create_task(_start_with_first_client(session, hub))
-    if not plan.on_first_client:
-        session.start()
+        served = Served(sessions, plan.model, settings, Watchdog())
+        server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
+        for session, prepared in plan.sessions:
+            sessions.open(session, prepared)
+        watching = asyncio.create_task(served.watchdog.run())
+        sessions.begin()
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            watching.cancel()
+
+
+@contextlib.contextmanager
+def _workers(n: int) -> Iterator[Executor]:
+    """Give threads for what may wait; one that hangs is not waited for at the end."""
+    workers = ThreadPoolExecutor(n, thread_name_prefix="clmer-worker")
     try:
-        await server.serve(sockets=[listener])
+        yield workers
     finally:
-        starter.cancel()
-        watching.cancel()
-
-
-def _listeners(plan: ServicePlan, listener: socket.socket, tell: Callable[[Notice], None]) -> Listeners:
-    recorder = outlets = None
-    if plan.recording is not None:
-        recorder = Recorder(plan.recording, both_clocks(), blocking=plan.inputs.mode == "replay", tell=tell)
-    if plan.outlets:
-        outlets = OutletFeed(outlet_identity(plan.context, listener.getsockname()[1], plan.preprocess))
-    return Listeners(recorder, outlets)
-
-
-async def _start_with_first_client(session: Session, hub: Hub) -> None:
-    await hub.first_client.wait()
-    session.start()
+        workers.shutdown(wait=False, cancel_futures=True)
 
 
 def uvicorn_config(app: Any, access: Access) -> uvicorn.Config:

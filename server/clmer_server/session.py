@@ -67,7 +67,7 @@ END_NOTICES: dict[SourceMode, Notice] = {
 """What clients are told when the sources have nothing more."""
 
 HandOver = Callable[[Callable[[], None]], None]
-"""Has a function called where messages may be published; it may wait (back-pressure of a replay)."""
+"""Has a function called where messages may be published, in turn. It never waits: other sessions share its threads."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Delivery:
     hand_over: HandOver  # every call of publish goes through it, e.g. onto the event loop
     observe: Callable[[Item], None] = lambda item: None  # gets each item before the preprocessor, e.g. a recorder
     sink: PreviewSink | None = None  # who looks at the signals, e.g. Hub; None: nobody
+    over: Callable[[], None] = lambda: None  # called like publish, behind the last message of a session that ended
 
 
 class SessionState(StrEnum):
@@ -123,6 +124,7 @@ class Session:
         self._arrival = Arrival()
         self._newest: tuple[int, int] | None = None  # number and grid index of the newest window
         self._marked = False  # whether clients' markers have been announced
+        self._over = delivery.over
         self._live = inputs.mode == "live"
         self.controls = Controls(inputs, tell=self._send)
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
@@ -130,7 +132,7 @@ class Session:
         self._feed = StatusFeed()
         self._side = SideStreams(inputs.silence)
         self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
-        self._seq = 0  # of the next event
+        self._seq = context.first_seq  # of the next event
         self._clock = StreamClock()
         self._looked_t = -math.inf  # s of stream time, when the states of the streams were last looked at
         self._stop = threading.Event()
@@ -212,6 +214,7 @@ class Session:
                     self._places.acquire()
             if self._end(SessionState.ENDED):
                 self._send(END_NOTICES[self._inputs.mode])
+                self._hand_over(self._over)
         except Exception as error:
             self._fail(error)
 
@@ -243,31 +246,30 @@ class Session:
         self._newest = self._seq, window.index
         arrived = self._arrival.eeg_s, self._arrival.face_s
         done = functools.partial(self._answer, self._seq, window, (ready, *arrived))
-        failed = self._fail if skip else self._fail_at_model
         self._seq += 1
-        self._inference.submit(Job(window, done=done, failed=failed, skip=skip, alone=not self._live))
+        self._inference.submit(Job(window, done=done, failed=self._fail_at_model, skip=skip, alone=not self._live))
 
     def _answer(
         self, seq: int, window: Window, before: tuple[float, float, float], prediction: Prediction | None
     ) -> None:
-        """Publish the event of a window; called in the inference thread."""
+        """Publish the event of a window; called in the inference thread, which other sessions wait for."""
         answered = local_clock()
 
         def publish() -> None:
             ready, eeg_s, face_s = before
             times = EventTimes(ready, answered, out=local_clock(), unix=time.time(), acquire_s=eeg_s, face_s=face_s)
-            event = emotion_event(seq, window, prediction, self._context, times)
-            self._publish(event)
-            if self._sink is not None and self._sink.wants("quality"):
-                self._publish(quality_message(seq, window, event))
+            try:
+                event = emotion_event(seq, window, prediction, self._context, times)
+                self._publish(event)
+                if self._sink is not None and self._sink.wants("quality"):
+                    self._publish(quality_message(seq, window, event))
+            except Exception as error:
+                self._fail(error)
+            finally:
+                if prediction is not None:
+                    self._places.release()
 
-        try:
-            self._hand_over(publish)
-        except Exception as error:
-            self._fail(error)
-        finally:
-            if prediction is not None:
-                self._places.release()
+        self._hand_over(publish)
 
     def _fail_at_model(self, error: Exception) -> None:
         self._fail(error)
@@ -284,6 +286,7 @@ class Session:
         logger.error("session %s has failed: %s", self._context.session, describe(error), exc_info=traceback)
         self._send(Notice(code="session_failed", message=describe(error)))
         self._send(Bye(reason="session_failed"))
+        self._hand_over(self._over)
 
     def _end(self, state: SessionState, failure: Exception | None = None) -> bool:
         """Take the last state and let every thread end; False where the session had ended before."""

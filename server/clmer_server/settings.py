@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 import tomllib
 from pathlib import Path
@@ -13,11 +12,11 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PlainSerializer,
     SecretStr,
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,7 +26,8 @@ from pydantic_settings import (
 )
 
 from clmer_server.logs import LogFormat
-from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM
+from clmer_server.participants import PARTICIPANTS_FOLDER
+from clmer_server.session_settings import NamedSession, SessionSettings
 from clmer_streaming.errors import SettingsError
 
 FORBIDDEN_PURPOSES = ("workplace", "education")
@@ -35,20 +35,6 @@ FORBIDDEN_PURPOSES = ("workplace", "education")
 
 SETTINGS_FILE = "clmer.toml"
 """Name of the settings file, looked for in the working directory."""
-
-
-def read_speed(value: Any) -> Any:
-    """Return a replay speed as a number; ``max`` is infinity."""
-    return math.inf if value == "max" else value
-
-
-Speed = Annotated[
-    float,
-    Field(gt=0),
-    BeforeValidator(read_speed),
-    PlainSerializer(lambda speed: "max" if math.isinf(speed) else speed),
-]
-"""Recorded seconds per second; ``max``, which is infinity, means as fast as possible."""
 
 
 Notch = Annotated[Literal["50", "60", "none"], BeforeValidator(str)]
@@ -102,8 +88,8 @@ HostName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+$"), BeforeValidator(lambd
 """A name of a computer, without a port."""
 
 
-class ServeSettings(BaseSettings):
-    """Everything ``clmer-serve`` can be told."""
+class ServeSettings(SessionSettings, BaseSettings):
+    """Everything ``clmer-serve`` can be told: of its one session, or of several, and of the service itself."""
 
     model_config = SettingsConfigDict(env_prefix="CLMER_", extra="forbid", frozen=True, protected_namespaces=())
 
@@ -112,29 +98,13 @@ class ServeSettings(BaseSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     model: str | None = None  # a name in weights/ or a path; None: the shipped one
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
-    replay: Path | None = None
-    eeg: str = "auto"  # the live EEG stream: name or properties; "auto": the only one there is
-    eeg_map: str | None = None
-    eeg_unit: Literal["V", "mV", "uV"] | None = None  # in place of what the stream declares
-    eeg_delay: float = Field(default=0.0, ge=-10, le=10)  # s from the brain to the stamp, on top of the declared delay
     notch: Notch | None = None  # None: as the model was trained
-    physio: str | None = None  # further series of the model and their streams: "ecg,gsr=Shimmer"
-    camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
     face_landmarker: Path | None = None  # a FaceLandmarker bundle (.task), which finds the points instead of FaceMesh
-    face_stream: str | None = None  # a CLMER-Face stream, by name or properties, instead of a camera
-    face_delay: float = Field(default=0.0, ge=0, le=10)  # s from what the camera sees to its frame
-    video: Path | None = None  # of the face, beside a recording
-    video_offset: float = 0.0  # s from the first EEG sample to the video's first frame
-    participant: str | None = Field(default=None, pattern=PSEUDONYM)  # whose neutral face is used
     participants: Path = PARTICIPANTS_FOLDER
-    speed: Speed = 1.0
-    loop: bool = False
     lsl_config: Path | None = None  # liblsl's own settings file; None: where liblsl itself finds one
     retention_days: int | None = Field(default=None, ge=1)  # recorded sessions older than that are deleted at start
     work: tuple[Path, ...] = ()  # folders of stores, splits and models made from sessions; deletion reaches there
     record: Path | None = None  # folder in which each session gets a folder of its own; None: nothing is recorded
-    side_streams: str | None = None  # "all", "none" or names with commas; None: all when recording, else what is used
-    outlets: bool | None = None  # predictions and markers on LSL; None: in a live session
     purpose: Purpose | None = None  # what participants' emotions are estimated for; kept in recordings
     token: Token | None = None  # that every client must show; None: none on loopback, else a new one
     tls_cert: Path | None = None  # PEM, for https and wss
@@ -144,30 +114,18 @@ class ServeSettings(BaseSettings):
     max_clients: int = Field(default=256, ge=1)  # WebSockets at once
     max_clients_per_address: int = Field(default=64, ge=1)
     max_message_rate: float = Field(default=50.0, gt=0)  # messages that a client may send in a second; inf: any number
+    sessions: tuple[NamedSession, ...] = ()  # several participants; empty: one session, by the settings above
+    max_sessions: int = Field(default=16, ge=1, le=256)  # that there may be at once, also ended ones
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     log_format: LogFormat = "console"
 
     @model_validator(mode="after")
-    def _one_input(self) -> ServeSettings:
-        if self.replay is not None and self.eeg != "auto":
-            raise ValueError("either a live EEG stream (eeg) or a recording (replay), not both")
-        if self.replay is not None and (self.face_stream is not None or self.camera not in (None, "none")):
-            raise ValueError("either a live face (camera, face-stream) or a recording (replay), not both")
-        if self.face_stream is not None and self.camera not in (None, "none"):
-            raise ValueError("either a camera or a face stream (face-stream), not both")
-        return self
-
-    @model_validator(mode="after")
     def _pixels_for_the_landmarker(self) -> ServeSettings:
+        if self.sessions:
+            return self
         sees_none = self.face_stream is not None or self.camera == "none" if self.replay is None else self.video is None
         if self.face_landmarker is not None and sees_none:
             raise ValueError("pixels (camera, or video beside a recording) for the face landmarker (face-landmarker)")
-        return self
-
-    @model_validator(mode="after")
-    def _video_beside_a_recording(self) -> ServeSettings:
-        if self.video is not None and self.replay is None:
-            raise ValueError("a recording (replay) beside the video; a video alone is played by camera FILE")
         return self
 
     @property
@@ -202,13 +160,7 @@ def load_settings(given: dict[str, Any]) -> ServeSettings:
     try:
         return ServeSettings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "the settings together"
-        raise SettingsError(
-            expected=f"{name}: {first['msg']}",
-            found=_found(name, first["input"]) if first["loc"] else "both",
-            mend=f"correct the option, the CLMER_ variable or the line in {SETTINGS_FILE}; see clmer-serve --help",
-        ) from error
+        raise _settings_error(error.errors()[0]) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             expected=f"{SETTINGS_FILE} in TOML", found=str(error), mend=f"correct or remove {SETTINGS_FILE}"
@@ -218,3 +170,17 @@ def load_settings(given: dict[str, Any]) -> ServeSettings:
 def _found(name: str, value: Any) -> str:
     """Return what was given, unless it is nobody's business."""
     return "something else, which is not shown" if name == "token" else repr(value)
+
+
+def _settings_error(first: ErrorDetails) -> SettingsError:
+    """Return the error that tells which setting is wrong, and how to mend it."""
+    place, loc = "", list(first["loc"])
+    if loc[:1] == ["sessions"] and len(loc) > 1:
+        place, loc = f"session {int(loc[1]) + 1} of [[sessions]], ", loc[2:]
+    name = ".".join(map(str, loc)) or ("its settings together" if place else "the settings together")
+    missing = first["type"] == "missing"
+    return SettingsError(
+        expected=f"{place}{name}: {first['msg']}",
+        found="none" if missing else _found(name, first["input"]) if loc else "both",
+        mend=f"correct the option, the CLMER_ variable or the line in {SETTINGS_FILE}; see clmer-serve --help",
+    )

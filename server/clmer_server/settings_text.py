@@ -18,7 +18,8 @@ def settings_text(settings: ServeSettings) -> str:
     """Return all settings as TOML; those without a value are comments, secrets are blanked out."""
     lines = [f"# The settings in force; as a file, {SETTINGS_FILE} in the working directory."]
     tables: list[str] = []
-    for name, value in settings.model_dump(mode="json").items():
+    given = [session.model_dump(mode="json", exclude_unset=True) for session in settings.sessions]
+    for name, value in (settings.model_dump(mode="json") | {"sessions": given}).items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             tables += [line for table in value for line in ("", f"[[{name}]]", *_lines(table))]
         else:

@@ -91,10 +91,12 @@ class Verifier:
 
     def verify(self, reader: SessionReader) -> Verdict:
         """Return how a session compares."""
-        context = EventContext(reader.header["session"], self._model, reader.header["source"])
+        context = EventContext(
+            reader.header["session"], self._model, reader.header["source"], reader.header.get("participant")
+        )
         preprocessor, verdict = Preprocessor(self._preprocess), Verdict()
         windows: dict[float, tuple[int, Window]] = {}  # by end: number within the session, and the window
-        n_windows = 0
+        seq = int(reader.header.get("first_seq", 0))
         for entry in reader.entries():
             if isinstance(entry, Lost):
                 verdict.n_missing_items += entry.n_items
@@ -105,8 +107,8 @@ class Verifier:
                 continue
             with contextlib.suppress(StreamError):  # it ended the session, too
                 for window in preprocessor.push(entry):
-                    windows[window.t_end] = n_windows, window
-                    n_windows += 1
+                    windows[window.t_end] = seq, window
+                    seq += 1
         verdict.n_unanswered = len(windows)
         return verdict
 

@@ -25,7 +25,7 @@ from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.session import Delivery, Session
-from clmer_server.settings import Speed
+from clmer_server.session_settings import Speed
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.extractor import Extractor
@@ -125,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
     if notch := notch_text(artefact.meta.preprocess, preprocess):
         print(f"warning: {notch}", file=sys.stderr)
     predictor = load_predictor(artefact, args.device)
-    context = EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode)
+    model = model_info(artefact, predictor, preprocess)
+    context = EventContext(config.session, model, config.mode, args.participant)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)

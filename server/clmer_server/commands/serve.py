@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
 from clmer_server.access import access_text, plan_access
 from clmer_server.commands.session_deletion import keep_retention
-from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs, SessionConfig, live_inputs, replay_inputs
 from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
-from clmer_server.participants import load_neutral
-from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
-from clmer_server.recording_plan import plan_recording
+from clmer_server.preprocessing import effective_preprocess, notch_text
 from clmer_server.service import ServicePlan, open_listener, run_service
+from clmer_server.session_conflicts import check_no_conflict
+from clmer_server.session_plan import SessionPlan, plan_sessions
+from clmer_server.session_run import PreparedRun, ServedModel, find_inputs, prepare_run
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_server.settings_text import settings_text
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.sources.lsl_setup import set_up_lsl
+from clmer_streaming.sources.stream_claims import StreamClaims
 
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
@@ -44,6 +43,7 @@ _OPTIONS = {
     "--face-stream": "CLMER-Face stream, from clmer face-stream, by name or properties, instead of a camera",
     "--face-delay": "seconds from what the camera sees to its frame (default 0)",
     "--participant": "pseudonym of the participant, whose neutral face was measured by clmer calibrate",
+    "--consent-ref": "where the participant's signed consent is filed; kept in the recording",
     "--participants": "folder of the neutral faces (default participants)",
     "--replay": "replay this XDF recording instead of live streams",
     "--video": "beside a replay: video of the face, or OpenFace's CSV of it",
@@ -103,17 +103,22 @@ def run(args: argparse.Namespace) -> int:
     if settings.replay is None or settings.lsl_config is not None:
         set_up_lsl(settings.lsl_config)
     with open_listener(settings.host, settings.port) as listener:
-        config = _session_config(settings)
+        plans = plan_sessions(settings)
+        check_no_conflict(plans)
         artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
         preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
-        inputs = _inputs(config, preprocess)
+        claims = StreamClaims()
+        found = [find_inputs(plan, preprocess, claims) for plan in plans]
         if args.check_config:
-            print(f"the settings hold: {artefact.meta.name} can be served, from {_source_text(config)}")
+            print(f"the settings hold: {artefact.meta.name} can be served, from {_sources_text(plans)}")
             return 0
         keep_retention(settings, time.time())
-        plan = _plan(settings, config, artefact, preprocess, inputs)
+        access = plan_access(settings)
+        model = _load_model(settings, artefact, preprocess)
+        sessions = tuple((plan, prepare_run(each, model)) for plan, each in zip(plans, found, strict=True))
+        plan = ServicePlan(settings, access, model, claims, sessions)
         notch = notch_text(artefact.meta.preprocess, preprocess)
-        print(_start_up_text(settings, config, plan, listener, notch), flush=True)
+        print(_start_up_text(plan, listener, notch), flush=True)
         asyncio.run(run_service(plan, listener))
     return 0
 
@@ -123,93 +128,51 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _session_config(settings: ServeSettings) -> SessionConfig:
-    usual = "0" if settings.replay is None and settings.face_stream is None else "none"
-    camera = usual if settings.camera is None else settings.camera
-    extractor = Extractor.choose(settings.face_landmarker)
-    return SessionConfig(
-        session=secrets.token_hex(4),
-        replay=settings.replay,
-        eeg=settings.eeg,
-        eeg_map=settings.eeg_map,
-        eeg_unit=settings.eeg_unit,
-        eeg_delay_s=settings.eeg_delay,
-        physio=parse_physio(settings.physio),
-        speed=settings.speed,
-        loop=settings.loop,
-        camera=None if camera == "none" else camera,
-        face_stream=settings.face_stream,
-        face_delay_s=settings.face_delay,
-        video=settings.video,
-        video_offset_s=settings.video_offset,
-        extractor=extractor,
-        side_streams=_side_streams(settings),
-        neutral=load_neutral(settings.participants, settings.participant, extractor.id),
-        participant=settings.participant,
-        participants=settings.participants,
-    )
-
-
-def _side_streams(settings: ServeSettings) -> str:
-    usual = "used" if settings.record is None else "all"
-    return usual if settings.side_streams is None else settings.side_streams
-
-
-def _inputs(config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
-    check_physio(config.physio, preprocess)
-    return live_inputs(config, preprocess) if config.replay is None else replay_inputs(config, preprocess)[0]
-
-
-def _plan(
-    settings: ServeSettings,
-    config: SessionConfig,
-    artefact: ArtefactFile,
-    preprocess: PreprocessConfig,
-    inputs: Inputs,
-) -> ServicePlan:
-    access = plan_access(settings)
+def _load_model(settings: ServeSettings, artefact: ArtefactFile, preprocess: PreprocessConfig) -> ServedModel:
     predictor = load_predictor(artefact, settings.device)
     inference = InferenceThread(predictor.predict)
     inference.start()
-    context = EventContext(config.session, model_info(artefact, predictor, preprocess), config.mode)
-    return ServicePlan(
-        context=context,
-        inputs=inputs,
-        preprocess=preprocess,
-        inference=inference,
-        model_card=model_card(artefact),
-        access=access,
-        on_first_client=config.mode == "replay" and config.speed == float("inf"),
-        recording=plan_recording(settings, context, preprocess),
-        outlets=config.mode == "live" if settings.outlets is None else settings.outlets,
-    )
+    return ServedModel(model_info(artefact, predictor, preprocess), preprocess, inference, model_card(artefact))
 
 
-def _start_up_text(
-    settings: ServeSettings, config: SessionConfig, plan: ServicePlan, listener: socket.socket, notch: str
-) -> str:
+def _start_up_text(plan: ServicePlan, listener: socket.socket, notch: str) -> str:
+    settings, model = plan.settings, plan.model.info
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address, model = f"{host}:{listener.getsockname()[1]}", plan.context.model
+    address = f"{host}:{listener.getsockname()[1]}"
     secure = "" if plan.access.tls is None else "s"
     lines = [
         f"dashboard  http{secure}://{address}/",
         f"websocket  ws{secure}://{address}/ws",
         *access_text(plan.access),
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
-        f"source     {_source_text(config)}",
-        *([f"recording  {plan.recording.folder.session}"] if plan.recording else []),
+        *(line for session, prepared in plan.sessions for line in _session_lines(session, prepared)),
         *([f"notch      {notch}"] if notch else []),
-        *(f"warning    {text}" for text in plan.inputs.warnings),
         "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
     ]
     return "\n".join(lines)
 
 
-def _source_text(config: SessionConfig) -> str:
-    if config.replay is not None:
-        return f"replay of {config.replay}" + (f" with the face of {config.video}" if config.video else "")
-    face = f"face stream {config.face_stream!r}" if config.face_stream else f"camera {config.camera or 'none'}"
-    return f"live EEG stream {config.eeg!r}, {face}"
+def _session_lines(session: SessionPlan, prepared: PreparedRun) -> list[str]:
+    return [
+        *([f"session    {session.name}"] if session.one_of_several else []),
+        f"source     {_source_text(session)}",
+        *([f"recording  {prepared.recording.folder.session}"] if prepared.recording else []),
+        *(f"warning    {text}" for text in prepared.inputs.warnings),
+    ]
+
+
+def _sources_text(plans: Sequence[SessionPlan]) -> str:
+    if not plans[0].one_of_several:
+        return _source_text(plans[0])
+    return "; ".join(f"{plan.name}: {_source_text(plan)}" for plan in plans)
+
+
+def _source_text(plan: SessionPlan) -> str:
+    settings = plan.settings
+    if settings.replay is not None:
+        return f"replay of {settings.replay}" + (f" with the face of {settings.video}" if settings.video else "")
+    face = f"face stream {settings.face_stream!r}" if settings.face_stream else f"camera {plan.camera or 'none'}"
+    return f"live EEG stream {settings.eeg!r}, {face}"
 
 
 def _provenance(trained_on: str) -> str:

@@ -13,9 +13,13 @@ export function retryDelayMs(attempt, retryAfterS = null) {
   return Math.min(FIRST_RETRY_MS * 2 ** attempt, LAST_RETRY_MS);
 }
 
-/** @returns {string} the address of `/ws` on the host that served this page. */
-export function socketAddress(location) {
-  return `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+/**
+ * @param {?string} session the session to join; null: the default one
+ * @returns {string} the address of `/ws` on the host that served this page.
+ */
+export function socketAddress(location, session = null) {
+  const query = session === null ? "" : `?${new URLSearchParams({ session })}`;
+  return `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws${query}`;
 }
 
 export class Connection {

@@ -3,6 +3,7 @@ import { AffectChart, HistoryChart } from "./charts.js";
 import { Connection, socketAddress } from "./connection.js";
 import { byId } from "./dom.js";
 import { EegDialog } from "./eeg.js";
+import { chosenSession, startChoice } from "./sessions.js";
 import { initialState, labelsOf, withConnection, withMessage } from "./state.js";
 import { bearerHeader, bearerSubprotocols, goodToken, keptToken } from "./token.js";
 import { showState } from "./view.js";
@@ -68,7 +69,7 @@ function takeBinary(content) {
 }
 
 const connection = new Connection(
-  socketAddress(window.location),
+  socketAddress(window.location, chosenSession(window.location)),
   async () => bearerSubprotocols(await goodToken()),
   take,
   (connected) => change(withConnection(state, connected)),
@@ -77,4 +78,4 @@ const connection = new Connection(
 const eeg = new EegDialog((message) => connection.send(message));
 connection.open();
 setInterval(schedule, CLOCK_INTERVAL_MS);
-await startCharts();
+await Promise.all([startCharts(), startChoice()]);

@@ -18,6 +18,9 @@ class ErrorCode(StrEnum):
     UNKNOWN_SESSION = "unknown_session"
     SESSION_RUNNING = "session_running"
     SESSION_NOT_RUNNING = "session_not_running"
+    DEVICE_IN_USE = "device_in_use"
+    RECORDING_OFF = "recording_off"
+    CANNOT_START = "cannot_start"
     CLOCK_NOT_SYNCED = "clock_not_synced"
     CLOCK_IMPLAUSIBLE = "clock_implausible"
     TIME_IMPLAUSIBLE = "time_implausible"
@@ -39,6 +42,9 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.UNKNOWN_SESSION: "There is no session of this name.",
     ErrorCode.SESSION_RUNNING: "The session runs already.",
     ErrorCode.SESSION_NOT_RUNNING: "The session does not run, or has not begun to deliver.",
+    ErrorCode.DEVICE_IN_USE: "Another session that runs has the headset or the camera.",
+    ErrorCode.RECORDING_OFF: "The service has no folder to record in.",
+    ErrorCode.CANNOT_START: "The session cannot start; the message says why.",
     ErrorCode.CLOCK_NOT_SYNCED: "The client's clock is not known yet: exchange `clock.sync` first.",
     ErrorCode.CLOCK_IMPLAUSIBLE: "The stamps of an exchange contradict each other, or belong to none.",
     ErrorCode.TIME_IMPLAUSIBLE: "The time lies more than an hour from now: probably another clock.",

@@ -16,6 +16,7 @@ from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl_rest import Rest
 from clmer_streaming.sources.lsl_stream import LslStream, Wish
 from clmer_streaming.sources.selection import StreamQuery
+from clmer_streaming.sources.stream_claims import Claim
 from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo
 from clmer_streaming.xdf.description import StreamDescription
 
@@ -53,6 +54,7 @@ class LslEegSource:
         hop_s: Seconds between two windows, whose ends are waited for; samples between them are taken together. None:
             each is taken when it comes.
         delay_s: Seconds that are taken off the stamps on top of what the stream declares.
+        claim: What may be taken of the network, beside other sessions; None: all.
 
     Raises:
         SettingsError: The query cannot be read.
@@ -66,13 +68,15 @@ class LslEegSource:
         *,
         hop_s: float | None = None,
         delay_s: float = 0.0,
+        claim: Claim | None = None,
     ) -> None:
         self._query = StreamQuery.parse(query)
         self._signal = signal
         self._eeg_map = eeg_map
         self._hop_s = hop_s
         self._delay_s = delay_s
-        wish = Wish(SOURCE, "--eeg", "EEG stream", self._query, self._fits, self._describe, _chunks, self._rest)
+        fits, claim = self._fits, claim or Claim()
+        wish = Wish(SOURCE, "--eeg", "EEG stream", self._query, fits, self._describe, _chunks, self._rest, claim)
         self._stream = LslStream(wish)
 
     @property

@@ -12,6 +12,7 @@ from clmer_streaming.sources.announcement import announcement
 from clmer_streaming.sources.lsl import load_pylsl
 from clmer_streaming.sources.lsl_stream import LslStream, Wish
 from clmer_streaming.sources.selection import AUTO, StreamQuery
+from clmer_streaming.sources.stream_claims import Claim
 from clmer_streaming.types import FloatArray, Item, StreamInfo
 from clmer_streaming.xdf.description import StreamDescription
 
@@ -24,14 +25,17 @@ class LslFaceSource:
 
     Args:
         query: The stream's name, "auto" for the only one there is, or what ``StreamQuery`` reads.
+        claim: What may be taken of the network, beside other sessions; None: all.
 
     Raises:
         SettingsError: The query cannot be read.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, claim: Claim | None = None) -> None:
         self._query = StreamQuery.parse(query)
-        wish = Wish(SOURCE, "--face-stream", "face stream", self._query, self._fits, face_stream_info, _faces)
+        fits, what = self._fits, "face stream"
+        claim = claim or Claim()
+        wish = Wish(SOURCE, "--face-stream", what, self._query, fits, face_stream_info, _faces, claim=claim)
         self._stream = LslStream(wish)
 
     @property

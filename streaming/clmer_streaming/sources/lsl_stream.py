@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clmer_streaming.clock import local_clock
@@ -22,6 +22,7 @@ from clmer_streaming.sources.selection import (
     why_none,
     with_headers,
 )
+from clmer_streaming.sources.stream_claims import Claim, StreamIdentity
 from clmer_streaming.types import Item, StreamInfo, Tick
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header
 
@@ -42,6 +43,7 @@ class Wish:
     describe: Callable[[StreamDescription], StreamInfo]  # its announcement; raises StreamError where it is no use
     deliver: Deliver
     rest: Callable[[StreamInfo], Rest | None] = lambda info: None  # when the reader of a stream may rest
+    claim: Claim = field(default_factory=Claim)  # what may be taken of the network, beside other sessions
 
 
 class LslStream:
@@ -108,7 +110,7 @@ class LslStream:
             candidates = self._candidates(found, before, now - began)
             uids = {candidate.uid() for candidate in candidates}
             if not uids and before is None:
-                self._reason = why_none((header for _, header in found), wish.query, wish.what)
+                self._reason = self._why_none(found)
             if uids and uids == seen:
                 return self._choose(pylsl, candidates) if before is None else self._retake(pylsl, candidates, before)
             seen = uids
@@ -123,7 +125,7 @@ class LslStream:
             others = [stream for stream in again if stream.uid() != before.uid]
             if again or waited_s < _OTHERS_S or self._wish.query.is_predicate:
                 return others or again
-        return [stream for stream, header in found if self._wish.fits(header)]
+        return [stream for stream, header in found if self._wish.fits(header) and self._is_free(stream)]
 
     def _retake(self, pylsl: Any, candidates: list[Any], before: LslConnection) -> LslConnection | None:
         """Return a connection to the stream that came back; None, and why, where it cannot be used."""
@@ -158,7 +160,19 @@ class LslStream:
         if unfit and not usable and wish.query.means_one:
             raise unfit[0]
         self._reason = "" if usable else "; ".join(map(one_line, unfit))
-        return usable[0] if usable else None
+        taken = usable and wish.claim.take(StreamIdentity.of(usable[0].uid, usable[0].info))
+        return usable[0] if taken else None
+
+    def _is_free(self, stream: Any) -> bool:
+        """Tell whether no other session has the stream; ``auto`` leaves them what they ask for by name, too."""
+        claim, found = self._wish.claim, StreamIdentity.found(stream)
+        return not (claim.is_of_another(found) if self._wish.query.text == AUTO else claim.holder(found))
+
+    def _why_none(self, found: list[tuple[Any, StreamDescription]]) -> str:
+        wish = self._wish
+        if any(wish.fits(header) for _, header in found):
+            return f"every {wish.what} that fits {wish.query.text!r} is another session's"
+        return why_none((header for _, header in found), wish.query, wish.what)
 
     def _describe(self, pylsl: Any, inlet: Any) -> StreamInfo | None:
         """Return the stream's announcement; None to look again.

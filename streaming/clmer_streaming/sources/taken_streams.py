@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from clmer_streaming.sources.stream_claims import Claim, StreamIdentity
 from clmer_streaming.types import Item, Source, StreamInfo
 from clmer_streaming.xdf.description import parse_xml
 
 
 class TakenStreams:
-    """The streams that were announced; for any thread.
+    """The streams that were announced, and those of other sessions; for any thread.
 
     They are known by the uid that LSL gives each start of an outlet, and, since an inlet recovers without a new
     announcement, by what stays when an outlet is started again.
+
+    Args:
+        claim: What this session may take beside other sessions; None: all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, claim: Claim | None = None) -> None:
+        self._claim = claim
         self._lock = threading.Lock()
         self._known: set[str | tuple[str, str, str]] = set()
         self._kinds: set[str] = set()
@@ -30,7 +35,9 @@ class TakenStreams:
                 self._known.add((info.name, info.source_id, info.hostname))
 
     def has(self, uid: str, name: str, source_id: str, hostname: str) -> bool:
-        """Tell whether a stream was taken."""
+        """Tell whether a stream was taken, or is another session's."""
+        if self._claim is not None and self._claim.is_of_another(StreamIdentity(uid, name, source_id, hostname)):
+            return True
         with self._lock:
             return uid in self._known or (name, source_id, hostname) in self._known
 

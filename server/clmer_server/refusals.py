@@ -1,0 +1,59 @@
+"""How requests that cannot be done are answered over HTTP: a code for programs, a sentence for people."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from clmer_server.guard import RefusalBody
+from clmer_server.rooms import RefusalError
+
+STATUS_OF_CODE = {
+    "bad_request": 422,
+    "bad_field": 422,
+    "unknown_session": 404,
+    "session_exists": 409,
+    "session_running": 409,
+    "session_not_running": 409,
+    "session_default": 409,
+    "too_many_sessions": 409,
+    "device_in_use": 409,
+    "recording_off": 409,
+    "cannot_start": 409,
+}
+"""HTTP status of every refusal."""
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Answer every refusal and every error of HTTP in one form."""
+    app.add_exception_handler(RefusalError, _answer_refusal)
+    app.add_exception_handler(RequestValidationError, _answer_bad_request)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RefusalError)
+    return _answer(STATUS_OF_CODE.get(error.code, HTTPStatus.CONFLICT), error.code, error.message)
+
+
+async def _answer_bad_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+    return _answer(STATUS_OF_CODE["bad_request"], "bad_request", f"{place}: {first['msg']}")
+
+
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    answer = _answer(status, status.name.lower(), f"{error.detail}: {request.method} {request.url.path[:200]}")
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _answer(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse(RefusalBody(code=code, message=message).model_dump(), status_code=status)

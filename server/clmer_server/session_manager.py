@@ -1,0 +1,130 @@
+"""All sessions of one service: made, started, stopped and removed; one that dies leaves the others alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from clmer_server.protocol.outbound import Bye
+from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.running_session import RunningSession, Site
+from clmer_server.session import SessionState
+from clmer_server.session_conflicts import shared
+from clmer_server.session_plan import SessionPlan
+from clmer_server.session_run import PreparedRun
+
+
+class SessionManager:
+    """The ``Rooms`` of a service. Made and called on the event loop.
+
+    Args:
+        site: What all sessions share.
+        max_sessions: That there may be at once.
+    """
+
+    def __init__(self, site: Site, max_sessions: int) -> None:
+        self._site = site
+        self._max_sessions = max_sessions
+        self._sessions: dict[str, RunningSession] = {}
+        self._starting = asyncio.Lock()  # so that no two sessions take one device
+
+    @property
+    def rooms(self) -> Mapping[str, RunningSession]:
+        """Sessions by name, the default one first."""
+        return MappingProxyType(self._sessions)
+
+    @property
+    def default(self) -> RunningSession:
+        """The session of clients that name none."""
+        return next(iter(self._sessions.values()))
+
+    def open(self, plan: SessionPlan, prepared: PreparedRun) -> None:
+        """Enter a session and open its first run, which then waits.
+
+        Raises:
+            ClmerError: Its recording or its outlets cannot be opened.
+        """
+        session = self._sessions[plan.name] = RunningSession(plan, self._site)
+        session.open(prepared)
+
+    def begin(self) -> None:
+        """Start every session that waits, each as its plan says."""
+        for session in self._sessions.values():
+            session.begin()
+
+    def create(self, plan: SessionPlan) -> RunningSession:
+        """Enter a session, which waits to be started.
+
+        Raises:
+            RefusalError: The name is taken, or there are as many as there may be.
+        """
+        if plan.name.casefold() in map(str.casefold, self._sessions):
+            raise RefusalError("session_exists", f"there is a session {plan.name} already; choose another name")
+        if len(self._sessions) >= self._max_sessions:
+            raise RefusalError(
+                "too_many_sessions", f"there are {len(self._sessions)} sessions already; remove one that has ended"
+            )
+        session = self._sessions[plan.name] = RunningSession(plan, self._site)
+        return session
+
+    def find(self, name: str) -> RunningSession:
+        """Return a session.
+
+        Raises:
+            RefusalError: There is none of this name.
+        """
+        if name not in self._sessions:
+            raise RefusalError("unknown_session", f"there is no session {name[:64]!r}; GET /api/sessions lists them")
+        return self._sessions[name]
+
+    async def start(self, name: str, request: StartRequest) -> None:
+        """Start a session that waits or has ended.
+
+        Raises:
+            RefusalError: There is none of this name, it runs, or another one has its headset or camera.
+        """
+        session = self.find(name)
+        async with self._starting:
+            for other in self._sessions.values():
+                if other is not session and other.has_devices and (both := shared(session.plan, other.plan)):
+                    raise RefusalError("device_in_use", f"the session {other.name} has {both}; stop it first")
+            await session.start(request)
+
+    async def stop(self, name: str) -> None:
+        """Stop a session; the others go on.
+
+        Raises:
+            RefusalError: There is none of this name, or it does not run.
+        """
+        await self.find(name).stop()
+
+    def remove(self, name: str) -> None:
+        """Take a session that does not run out of the list; its recordings stay, its clients hear ``bye``.
+
+        Raises:
+            RefusalError: There is none of this name, it runs, or it is the default one.
+        """
+        session = self.find(name)
+        if session is self.default:
+            raise RefusalError("session_default", f"{name} is the session of clients that name none; it stays")
+        if session.has_devices:
+            raise RefusalError("session_running", f"the session {name} is {session.state}; stop it first")
+        del self._sessions[name]
+        session.say_goodbye(Bye(reason="session_removed"))
+
+    def why_not_ready(self) -> list[str]:
+        """Return why no predictions come: of the sessions that should give some; of all, where none should."""
+        sessions = self._sessions.values()
+        due = [session for session in sessions if session.has_devices or session.state is SessionState.FAILED]
+        reasons = {session.name: session.why_not_ready() for session in due or sessions}
+        alone = len(self._sessions) == 1
+        return [text if alone else f"{name}: {text}" for name, texts in reasons.items() for text in texts]
+
+    async def end(self, bye: Bye, goodbye_timeout_s: float) -> None:
+        """Say goodbye to all clients, wait ``goodbye_timeout_s`` seconds for them to hear it, and end all sessions."""
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.say_goodbye(bye)
+        await asyncio.gather(*(session.hub.emptied(goodbye_timeout_s) for session in sessions))
+        await asyncio.gather(*(session.shut_down() for session in sessions))

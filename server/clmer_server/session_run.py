@@ -1,0 +1,171 @@
+"""One run of a session, from its start to its end; a session that is started again has another one."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clmer_server.events import EventContext
+from clmer_server.inference import InferenceThread
+from clmer_server.inputs import Inputs, live_inputs, replay_inputs
+from clmer_server.listeners import Listeners, both_clocks
+from clmer_server.outlet_feed import OutletFeed, outlet_identity
+from clmer_server.preprocessing import check_physio
+from clmer_server.protocol.outbound import Message
+from clmer_server.protocol.parts import ModelInfo
+from clmer_server.protocol.prediction import EmotionEvent
+from clmer_server.recorder import Recorder
+from clmer_server.recording_plan import RecordingPlan, plan_recording
+from clmer_server.session import Delivery, Session
+from clmer_server.session_plan import SessionPlan
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.sources.stream_claims import Claim, StreamClaims
+from clmer_streaming.types import Item
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The model that answers all sessions of a service."""
+
+    info: ModelInfo
+    preprocess: PreprocessConfig
+    inference: InferenceThread
+    card: dict[str, Any]  # the artefact's own description, as plain JSON values
+
+
+@dataclass(frozen=True)
+class FoundInputs:
+    """A session whose streams, files and words have been checked."""
+
+    plan: SessionPlan
+    participant: str | None
+    inputs: Inputs
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """Everything that was checked and made before a session starts."""
+
+    context: EventContext
+    inputs: Inputs
+    recording: RecordingPlan | None
+    outlets: bool
+    claim: Claim
+
+
+def find_inputs(plan: SessionPlan, preprocess: PreprocessConfig, claims: StreamClaims) -> FoundInputs:
+    """Check what a session asks for; opens neither stream nor camera.
+
+    Args:
+        plan: The session.
+        preprocess: The signal settings of the model.
+        claims: The live streams of all sessions.
+
+    Raises:
+        ClmerError: A file, a stream or a camera is named that cannot be used.
+    """
+    config = plan.config()
+    check_physio(config.physio, preprocess)
+    if config.replay is not None:
+        inputs = replay_inputs(config, preprocess)[0]
+        return FoundInputs(plan, config.participant, inputs, claims.join(plan.name, ()))
+    claim = claims.join(plan.name, [text for text in (config.eeg, config.face_stream) if text])
+    try:
+        return FoundInputs(plan, config.participant, live_inputs(config, preprocess, claim), claim)
+    except Exception:
+        claim.leave()
+        raise
+
+
+def prepare_run(found: FoundInputs, model: ServedModel, first_seq: int | None = None) -> PreparedRun:
+    """Return a run of a session, and make the folder that it is recorded in.
+
+    Args:
+        found: The session.
+        model: What answers it.
+        first_seq: Number of its first event, where it has run before; None: this is the first time.
+
+    Raises:
+        SettingsError: The folder cannot be made.
+    """
+    plan, mode = found.plan, found.inputs.mode
+    context = EventContext(plan.name, model.info, mode, found.participant, first_seq or 0)
+    name = None if first_seq is None and not plan.one_of_several else _recording_name(plan.name)
+    try:
+        recording = plan_recording(plan.settings, context, model.preprocess, name)
+    except Exception:
+        found.claim.leave()
+        raise
+    outlets = mode == "live" if plan.settings.outlets is None else plan.settings.outlets
+    return PreparedRun(context, found.inputs, recording, outlets, found.claim)
+
+
+def _recording_name(session: str) -> str:
+    """Return a new name for a folder: the session's, the local time, and what no other run has."""
+    return f"{session.replace('.', '_')[:32]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+class SessionRun:
+    """A session with its recorder and its outlets.
+
+    Args:
+        prepared: What was checked.
+        model: What answers.
+        port: Of the service.
+        way: Of its messages to the clients; ``observe`` of it is not used.
+
+    Raises:
+        ClmerError: The recording or the outlets cannot be opened.
+    """
+
+    def __init__(self, prepared: PreparedRun, model: ServedModel, port: int, way: Delivery) -> None:
+        self.prepared = prepared
+        self.next_seq = prepared.context.first_seq  # of the event that comes next
+        self._way = way
+        self._closed = False
+        try:
+            self._listeners = self._open_listeners(model, port)
+        except Exception:
+            prepared.claim.leave()
+            raise
+        delivery = replace(way, publish=self.publish, observe=self._observe)
+        self.session = Session(prepared.context, prepared.inputs, model.preprocess, model.inference, delivery)
+        self._listeners.start()
+
+    def publish(self, message: Message) -> None:
+        """Give a message to clients, recorder and outlets; behind ``close`` it comes too late."""
+        if self._closed:
+            return
+        self._listeners.also(self._way.publish)(message)
+        if isinstance(message, EmotionEvent):
+            self.next_seq = message.seq + 1
+
+    def stop(self, timeout_s: float) -> None:
+        """End the session without a word, within ``timeout_s`` seconds."""
+        self.session.stop(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Let recorder and outlets finish, within ``timeout_s`` seconds, and free its streams; once."""
+        if not self._closed:
+            self._closed = True
+            self.prepared.claim.leave()
+            self._listeners.close(timeout_s)
+            self._listeners = Listeners()  # nobody sees the outlets of a session that is over
+
+    def _observe(self, item: Item) -> None:
+        self._listeners.item(item)
+
+    def _open_listeners(self, model: ServedModel, port: int) -> Listeners:
+        plan, blocking = self.prepared.recording, self.prepared.inputs.mode == "replay"
+        recorder = outlets = None
+        if plan is not None:
+            recorder = Recorder(plan, both_clocks(), blocking=blocking, tell=self._tell)
+        if self.prepared.outlets:
+            outlets = OutletFeed(outlet_identity(self.prepared.context, port, model.preprocess))
+        return Listeners(recorder, outlets)
+
+    def _tell(self, message: Message) -> None:
+        self._way.hand_over(lambda: self._way.publish(message))

@@ -1,0 +1,127 @@
+"""From clmer.toml to sessions: what each has from where, and which files are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.session_conflicts import check_no_conflict
+from clmer_server.session_plan import SessionPlan, plan_sessions
+from clmer_server.settings import SETTINGS_FILE, load_settings
+from clmer_server.settings_text import settings_text
+from clmer_streaming.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def planned(text: str, **given: str) -> tuple[SessionPlan, ...]:
+    """Return the sessions of a settings file and a command line."""
+    Path(SETTINGS_FILE).write_text(text)
+    plans = plan_sessions(load_settings(given))
+    check_no_conflict(plans)
+    return plans
+
+
+def table(name: str, *lines: str) -> str:
+    return "\n".join(["[[sessions]]", f'name = "{name}"', *lines, ""])
+
+
+def test_without_tables_there_is_one_session_as_on_the_command_line() -> None:
+    """Under a name of its own, with the first webcam."""
+    (plan,) = planned('eeg = "EPOC"\n', record="rec")
+    assert (plan.settings.eeg, plan.camera, plan.settings.record) == ("EPOC", "0", Path("rec"))
+    assert len(plan.name) == 8
+
+
+def test_what_a_session_leaves_open_it_has_from_the_service() -> None:
+    """Delay, unit and folder; not the camera, since nobody can know whose it would be."""
+    text = 'eeg_delay = 0.2\neeg_unit = "V"\nrecord = "rec"\n'
+    first, second = planned(
+        text + table("a", 'eeg = "A"', "eeg_delay = 0.5") + table("b", 'eeg = "B"', "record = false")
+    )
+    assert (first.name, first.settings.eeg, first.settings.eeg_delay, first.settings.eeg_unit) == ("a", "A", 0.5, "V")
+    assert (second.settings.eeg_delay, second.settings.record, second.recordings) == (0.2, None, Path("rec"))
+    assert first.camera is second.camera is None
+    assert first.settings.sessions == ()
+
+
+def test_a_client_may_say_who_takes_part_and_whether_to_record() -> None:
+    """What it leaves open stays; whoever comes so need not have been calibrated."""
+    (plan,) = planned('record = "rec"\n' + table("a", 'participant = "P01"', 'camera = "0"', "record = false"))
+    asked = plan.asked_for(StartRequest(participant="P02", record=True))
+    assert (asked.settings.participant, asked.settings.record, asked.settings.consent_ref) == ("P02", Path("rec"), None)
+    assert asked.config().neutral is None
+    assert plan.asked_for(StartRequest()) == plan
+    with pytest.raises(SettingsError, match="clmer calibrate"):
+        plan.config()
+
+
+def test_a_client_cannot_record_where_there_is_no_folder() -> None:
+    """Nor say words that could not be kept."""
+    (plan,) = planned(table("a"))
+    for request, code in ((StartRequest(record=True), "recording_off"), (StartRequest("../P"), "bad_field")):
+        with pytest.raises(RefusalError) as caught:
+            plan.asked_for(request)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "found"),
+    [
+        (table("a") + table("A"), "a name of its own", "2 sessions called 'a'"),
+        (table("a b"), "session 1 of [[sessions]], name", "'a b'"),
+        (table("..") + table("b"), "session 1 of [[sessions]], name", "'..'"),
+        (table("a") + "[[sessions]]\n", "session 2 of [[sessions]], name", "none"),
+        (table("a") + table("b", "colour = 1"), "session 2 of [[sessions]], colour", "1"),
+        (table("a", 'replay = "a.xdf"', 'eeg = "B"'), "session 1 of [[sessions]], its settings together", "both"),
+        (table("a", 'participant = "../P"'), "session 1 of [[sessions]], participant", "'../P'"),
+        (table("a", "record = true"), "a folder to record the session a in", "none"),
+        ('eeg = "E"\n' + table("a"), "settings of one participant", "eeg beside them"),
+        ("max_sessions = 1\n" + table("a", 'eeg = "A"') + table("b", 'eeg = "B"'), "at most 1 sessions", "2"),
+        (table("a") + table("b"), "an EEG stream", "sessions a and b both ask for the EEG stream 'auto'"),
+        (
+            table("a", 'eeg = "EPOC"', "camera = '0'") + table("b", 'eeg = "name=EPOC"', "camera = '/dev/video0'"),
+            "an EEG stream and a camera for each session alone",
+            "both ask for the EEG stream 'EPOC' and the camera 0",
+        ),
+        (
+            table("a", 'eeg = "A"', 'face_stream = "F"') + table("b", 'eeg = "B"', 'face_stream = "F"'),
+            "an EEG stream",
+            "the face stream 'F'",
+        ),
+        (
+            'physio = "ecg=Belt"\n' + table("a", 'eeg = "A"') + table("b", 'eeg = "B"'),
+            "an EEG stream",
+            "the stream 'Belt'",
+        ),
+    ],
+)
+def test_a_file_that_cannot_hold_is_refused_by_one_clear_error(text: str, expected: str, found: str) -> None:
+    """It names the session and the setting."""
+    with pytest.raises(SettingsError) as caught:
+        planned(text)
+    assert expected in caught.value.expected
+    assert found in caught.value.found
+    assert caught.value.mend
+
+
+def test_printed_settings_give_the_same_sessions() -> None:
+    """What a session leaves open stays open in them, so that it still comes from above the tables."""
+    before = planned("eeg_delay = 0.2\n" + table("a", 'eeg = "A"') + table("b", 'eeg = "B"', "speed = 'max'"))
+    printed = settings_text(load_settings({}))
+    assert "max_sessions = 16" in printed
+    assert planned(printed) == before
+
+
+def test_a_replay_and_a_video_file_can_be_shared() -> None:
+    """Only devices belong to one session."""
+    Path("face.mp4").touch()
+    both = ["camera = 'face.mp4'"]
+    assert len(planned(table("a", 'eeg = "A"', *both) + table("b", 'eeg = "B"', *both))) == 2
+    assert len(planned(table("a", 'replay = "a.xdf"') + table("b", 'replay = "a.xdf"'))) == 2
