@@ -7,7 +7,7 @@ import pytest
 
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.sources.lsl import LslEegSource
-from clmer_streaming.sources.lsl_rest import LONGEST_S, Rest
+from clmer_streaming.sources.lsl_rest import LONGEST_S, Rest, WindowGrid
 from clmer_streaming.types import Chunk, FloatArray
 from listener import Listener
 from lsl_outlet import headset
@@ -48,7 +48,7 @@ def test_delays_move_the_end_of_a_window() -> None:
 
 def test_a_reader_that_rests_takes_samples_together_and_loses_none() -> None:
     """Of a headset that sends sample by sample: several in a chunk, and the counter runs on."""
-    with headset(chunk=1), Listener(LslEegSource("auto", SignalConfig(), hop_s=0.5)) as listener:
+    with headset(chunk=1), Listener(LslEegSource("auto", SignalConfig(), grid=WindowGrid(0.5))) as listener:
         chunks = [listener.next(Chunk) for _ in range(20)]
     counter: FloatArray = np.concatenate([chunk.x for chunk in chunks], axis=1)[1]
     assert set(np.diff(counter) % 128) == {1.0}

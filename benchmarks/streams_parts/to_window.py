@@ -27,6 +27,7 @@ from clmer_streaming.config import PreprocessConfig, SignalConfig, WindowConfig
 from clmer_streaming.filters import design_sos
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.lsl import LslEegSource
+from clmer_streaming.sources.lsl_rest import WindowGrid
 from streams_parts.child import Child, child
 from streams_parts.headset import Headset, play
 
@@ -111,7 +112,7 @@ def _clmer(headset: Headset, seconds: float, pipe: Connection) -> None:
     from clmer_streaming.clock import local_clock
 
     config = PreprocessConfig(_signal(headset), WindowConfig(WINDOW_S, HOP_S), modalities=("eeg",))
-    source = LslEegSource(headset.name, config.signal, hop_s=HOP_S)
+    source = LslEegSource(headset.name, config.signal, grid=WindowGrid(HOP_S))
     intake, log = Intake(4096, blocking=False), _Log(seconds)
     threading.Thread(target=source.run, args=(intake.put, threading.Event()), daemon=True).start()
     preprocessor = Preprocessor(config)

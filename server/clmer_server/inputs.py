@@ -165,16 +165,11 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.sources.lsl import LslEegSource, load_pylsl
+    from clmer_streaming.sources.lsl_rest import WindowGrid
 
     load_pylsl()
-    headset = LslEegSource(
-        config.eeg,
-        preprocess.signal,
-        config.eeg_map,
-        hop_s=preprocess.window.hop_s,
-        delay_s=config.eeg_delay_s,
-        claim=claim,
-    )
+    grid = WindowGrid(preprocess.window.hop_s, config.eeg_delay_s)
+    headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map, grid=grid, claim=claim)
     eeg = Inputs(
         mode="live",
         sources=(_adjusted(headset, config),),

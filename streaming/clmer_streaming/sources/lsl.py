@@ -13,7 +13,7 @@ from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import design_sos
 from clmer_streaming.sources.announcement import announcement
-from clmer_streaming.sources.lsl_rest import Rest
+from clmer_streaming.sources.lsl_rest import Rest, WindowGrid
 from clmer_streaming.sources.lsl_stream import LslStream, Wish
 from clmer_streaming.sources.selection import StreamQuery
 from clmer_streaming.sources.stream_claims import Claim
@@ -51,9 +51,8 @@ class LslEegSource:
         query: "auto" for the only EEG stream that the model can use, a name, or what ``StreamQuery`` reads.
         signal: The settings that tell which streams the model can use.
         eeg_map: Names for channels, as in ``AF3=1,F7=2``.
-        hop_s: Seconds between two windows, whose ends are waited for; samples between them are taken together. None:
-            each is taken when it comes.
-        delay_s: Seconds that are taken off the stamps on top of what the stream declares.
+        grid: Of the windows, whose ends are waited for; samples between them are taken together. None: each is taken
+            when it comes.
         claim: What may be taken of the network, beside other sessions; None: all.
 
     Raises:
@@ -66,15 +65,13 @@ class LslEegSource:
         signal: SignalConfig,
         eeg_map: str | None = None,
         *,
-        hop_s: float | None = None,
-        delay_s: float = 0.0,
+        grid: WindowGrid | None = None,
         claim: Claim | None = None,
     ) -> None:
         self._query = StreamQuery.parse(query)
         self._signal = signal
         self._eeg_map = eeg_map
-        self._hop_s = hop_s
-        self._delay_s = delay_s
+        self._grid = grid
         fits, claim = self._fits, claim or Claim()
         wish = Wish(SOURCE, "--eeg", "EEG stream", self._query, fits, self._describe, _chunks, self._rest, claim)
         self._stream = LslStream(wish)
@@ -94,9 +91,9 @@ class LslEegSource:
         self._stream.run(load_pylsl(), put, stop)
 
     def _rest(self, info: StreamInfo) -> Rest | None:
-        if self._hop_s is None:
+        if self._grid is None:
             return None
-        return Rest.of(info.sfreq, info.delay_s + self._delay_s, self._signal.sfreq, self._hop_s)
+        return Rest.of(info.sfreq, info.delay_s + self._grid.delay_s, self._signal.sfreq, self._grid.hop_s)
 
     def _fits(self, header: StreamDescription) -> bool:
         if header.channel_format == "string" or header.source_id.startswith(OWN_ID_PREFIX):

@@ -18,6 +18,14 @@ _JITTER_S = 0.005  # s by which the stamp of the sample that completes a window 
 
 
 @dataclass(frozen=True)
+class WindowGrid:
+    """Whose ends a reader waits for, on the clock of the stream's stamps."""
+
+    hop_s: float  # between the ends of two windows
+    delay_s: float = 0.0  # taken off the stamps on top of what the stream declares
+
+
+@dataclass(frozen=True)
 class Rest:
     """Tells how long a reader may rest.
 
