@@ -26,6 +26,8 @@ from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
+from clmer_server.loop_lag import LoopLag
+from clmer_server.metrics import Metrics
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
@@ -94,7 +96,8 @@ async def serving(source: Source | None = None) -> AsyncIterator[Site]:
     with ThreadPoolExecutor() as workers, open_listener("127.0.0.1", 0) as listener:
         sessions = SessionManager(Shared(model, StreamClaims(), workers), max_sessions=2)
         sessions.open(SessionPlan("abc", settings, recordings=None), prepared)
-        access, served = Access("127.0.0.1"), Served(sessions, model, settings, Watchdog())
+        parts = Watchdog(), Metrics(sessions.reading), LoopLag()
+        access, served = Access("127.0.0.1"), Served(sessions, model, settings, *parts)
         server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         yield Site(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}")

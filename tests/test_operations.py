@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from clmer_server.background import in_background
 from clmer_server.cli import serve_main
 from clmer_server.events import status_entry
 from clmer_server.logs import set_up_logging, without_secrets
@@ -82,7 +83,7 @@ def test_clients_and_streams_are_read_when_they_are_asked_for() -> None:
 def test_a_loop_that_is_held_up_shows_its_lag() -> None:
     async def held_up() -> float:
         lag = LoopLag()
-        async with lag.watched():
+        async with in_background(lag.run()):
             await asyncio.sleep(0)  # the watch has begun
             time.sleep(0.8)  # nothing else may run
             while not lag.seconds:

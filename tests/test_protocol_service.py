@@ -23,7 +23,7 @@ RECORDING = Path(__file__).parents[1] / "examples" / "session.xdf"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service, replaying the bundled recording at eight times its pace, again and again."""
-    options = ("--replay", RECORDING, "--loop", "--device", "cpu", "--speed", "8")
+    options = ("--replay", RECORDING, "--loop", "--device", "cpu", "--speed", "8", "--max-message-rate", "inf")
     with serving(tmp_path_factory.mktemp("service"), *options) as service:
         yield service
 

@@ -208,6 +208,13 @@ def _onnx_device(name: str) -> torch.device:
     return choose_device("cpu" if name == "auto" else name)
 
 
+def gpu_memory_bytes() -> int | None:
+    """Return how much GPU memory the program holds; None where it uses no GPU."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    return sum(torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))
+
+
 def device_name(device: torch.device) -> str:
     """Return what people call a device: ``cpu``, or a GPU with its name."""
     return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)

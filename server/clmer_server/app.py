@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, WebSocket
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Response, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware import Middleware
 
 from clmer_server.access import Access
@@ -15,6 +15,8 @@ from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
 from clmer_server.door import Door
 from clmer_server.guard import REFUSED, Guard
+from clmer_server.loop_lag import LoopLag
+from clmer_server.metrics import CONTENT_TYPE, Metrics
 from clmer_server.pages import add_pages
 from clmer_server.protocol.asyncapi import asyncapi
 from clmer_server.protocol.names import PROTOCOL, PROTOCOL_VERSION
@@ -34,6 +36,8 @@ class Served:
     model: ServedModel
     settings: ServeSettings  # of the service; new sessions have from it what they leave open
     watchdog: Watchdog  # over all clients
+    metrics: Metrics
+    lag: LoopLag
 
 
 def create_app(served: Served, access: Access) -> FastAPI:
@@ -79,8 +83,14 @@ def _add_health(app: FastAPI, served: Served, access: Access) -> None:
             "dropped": sum(hub.n_dropped for hub in hubs),
             "evicted": served.watchdog.n_evicted,
             "token_required": access.token is not None,
+            "loop_lag_s": round(served.lag.seconds, 3),
             **({} if access.token else {"sessions": {name: s.state for name, s in sessions.rooms.items()}}),
         }
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Numbers for monitoring systems, in Prometheus' text format."""
+        return Response(served.metrics.render(), media_type=CONTENT_TYPE)
 
     @app.get("/readyz", responses={503: {"description": "No predictions come; the reasons."}})
     async def readyz() -> JSONResponse:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 INTERVAL_S = 0.5
 """How often the loop is asked to wake up."""
@@ -20,18 +18,8 @@ class LoopLag:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Watch the running loop as long as the context lasts."""
-        task = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _watch(self) -> None:
+    async def run(self) -> None:
+        """Watch the running loop, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + INTERVAL_S

@@ -28,8 +28,8 @@ class Reading:
     streams: Mapping[str, tuple[StreamEntry, ...]]  # by session
     n_clients: int
     n_dropped: int  # messages that slow clients have lost
-    n_evicted: int  # clients that were cut off
-    loop_lag_s: float
+    n_evicted: int = 0  # clients that were cut off
+    loop_lag_s: float = 0.0
     gpu_memory_bytes: int | None = None  # None: the model is not on a GPU
 
 

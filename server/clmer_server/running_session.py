@@ -15,7 +15,7 @@ from typing import TypeVar
 from clmer_server.hand_over import ReplayHandOver, live_hand_over
 from clmer_server.hub import Hub
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
-from clmer_server.protocol.outbound import Bye, Notice, Welcome
+from clmer_server.protocol.outbound import Bye, Message, Notice, Welcome
 from clmer_server.protocol.parts import TOPICS, ClockReading, Grid, ServerInfo, SourceMode
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.session import Delivery, Session, SessionState, describe
@@ -47,6 +47,7 @@ class Site:
     claims: StreamClaims
     workers: Executor  # for what may wait: opening files, ending threads
     port: int = 0
+    count: Callable[[Message], None] = lambda message: None  # hears every message of every session once
 
 
 class RunningSession:
@@ -270,8 +271,15 @@ class RunningSession:
     def _open_run(self, prepared: PreparedRun, hub: Hub) -> SessionRun:
         live = prepared.inputs.mode == "live"
         hand_over = live_hand_over(self._loop) if live else ReplayHandOver(self._loop, hub.room)
-        way = Delivery(hub.publish, hand_over, sink=hub, over=self._on_over)
+        way = Delivery(self._counted(hub), hand_over, sink=hub, over=self._on_over)
         return SessionRun(prepared, self._site.model, self._site.port, way)
+
+    def _counted(self, hub: Hub) -> Callable[[Message], None]:
+        def publish(message: Message) -> None:
+            self._site.count(message)
+            hub.publish(message)
+
+        return publish
 
     def _on_over(self) -> None:
         task = asyncio.create_task(self._close_run())

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
 
+from clmer_model.predictor import gpu_memory_bytes
 from clmer_server.access import Access
 from clmer_server.app import Served, create_app
+from clmer_server.background import in_background
+from clmer_server.loop_lag import LoopLag
+from clmer_server.metrics import Metrics, Reading
 from clmer_server.protocol.outbound import Bye
 from clmer_server.running_session import Site
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_plan import SessionPlan
 from clmer_server.session_run import PreparedRun, ServedModel
 from clmer_server.settings import ServeSettings
+from clmer_server.systemd import READY, STOPPING, notify
 from clmer_server.transport import EndableWebSocket, http_protocol
 from clmer_server.watchdog import Watchdog
 from clmer_streaming.errors import SettingsError
@@ -64,8 +68,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._goodbye = goodbye
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell the service manager."""
+        await super().startup(sockets)
+        notify(READY)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say goodbye, then close the connections; a client that has not read by now is cut off."""
+        notify(STOPPING)
         await self._goodbye()
         for connection in self.server_state.connections:
             if connection.transport.get_write_buffer_size():
@@ -110,22 +120,26 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
     settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
     with _workers(n_workers) as workers:
-        site = Site(plan.model, plan.claims, workers, listener.getsockname()[1])
-        sessions = SessionManager(site, settings.max_sessions)
+        watchdog, lag = Watchdog(), LoopLag()
+
+        def read() -> Reading:
+            gpu = gpu_memory_bytes()
+            evicted = watchdog.n_evicted
+            return replace(sessions.reading(), n_evicted=evicted, loop_lag_s=lag.seconds, gpu_memory_bytes=gpu)
 
         async def goodbye() -> None:
             await sessions.end(Bye(reason="shutdown"), GOODBYE_TIMEOUT_S)
 
-        served = Served(sessions, plan.model, settings, Watchdog())
+        metrics = Metrics(read)
+        site = Site(plan.model, plan.claims, workers, listener.getsockname()[1], metrics.message)
+        sessions = SessionManager(site, settings.max_sessions)
+        served = Served(sessions, plan.model, settings, watchdog, metrics, lag)
         server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
         for session, prepared in plan.sessions:
             sessions.open(session, prepared)
-        watching = asyncio.create_task(served.watchdog.run())
-        sessions.begin()
-        try:
+        async with in_background(lag.run()), in_background(watchdog.run()):
+            sessions.begin()
             await server.serve(sockets=[listener])
-        finally:
-            watching.cancel()
 
 
 @contextlib.contextmanager

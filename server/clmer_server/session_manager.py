@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from clmer_server.metrics import Reading
 from clmer_server.protocol.outbound import Bye
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.running_session import RunningSession, Site
@@ -38,6 +39,15 @@ class SessionManager:
     def default(self) -> RunningSession:
         """The session of clients that name none."""
         return next(iter(self._sessions.values()))
+
+    def reading(self) -> Reading:
+        """Return what monitoring wants to know now of all sessions and their clients."""
+        hubs = {name: session.hub for name, session in self._sessions.items()}
+        return Reading(
+            streams={name: hub.streams for name, hub in hubs.items()},
+            n_clients=sum(hub.n_clients for hub in hubs.values()),
+            n_dropped=sum(hub.n_dropped for hub in hubs.values()),
+        )
 
     def open(self, plan: SessionPlan, prepared: PreparedRun) -> None:
         """Enter a session and open its first run, which then waits.
