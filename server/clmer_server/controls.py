@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from clmer_server.inputs import Inputs
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Notice
+from clmer_server.rest_calibration import RestCalibration
 from clmer_server.rooms import RefusalError
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.neutral import NeutralFace
@@ -21,13 +22,13 @@ class Controls:
     """Passes requests of clients on to the inputs of one session. Its methods are called on the event loop."""
 
     inputs: Inputs
+    rest: RestCalibration
     tell: Callable[[Notice], None]  # may be called in any thread
 
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Requests that can succeed here."""
-        able = {"replay.control": self.inputs.pace, "calibration.start": self.inputs.camera}
-        return tuple(name for name, means in able.items() if means is not None)
+        return ("calibration.start", *(() if self.inputs.pace is None else ("replay.control",)))
 
     def replay(self, action: ReplayAction | None, speed: float | None) -> None:
         """Hold a replay or let it go on, and set its speed; None changes nothing.
@@ -51,10 +52,12 @@ class Controls:
         Raises:
             RefusalError: This session cannot, or does so already.
         """
+        if kind == "rest":
+            self.rest.begin(seconds)
+            return
         camera = self.inputs.camera
-        if kind != "neutral" or camera is None:
-            found = "no camera of its own" if kind == "neutral" else f"the kind {kind!r}"
-            raise RefusalError("not_supported", f"expected a calibration that this session can do, found {found}")
+        if camera is None:
+            raise RefusalError("not_supported", "expected a session with a camera of its own, found one without")
         if camera.calibrating:
             raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
         camera.calibrate(seconds or NEUTRAL_S, self._keep)
@@ -65,8 +68,11 @@ class Controls:
         Raises:
             RefusalError: None runs.
         """
+        if kind == "rest":
+            self.rest.stop()
+            return
         camera = self.inputs.camera
-        if kind != "neutral" or camera is None or not camera.calibrating:
+        if camera is None or not camera.calibrating:
             raise RefusalError("calibration_not_running", f"expected a calibration under way, found none of {kind!r}")
         camera.stop_calibrating()
 

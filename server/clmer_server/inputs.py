@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clmer_server.participants import PARTICIPANTS_FOLDER, save_neutral
+from clmer_server.participants import PARTICIPANTS_FOLDER, load_rest, save_neutral, save_rest
 from clmer_server.protocol.parts import SourceMode
+from clmer_server.rest_calibration import KeepRest
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
@@ -16,7 +17,7 @@ from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.physio_path import physio_source
 from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
-from clmer_streaming.types import Source, StreamStatus
+from clmer_streaming.types import RestReference, Source, StreamStatus
 
 if TYPE_CHECKING:
     from clmer_streaming.sources.camera import CameraSource
@@ -49,7 +50,7 @@ class SessionConfig:
     side_streams: str = "used"  # of a live session: "all", "none", names with commas, or only what is used
     neutral: NeutralFace | None = None  # of the participant
     participant: str | None = None  # pseudonym
-    participants: Path = PARTICIPANTS_FOLDER  # where their neutral faces are kept
+    participants: Path = PARTICIPANTS_FOLDER  # where their neutral faces and EEG at rest are kept
 
     @property
     def mode(self) -> SourceMode:
@@ -71,6 +72,8 @@ class Inputs:
     pace: Pace | None = None  # of a replay
     camera: CameraSource | None = None  # of a live session that has one
     keep_neutral: Callable[[NeutralFace], Path] | None = None  # keeps the participant's; None: nobody is named
+    rest: RestReference | None = None  # the participant's EEG at rest from before; of a recorded session its own
+    keep_rest: KeepRest | None = None  # keeps a new one; None: nobody is named
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -108,7 +111,8 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
     recording = _recording(config.replay, config, preprocess)
     sources = (MarkerColumns(_adjusted(recording, config)),)
     warnings = tuple(recording.warnings)
-    return Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace), recording.duration_s
+    inputs = Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace)
+    return _with_rest(inputs, config, preprocess), recording.duration_s
 
 
 def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> OwnReplaySource:
@@ -182,7 +186,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         for name, stream in config.physio.items()
     )
     sources, silence = side_sources(seen.sources, config.side_streams, config.physio, claim)
-    return replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
+    seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
+    return _with_rest(seen, config, preprocess)
 
 
 def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
@@ -213,6 +218,17 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         dropped={"face": lambda: camera.report.n_dropped},
         camera=camera,
         keep_neutral=_keeper(config),
+    )
+
+
+def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
+    participant = config.participant
+    if participant is None:
+        return inputs
+    return replace(
+        inputs,
+        rest=load_rest(config.participants, participant, preprocess),
+        keep_rest=lambda rest: save_rest(config.participants, participant, rest),
     )
 
 

@@ -71,14 +71,19 @@ def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR
 
 
 def load_rest(folder: Path, pseudonym: str | None, config: PreprocessConfig) -> RestReference | None:
-    """Return the EEG at rest of a participant; None where nobody is named, or none is kept.
+    """Return a participant's EEG at rest; None where nobody is named, none is kept, or an unwanted one does not fit.
 
     Raises:
-        SettingsError: It cannot be used with these signal settings.
+        SettingsError: The model wants it, and it cannot be used with its signal settings.
     """
     if pseudonym is None or not rest_file(folder, pseudonym).exists():
         return None
-    return rest_from_json(rest_file(folder, pseudonym).read_text(encoding="utf-8"), config)
+    try:
+        return rest_from_json(rest_file(folder, pseudonym).read_text(encoding="utf-8"), config)
+    except SettingsError:
+        if config.eeg_calibration == "rest":
+            raise
+        return None
 
 
 def save_neutral(folder: Path, pseudonym: str, neutral: NeutralFace) -> Path:

@@ -37,6 +37,7 @@ from clmer_server.intake import Intake
 from clmer_server.previews import Previews, PreviewSink
 from clmer_server.protocol.outbound import Bye, Message, Notice
 from clmer_server.protocol.parts import SourceMode
+from clmer_server.rest_calibration import RestCalibration
 from clmer_server.status_feed import StatusFeed
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
@@ -44,7 +45,17 @@ from clmer_streaming.errors import ClmerError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.side_streams import SideStreams
 from clmer_streaming.stream_clock import StreamClock
-from clmer_streaming.types import Chunk, FaceSample, Item, Marker, Source, StreamInfo, StreamStatus, Window
+from clmer_streaming.types import (
+    Chunk,
+    FaceSample,
+    Item,
+    Marker,
+    RestReference,
+    Source,
+    StreamInfo,
+    StreamStatus,
+    Window,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +137,8 @@ class Session:
         self._marked = False  # whether clients' markers have been announced
         self._over = delivery.over
         self._live = inputs.mode == "live"
-        self.controls = Controls(inputs, tell=self._send)
+        self._rest = RestCalibration(preprocess, inputs.rest, inputs.keep_rest, self._send)
+        self.controls = Controls(inputs, self._rest, tell=self._send)
         self._intake = Intake(LIVE_INTAKE_ITEMS if self._live else REPLAY_INTAKE_ITEMS, blocking=not self._live)
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
         self._feed = StatusFeed()
@@ -207,6 +219,7 @@ class Session:
 
     def _run_pipeline(self) -> None:
         try:
+            self._measure_against(self._inputs.rest)
             while (item := self._intake.take()) is not None:
                 self._take(item)
             if self.state is SessionState.RUNNING:
@@ -234,10 +247,17 @@ class Session:
                 self._send(status_message(status, self._context.session))
         for window in windows:
             self._submit(window)
+        self._measure_against(self._rest.take(windows))
         if self._previews is not None:
             self._previews.take(item)
             if windows:
                 self._previews.windows_closed(self._preprocessor)
+
+    def _measure_against(self, rest: RestReference | None) -> None:
+        """Let the participant's EEG at rest be an item like any other, which a recording keeps at its place."""
+        if rest is not None:
+            self._observe(rest)
+            self._preprocessor.push(rest)
 
     def _submit(self, window: Window) -> None:
         """Queue a window for the model; a live session skips it where too many wait already."""

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) that reads the video"
     )
-    parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
-    parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
+    parser.add_argument("--participant", help="pseudonym of the participant, who was calibrated")
+    parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of what is kept of them")
     parser.add_argument("--speed", default="max", help="recorded seconds per second, or max (default)")
 
 
@@ -117,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         video_offset_s=args.video_offset,
         extractor=extractor,
         neutral=load_neutral(args.participants, args.participant, extractor.id),
+        participant=args.participant,
+        participants=args.participants,
     )
     artefact = find_artefact(args.model, args.model_sha256)
     preprocess = effective_preprocess(artefact.meta.preprocess, args.notch)
