@@ -1,4 +1,4 @@
-"""A participant's EEG at rest, measured while a session runs, and what its windows are measured against from then on."""
+"""A participant's EEG at rest, measured while a session runs: its later windows are measured against it."""
 
 from __future__ import annotations
 
@@ -85,10 +85,8 @@ class RestCalibration:
         try:
             rest = measurement.result(t)
         except StreamError as error:
-            text = (
-                f"The EEG at rest could not be measured: expected {error.expected}, found {error.found}; {error.mend}."
-            )
-            self._tell(Notice(code="calibration_failed", message=text))
+            why = f"expected {error.expected}, found {error.found}; {error.mend}"
+            self._tell(Notice(code="calibration_failed", message=f"The EEG at rest could not be measured: {why}."))
             return None
         self._known = rest
         self._tell(Notice(code="calibration_done", message=self._told(rest)))
