@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clmer_model.dims import ClmerDims
@@ -26,6 +28,7 @@ from model_windows import CONFIG
 
 CHANCE_P = 0.001
 N_TRIALS, TRIAL_S, REST_S = 16, 8.0, 1.0
+UNSEEN_SHUFFLES = 3  # four unseen stimuli can be dealt in 24 ways: fewer shuffles never leave chance
 
 NEIGHBOURS = NeighbourLearner(len(LABELS_VA4), sfreq=128.0)
 
@@ -59,20 +62,37 @@ def quietly(splits: Iterable[Split]) -> Iterable[Split]:
     return splits
 
 
-def p_by_split(
-    store: WindowStore, learner: Learner, n_shuffles: int, protocols: Iterable[Protocol]
-) -> dict[Protocol, float]:
-    """Return how probable the right answers with all modalities are by chance."""
-    splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, n_shuffles + 1)] for name in protocols}
-    answers = compare(store, splits, learner, quietly, controls=False)
-    everything: dict[Protocol, list[Answers]] = {name: rows["all"] for name, rows in answers.items()}
-    return {name: p_of_chance(store, name, shuffles) for name, shuffles in everything.items()}
+def answers_by_split(
+    store: WindowStore, learner: Learner, n_shuffles: Mapping[Protocol, int]
+) -> dict[Protocol, list[Answers]]:
+    """Return what is answered with all modalities, and see to it that good answers would not pass for chance."""
+    splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, n + 1)] for name, n in n_shuffles.items()}
+    answers = {name: rows["all"] for name, rows in compare(store, splits, learner, quietly, controls=False).items()}
+    for name, shuffles in answers.items():
+        assert p_of_chance(store, name, [always_right(one) for one in shuffles]) <= CHANCE_P, name
+    return answers
+
+
+def always_right(answers: Answers) -> Answers:
+    return dataclasses.replace(answers, probs=np.eye(answers.probs.shape[1])[answers.truth])
+
+
+def p_by_split(store: WindowStore, answers: Mapping[Protocol, Sequence[Answers]]) -> dict[Protocol, float]:
+    """Return how probable the right answers are by chance."""
+    return {name: p_of_chance(store, name, shuffles) for name, shuffles in answers.items()}
+
+
+def says_something(answers: Mapping[Protocol, Sequence[Answers]]) -> bool:
+    """Tell whether in no split one class is nearly always the answer, which is at chance whatever was learned."""
+    said = [np.bincount(np.concatenate([one.answer for one in shuffles])) for shuffles in answers.values()]
+    return all(counts.max() < 0.9 * counts.sum() for counts in said)
 
 
 @pytest.mark.deep
 def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path) -> None:
     """Preset null: labels have nothing to do with the signals, but windows of one trial are alike."""
-    p = p_by_split(people_without("null", 16, 4, tmp_path), NEIGHBOURS, 5, PROTOCOLS)
+    store = people_without("null", 16, 4, tmp_path)
+    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, dict.fromkeys(PROTOCOLS, 5)))
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
 
@@ -80,7 +100,8 @@ def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path)
 @pytest.mark.deep
 def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp_path: Path) -> None:
     """Preset null-stimulus: unseen people saw stimuli that the model knows. With unseen ones it is at chance."""
-    p = p_by_split(people_without("null-stimulus", 16, 4, tmp_path), NEIGHBOURS, 5, ("random", "people", "stimuli"))
+    store = people_without("null-stimulus", 16, 4, tmp_path)
+    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, {"random": 5, "people": 5, "stimuli": 5}))
     assert p["stimuli"] > CHANCE_P
     assert all(p[name] <= CHANCE_P for name in ("random", "people")), p
 
@@ -88,14 +109,20 @@ def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp
 @pytest.mark.deep
 def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -> None:
     """Preset null, windows that overlap as many papers have them: random windows alone are above chance."""
-    p = p_by_split(people_without("null", 12, 1, tmp_path), EAGER, 1, PROTOCOLS)
+    store = people_without("null", 12, 1, tmp_path)
+    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
+    p = p_by_split(store, answers)
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
+    assert says_something(answers)
 
 
 @pytest.mark.deep
 def test_the_network_takes_stimuli_for_emotions_until_they_are_unseen(tmp_path: Path) -> None:
-    """Preset null-stimulus: random windows are above chance, unseen stimuli are not."""
-    p = p_by_split(people_without("null-stimulus", 12, 1, tmp_path), EAGER, 1, ("random", "stimuli"))
-    assert p["random"] <= CHANCE_P
-    assert p["stimuli"] > CHANCE_P, p
+    """Preset null-stimulus: unseen people who saw the same stimuli are above chance, unseen stimuli are not."""
+    store = people_without("null-stimulus", 12, 1, tmp_path)
+    answers = answers_by_split(store, EAGER, {"random": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
+    p = p_by_split(store, answers)
+    assert p["stimuli"] > CHANCE_P
+    assert all(p[name] <= CHANCE_P for name in ("random", "people")), p
+    assert says_something(answers)
