@@ -82,13 +82,11 @@ def _head(meta: ArtefactMeta, n_parameters: int, n_bytes: int, latency: Plain) -
 
 def _training(training: Plain) -> str:
     people = training["people"]
-    without = training["null_people"]
-    mixed = f" {without} more, of preset `null`, in whom nothing shows, help to set the temperature." if without else ""
     return (
         "## Training\n\n"
         f"{sum(people.values())} simulated people of the simulator's `{training['simulator_preset']}` preset, "
         f"{training['trials_per_person']} trials of 12 s each, split by people: {people['train']} to train, "
-        f"{people['validation']} to choose the epoch and the temperature, {people['test']} to test.{mixed} The "
+        f"{people['validation']} to choose the epoch and the temperature, {people['test']} to test. The "
         "contrastive stage sees no labels and only the training people.\n\n"
         "The preset's effects are small, as studies of many people find them: 0.15-0.25 standard deviations in band\n"
         "power, 0.4-0.8 in facial expression, a quarter of the faces hardly moving. People differ in the\n"
@@ -155,8 +153,8 @@ def _nulls(evidence: Plain) -> str:
         + table(["", *PROTOCOLS.values()], rows)
         + "\nOf `null` all but the first column must be at chance, of `null-stimulus` the last one. This file, asked\n"
         f"about {unaware['n_people']} people of preset `null`, is right {unaware['accuracy']:.3f} "
-        f"({low:.3f}-{high:.3f}) of the time and sure of {unaware['mean_confidence']:.3f}: confidence that is not\n"
-        "earned. A calibration holds for people like those that it was fitted on.\n"
+        f"({low:.3f}-{high:.3f}) of the time and sure of {unaware['mean_confidence']:.3f}. It does not know whom it\n"
+        "cannot read: a calibration holds for people like those that it was fitted on.\n"
     )
 
 

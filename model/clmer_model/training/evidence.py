@@ -43,7 +43,7 @@ class EvidenceConfig:
     cache: Path  # folder in which examples are kept
     null_people: int = 16  # of each preset without effects
     shuffles: int = 1  # of each split
-    null_shuffles: int = 2
+    null_shuffles: int = 3  # with four unseen stimuli, fewer never tell chance from more at p 0.001
     workers: int = 2  # processes, of one thread each
 
     def nulls(self, preset: str) -> TrainConfig:

@@ -35,7 +35,7 @@ class PretrainConfig:
     """Settings of the contrastive stage.
 
     What the default weighs was tried on forty simulated people (``realistic``, 29 others to train on, one run each; a
-    window's standard error of 0.007, more between people): accuracy 0.365 with ``lambda_temporal`` 0, 0.360 with 0.1,
+    standard error of 0.012 over people): accuracy 0.365 with ``lambda_temporal`` 0, 0.360 with 0.1,
     0.363 with bands stopped in EEG, 0.360 without any contrastive stage. None of these differs from another; the
     default keeps what is quickest.
     """

@@ -37,7 +37,6 @@ from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig
 
 SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
-NULL_OFFSET = 20_000  # from the number of the first person to that of the first one in whom nothing shows
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class TrainConfig:
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
-    null_share: float = 1.0  # people in whom nothing shows, per validation person; they too set the temperature
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
     store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
     trained_on: str = "simulated"  # what the model says of itself
@@ -68,18 +66,16 @@ class TrainConfig:
 
     def recipes(self) -> list[PersonRecipe]:
         """Return how each person's examples are made."""
-        return [self._recipe(person, self.sim_preset) for person in self.people]
-
-    def null_recipes(self) -> list[PersonRecipe]:
-        """Return how the examples of the people in whom nothing shows are made."""
-        first = self.first_person + NULL_OFFSET
-        n = round(self.null_share * len(split_people(self.people, self.seed).validation))
-        return [self._recipe(person, "null") for person in range(first, first + n)]
-
-    def _recipe(self, person: int, preset: str) -> PersonRecipe:
         seconds = session_seconds(self.n_trials)
-        simulation = SimulationConfig(seconds=seconds, seed=self.seed, preset=preset, participant=person)
-        return PersonRecipe(simulation, self.preprocess, self.labels, self.every)
+        return [
+            PersonRecipe(
+                SimulationConfig(seconds=seconds, seed=self.seed, preset=self.sim_preset, participant=person),
+                self.preprocess,
+                self.labels,
+                self.every,
+            )
+            for person in self.people
+        ]
 
 
 Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
@@ -94,12 +90,6 @@ class Sides:
     train: Examples
     validation: Examples
     test: Examples
-    null: Examples | None = None  # of people in whom nothing shows; they calibrate beside the validation people
-
-    @property
-    def calibration(self) -> Examples:
-        """The examples that set the temperature."""
-        return self.validation if self.null is None else concatenate([self.validation, self.null])
 
     def n_windows(self) -> dict[str, int]:
         """Return the number of windows of each side."""
@@ -184,13 +174,11 @@ def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
         return _split(store.examples, range(len(store.people)), config.seed)
     if rank() > 0:
         wait_for_all()
-    recipes, without = config.recipes(), config.null_recipes()
-    n = len(recipes) + len(without)
-    made = list(progress(examples_of_people([*recipes, *without], cache), n))
+    recipes = config.recipes()
+    everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
     if rank() == 0:
         wait_for_all()
-    sides = _split(concatenate(made[: len(recipes)]), config.people, config.seed)
-    return dataclasses.replace(sides, null=concatenate(made[len(recipes) :]) if without else None)
+    return _split(everybody, config.people, config.seed)
 
 
 def _split(everybody: Examples, people: range, seed: int) -> Sides:
@@ -221,7 +209,7 @@ def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keepe
         keeper.keep(fitting.snapshot())
     fitting.finish()
     whole = None if config.fit.modality_dropout else {"all": model.names}
-    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.calibration, whole)})
+    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation, whole)})
     return model
 
 
@@ -261,7 +249,6 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
         "trials_per_person": config.n_trials,
         "every": config.every,
         "simulator_preset": config.sim_preset,
-        "null_people": 0 if sides.null is None else len(np.unique(sides.null.person)),
     }
     return {
         "preset": config.preset,
