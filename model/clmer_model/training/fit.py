@@ -28,12 +28,12 @@ GENTLE_VIEWS = ViewConfig(
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of the supervised stage."""
+    """Settings of the supervised stage; the steps were chosen together with EEG's bands, see ``presets.DEFAULT``."""
 
-    epochs: int = 7  # the validation loss has stopped falling by then
-    batch: int = 128
-    learning_rate: float = 7e-4  # of fusion and classifier
-    encoder_learning_rate: float = 5e-4  # of the pre-trained encoders
+    epochs: int = 6  # the validation loss has stopped falling by then
+    batch: int = 64
+    learning_rate: float = 1e-3  # of fusion and classifier
+    encoder_learning_rate: float = 1e-3  # of the pre-trained encoders
     weight_decay: float = 0.05  # of AdamW; without it, AdamW is Adam
     warm_up: float = 0.1  # share of all steps in which the learning rate rises; of schedule "cosine"
     label_smoothing: float = 0.1  # keeps probabilities modest
