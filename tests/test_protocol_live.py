@@ -18,7 +18,7 @@ from face_pictures import swaying
 from lsl_inlets import Inlets
 from lsl_outlet import headset
 from network_camera import network_camera
-from protocol_client import ProtocolClient, Told, client_of
+from protocol_client import Told, client_of, exchange_clocks
 from serving import serving
 
 AHEAD_S = 1000.0
@@ -44,14 +44,6 @@ class Seen:
         return self.predictions[echo["windows"]["seq_last"]]
 
 
-def synced(client: ProtocolClient) -> None:
-    """Exchange stamps a few times."""
-    previous = None
-    for _ in range(4):
-        reply = client.ask(type="clock.sync", t0=local_clock() + AHEAD_S, previous=previous)
-        previous = {"id": reply["id"], "t3": local_clock() + AHEAD_S}
-
-
 def by_id(heard: Sequence[Told]) -> dict[str, Told]:
     """Return the echoes of markers by the client's own ids."""
     return {told["id"].rpartition("-")[2]: told for told in heard if told["type"] == "marker"}
@@ -75,7 +67,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             calibration = {"start": client.ask(type="calibration.start", kind="neutral", seconds=1)}
             calibration["again"] = client.ask(type="calibration.start", kind="neutral")
             refused = client.ask(type="replay.control", action="pause")
-            synced(client)
+            exchange_clocks(client, AHEAD_S)
             sent_at, answers = {}, {}
             for number in range(3):
                 sent_at[f"m{number}"] = now = local_clock()

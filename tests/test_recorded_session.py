@@ -64,7 +64,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     """A live session of some twelve seconds."""
     folder = tmp_path_factory.mktemp("live")
     with (
-        serving(folder, "--camera", "none", "--record", "rec") as service,
+        serving(folder, "--camera", "none", "--record", "rec", "--participant", "P01") as service,
         Inlets("CLMER-Emotion", "CLMER-Label", "CLMER-Markers") as inlets,
         lab() as process,
     ):

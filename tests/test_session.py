@@ -189,12 +189,13 @@ def test_a_stream_that_arrives_is_told_as_live() -> None:
     assert statuses[-1].n_samples > 128
 
 
-def test_warnings_of_the_recording_are_told() -> None:
-    """A person should know what was odd before believing the numbers."""
-    inputs = Inputs("replay", (ListSource([]),), warnings=("The file was cut short.",))
+@pytest.mark.parametrize(("mode", "code"), [("replay", "recording_warning"), ("live", "session_warning")])
+def test_warnings_of_the_inputs_are_told(mode: SourceMode, code: str) -> None:
+    """A person should know what was odd before believing the numbers; live, it is nothing of a recording."""
+    inputs = Inputs(mode, (ListSource([]),), warnings=("The file was cut short.",))
     with running(inputs) as run:
         run.session.wait()
-    assert run.messages[0] == Notice(code="recording_warning", message="The file was cut short.")
+    assert run.messages[0] == Notice(code=code, message="The file was cut short.")
 
 
 def test_a_source_that_breaks_ends_the_session_with_its_cause() -> None:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
+from clmer_server.inputs import SessionConfig, live_inputs, replay_inputs
+from clmer_server.participants import save_neutral, save_rest
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.session_conflicts import check_no_conflict
 from clmer_server.session_plan import SessionPlan, plan_sessions
 from clmer_server.settings import SETTINGS_FILE, load_settings
 from clmer_server.settings_text import settings_text
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.neutral import PRIOR_MEAN, NeutralFace
+from clmer_streaming.recording.writer import SessionWriter
+from clmer_streaming.types import Chunk, RestReference
+from session_parts import EEG
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+CLOCK = {"lsl_time": 1000.0, "unix_time": 0.0}
 
 
 def planned(text: str, **given: str) -> tuple[SessionPlan, ...]:
@@ -52,14 +64,56 @@ def test_what_a_session_leaves_open_it_has_from_the_service() -> None:
 
 
 def test_a_client_may_say_who_takes_part_and_whether_to_record() -> None:
-    """What it leaves open stays; whoever comes so need not have been calibrated."""
+    """What it leaves open stays."""
     (plan,) = planned('record = "rec"\n' + table("a", 'participant = "P01"', 'camera = "0"', "record = false"))
     asked = plan.asked_for(StartRequest(participant="P02", record=True))
     assert (asked.settings.participant, asked.settings.record, asked.settings.consent_ref) == ("P02", Path("rec"), None)
     assert asked.config().neutral is None
     assert plan.asked_for(StartRequest()) == plan
+
+
+@pytest.mark.parametrize("table_or_not", ["", '[[sessions]]\nname = "a"\n'])
+@pytest.mark.parametrize(("wants", "lacking"), [("none", "face"), ("rest", "face and no EEG at rest")])
+def test_a_new_participant_is_named_in_a_warning_and_can_begin(
+    table_or_not: str, wants: Literal["none", "rest"], lacking: str
+) -> None:
+    """Live, where what is missing can be measured; a sentence says what that is."""
+    (plan,) = planned(table_or_not + 'participant = "P01"\ncamera = "0"\n')
+    preprocess = PreprocessConfig(eeg_calibration=wants)
+    (warning,) = live_inputs(plan.config(), preprocess).warnings
+    assert f"No neutral {lacking} of participant P01 in participants yet" in warning
+    assert "clmer calibrate" in warning
+    save_neutral(Path("participants"), "P01", NeutralFace(PRIOR_MEAN, 0.0, 0.0, (1.0, 1.0, 1.0, 1.0), 90))
+    save_rest(
+        Path("participants"), "P01", RestReference(0.0, ("Fz",), (0.0,), (9.0,), preprocess.signal.signal_hash, 60)
+    )
+    inputs = live_inputs(plan.config(), preprocess)
+    assert (inputs.warnings, inputs.participant) == ((), "P01")
+    assert inputs.camera is not None
+
+
+def test_a_video_of_somebody_unknown_is_one_clear_error() -> None:
+    """Nobody can be asked to look into a camera any more; unless a client says who it is."""
+    Path("face.mp4").touch()
+    (plan,) = planned(table("a", 'replay = "a.xdf"', 'video = "face.mp4"', 'participant = "P01"'))
     with pytest.raises(SettingsError, match="clmer calibrate"):
         plan.config()
+    assert plan.asked_for(StartRequest(participant="P02")).config().neutral is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "named", "told"), [("P01", None, "P01"), ("P01", "P02", "P02"), ("a b\n", None, None)]
+)
+def test_a_replay_is_its_participants_unless_another_one_is_named(
+    kept: str, named: str | None, told: str | None
+) -> None:
+    """What no pseudonym can be is not passed on."""
+    writer = SessionWriter(Path("s.xdf"), {"session": "abc", "participant": kept, "clock": CLOCK})
+    writer.write(EEG)
+    writer.write(Chunk("eeg", np.array([1000.0]), np.ones((14, 1))))
+    writer.close()
+    config = SessionConfig("abc", replay=Path("s.xdf"), participant=named)
+    assert replay_inputs(config, PreprocessConfig())[0].participant == told
 
 
 def test_a_client_cannot_record_where_there_is_no_folder() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clmer_server.participants import PARTICIPANTS_FOLDER, load_rest, save_neutral, save_rest
+from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM, load_rest, save_neutral, save_rest
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.rest_calibration import KeepRest
 from clmer_server.side_inputs import side_sources
@@ -74,6 +75,7 @@ class Inputs:
     keep_neutral: Callable[[NeutralFace], Path] | None = None  # keeps the participant's; None: nobody is named
     rest: RestReference | None = None  # the participant's EEG at rest from before; of a recorded session its own
     keep_rest: KeepRest | None = None  # keeps a new one; None: nobody is named
+    participant: str | None = None  # pseudonym: the one that is named, else that of the recorded session
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -107,12 +109,19 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
     if config.video is None and is_session_recording(config.replay):
         own = _own_recording(config.replay, config, preprocess)
         source = _adjusted(NamedSeries(own, config.physio), config)
-        return Inputs(mode="replay", sources=(source,), warnings=own.warnings, pace=own.pace), own.duration_s
+        whose = config.participant or _pseudonym(own.participant)
+        inputs = Inputs(mode="replay", sources=(source,), warnings=own.warnings, pace=own.pace, participant=whose)
+        return inputs, own.duration_s
     recording = _recording(config.replay, config, preprocess)
     sources = (MarkerColumns(_adjusted(recording, config)),)
     warnings = tuple(recording.warnings)
     inputs = Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace)
     return _with_rest(inputs, config, preprocess), recording.duration_s
+
+
+def _pseudonym(text: str | None) -> str | None:
+    """Return what a file says of its participant, if that can be a pseudonym."""
+    return text if text is not None and re.fullmatch(PSEUDONYM, text) else None
 
 
 def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> OwnReplaySource:
@@ -187,7 +196,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
     )
     sources, silence = side_sources(seen.sources, config.side_streams, config.physio, claim)
     seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
-    return _with_rest(seen, config, preprocess)
+    known = _with_rest(seen, config, preprocess)
+    return replace(known, warnings=_not_measured_yet(config, preprocess, known.rest))
 
 
 def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
@@ -227,9 +237,25 @@ def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConf
         return inputs
     return replace(
         inputs,
+        participant=participant,
         rest=load_rest(config.participants, participant, preprocess),
         keep_rest=lambda rest: save_rest(config.participants, participant, rest),
     )
+
+
+def _not_measured_yet(
+    config: SessionConfig, preprocess: PreprocessConfig, rest: RestReference | None
+) -> tuple[str, ...]:
+    """Return a sentence where a participant comes for the first time, or is called by a mistyped pseudonym."""
+    lacking = [
+        *(["neutral face"] if config.camera is not None and config.neutral is None else []),
+        *(["EEG at rest"] if preprocess.eeg_calibration == "rest" and rest is None else []),
+    ]
+    if config.participant is None or not lacking:
+        return ()
+    measured = " and no ".join(lacking)
+    mend = "measure it while the session runs (calibration.start), or by clmer calibrate"
+    return (f"No {measured} of participant {config.participant} in {config.participants} yet: {mend}.",)
 
 
 def _keeper(config: SessionConfig) -> Callable[[NeutralFace], Path] | None:

@@ -71,6 +71,9 @@ MAX_WAITING_WINDOWS = 4
 LOOK_S = 0.25
 """Stream time in seconds after which samples that complete no window let the streams be looked at again."""
 
+WARNING_CODES: dict[SourceMode, str] = {"live": "session_warning", "replay": "recording_warning"}
+"""Codes of what a person should know before believing the numbers."""
+
 END_NOTICES: dict[SourceMode, Notice] = {
     "live": Notice(code="input_ended", message="The input streams have ended."),
     "replay": Notice(code="replay_ended", message="The recording has been replayed to its end."),
@@ -163,7 +166,7 @@ class Session:
                 return
             self.state = SessionState.RUNNING
         for warning in self._inputs.warnings:
-            self._publish(Notice(code="recording_warning", message=warning))
+            self._publish(Notice(code=WARNING_CODES[self._inputs.mode], message=warning))
         now = local_clock()
         self._expected = tuple(replace(status, since=now) for status in self._inputs.expected)
         for status in self._feed.update(self._expected, self._clock.t):

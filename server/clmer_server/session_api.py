@@ -69,7 +69,7 @@ class NewSession(StartSession):
         if given.get("camera") is not None:
             given["camera"] = str(given["camera"])
         try:
-            plan = plan_named(settings, NamedSession(**given), needs_neutral=False)
+            plan = plan_named(settings, NamedSession(**given))
             devices(plan)
             _check_words(self.eeg, self.face_stream)
         except SettingsError as error:

@@ -28,7 +28,7 @@ class SessionPlan:
     settings: ServeSettings  # as for a service of this session alone
     recordings: Path | None  # folder of the service, in which this session is recorded if its settings say so
     one_of_several: bool = False  # nothing is recorded, or opened, under a name that an earlier run may have had
-    needs_neutral: bool = True  # whether a participant must have been calibrated before
+    needs_neutral: bool = True  # whether the participant of a replay must have been calibrated before
 
     @property
     def on_first_client(self) -> bool:
@@ -67,7 +67,7 @@ class SessionPlan:
         """Return it as the inputs want it.
 
         Raises:
-            SettingsError: The participant's neutral face is missing, or a setting cannot be read.
+            SettingsError: A setting cannot be read, or the participant's neutral face, or a replay finds none.
         """
         settings = self.settings
         extractor = Extractor.choose(settings.face_landmarker)
@@ -96,7 +96,8 @@ class SessionPlan:
 
     def _neutral(self, extractor: str) -> NeutralFace | None:
         folder, participant = self.settings.participants, self.settings.participant
-        if participant is None or not (self.needs_neutral or neutral_file(folder, participant).exists()):
+        needed = self.needs_neutral and self.settings.replay is not None  # live, it can still be measured
+        if participant is None or not (needed or neutral_file(folder, participant).exists()):
             return None
         return load_neutral(folder, participant, extractor)
 
@@ -114,13 +115,12 @@ def plan_sessions(settings: ServeSettings) -> tuple[SessionPlan, ...]:
     return tuple(plan_named(settings, session) for session in settings.sessions)
 
 
-def plan_named(settings: ServeSettings, session: NamedSession, *, needs_neutral: bool = True) -> SessionPlan:
+def plan_named(settings: ServeSettings, session: NamedSession) -> SessionPlan:
     """Return one of several sessions; what it leaves open it has from the service.
 
     Args:
         settings: Those of the service.
         session: Its own.
-        needs_neutral: Whether its participant must have been calibrated before; not asked without a camera.
 
     Raises:
         SettingsError: It is to be recorded, and there is no folder for it.
@@ -135,9 +135,8 @@ def plan_named(settings: ServeSettings, session: NamedSession, *, needs_neutral:
     changes: dict[str, Any] = {name: getattr(session, name) for name in own}
     changes["camera"] = session.camera or "none"
     changes["record"] = None if session.record is False else settings.record
-    seen = changes["camera"] != "none" or session.video is not None
     alone = settings.model_copy(update={**changes, "sessions": ()})
-    return SessionPlan(session.name, alone, settings.record, True, needs_neutral and seen)
+    return SessionPlan(session.name, alone, settings.record, True, needs_neutral=session.video is not None)
 
 
 def _check_sessions(settings: ServeSettings) -> None:

@@ -40,7 +40,6 @@ class FoundInputs:
     """A session whose streams, files and words have been checked."""
 
     plan: SessionPlan
-    participant: str | None
     inputs: Inputs
     claim: Claim
 
@@ -71,10 +70,10 @@ def find_inputs(plan: SessionPlan, preprocess: PreprocessConfig, claims: StreamC
     check_physio(config.physio, preprocess)
     if config.replay is not None:
         inputs = replay_inputs(config, preprocess)[0]
-        return FoundInputs(plan, config.participant, inputs, claims.join(plan.name, ()))
+        return FoundInputs(plan, inputs, claims.join(plan.name, ()))
     claim = claims.join(plan.name, [text for text in (config.eeg, config.face_stream) if text])
     try:
-        return FoundInputs(plan, config.participant, live_inputs(config, preprocess, claim), claim)
+        return FoundInputs(plan, live_inputs(config, preprocess, claim), claim)
     except Exception:
         claim.leave()
         raise
@@ -92,7 +91,7 @@ def prepare_run(found: FoundInputs, model: ServedModel, first_seq: int | None = 
         SettingsError: The folder cannot be made.
     """
     plan, mode = found.plan, found.inputs.mode
-    context = EventContext(plan.name, model.info, mode, found.participant, first_seq or 0)
+    context = EventContext(plan.name, model.info, mode, found.inputs.participant, first_seq or 0)
     name = None if first_seq is None and not plan.one_of_several else _recording_name(plan.name)
     try:
         recording = plan_recording(plan.settings, context, model.preprocess, name)

@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"warning: {notch}", file=sys.stderr)
     predictor = load_predictor(artefact, args.device)
     model = model_info(artefact, predictor, preprocess)
-    context = EventContext(config.session, model, config.mode, args.participant)
+    context = EventContext(config.session, model, config.mode, inputs.participant)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)

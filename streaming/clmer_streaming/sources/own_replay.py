@@ -34,6 +34,7 @@ class OwnReplaySource:
         pace: Holds it and changes its speed.
         warnings: Sentences for people on what is damaged, or other than when the session was recorded.
         duration_s: Seconds from the first to the last stamp.
+        participant: Pseudonym of whose session it is; None: nobody was named.
 
     Raises:
         RecordingError: The file is no recorded session, or damaged at its beginning.
@@ -58,6 +59,8 @@ class OwnReplaySource:
         self._loop = loop
         self.warnings = (*self._reader.survey.warnings, *_other_settings(self._reader, preprocess))
         self.duration_s = self._reader.survey.last - self._reader.survey.first
+        named = self._reader.header.get("participant")
+        self.participant = named if isinstance(named, str) else None
         first_eeg = next((item for item in self._lap() if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
         if first_eeg is not None:
             resolve_channels(first_eeg, (preprocess or PreprocessConfig()).signal)
