@@ -58,6 +58,7 @@ def test_every_frame_of_a_file_comes_out_once_with_the_container_s_time(film: Pa
     assert [FaceFlag.MISSING in sample.flags for sample in samples] == [False] * 30 + [True] * 10
     assert np.isfinite(samples[29].landmarks).all()
     assert np.isnan(samples[30].aus).all()
+    assert list(film.parent.iterdir()) == [film]  # no picture is kept
 
 
 def test_a_file_played_as_a_camera_gives_the_same_numbers_at_the_time_of_playing(film: Path) -> None:

@@ -116,6 +116,16 @@ def test_a_replay_is_its_participants_unless_another_one_is_named(
     assert replay_inputs(config, PreprocessConfig())[0].participant == told
 
 
+def test_video_is_kept_where_the_service_says_so_and_there_is_a_camera() -> None:
+    """A client that asks for a recording has no say in it."""
+    text = 'record = "rec"\nrecord_video = true\n' + table("a", 'eeg = "A"', 'camera = "0"', "record = false")
+    more = table("b", 'eeg = "B"') + table("c", 'eeg = "C"', 'camera = "1"', "record_video = false")
+    assert [plan.keeps_video for plan in planned(text + more)] == [True, False, False]
+    (single,) = planned('record = "rec"\n')
+    assert not single.keeps_video
+    assert not hasattr(StartRequest(), "record_video")
+
+
 def test_a_client_cannot_record_where_there_is_no_folder() -> None:
     """Nor say words that could not be kept."""
     (plan,) = planned(table("a"))
@@ -135,6 +145,13 @@ def test_a_client_cannot_record_where_there_is_no_folder() -> None:
         (table("a") + table("b", "colour = 1"), "session 2 of [[sessions]], colour", "1"),
         (table("a", 'replay = "a.xdf"', 'eeg = "B"'), "session 1 of [[sessions]], its settings together", "both"),
         (table("a", 'participant = "../P"'), "session 1 of [[sessions]], participant", "'../P'"),
+        (table("a", "record_video = true", 'camera = "0"'), "a folder to record in", "both"),
+        ('record = "r"\n' + table("a", "record_video = true"), "a camera of the session a", "none"),
+        (
+            'record = "r"\n' + table("a", "record_video = true", 'replay = "a.xdf"'),
+            "session 1 of [[sessions]], its settings together: Value error, a live session with a camera of its own",
+            "both",
+        ),
         (table("a", "record = true"), "a folder to record the session a in", "none"),
         ('eeg = "E"\n' + table("a"), "settings of one participant", "eeg beside them"),
         ("max_sessions = 1\n" + table("a", 'eeg = "A"') + table("b", 'eeg = "B"'), "at most 1 sessions", "2"),

@@ -56,6 +56,10 @@ def test_the_greatest_speed_is_infinite() -> None:
     [
         ({"port": "http"}, "port", "'http'"),
         ({"speed": "0"}, "speed", "'0'"),
+        ({"record_video": True}, "a folder to record in", "both"),
+        ({"record_video": True, "record": "r", "camera": "none"}, "a camera of its own", "both"),
+        ({"record_video": True, "record": "r", "face_stream": "F"}, "a camera of its own", "both"),
+        ({"record_video": True, "record": "r", "replay": "a.xdf"}, "a camera of its own", "both"),
         ({"speed": "nan"}, "speed", "'nan'"),
         ({"device": "gpu"}, "device", "'gpu'"),
         ({"model_sha256": "abc"}, "model_sha256", "'abc'"),

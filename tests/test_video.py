@@ -17,11 +17,12 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS, face_to_row
 from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.simulator import SimulationConfig, simulate, write_session
 from clmer_streaming.sources.video import VideoFaces
 from clmer_streaming.sources.video_clock import frame_number_clock
-from clmer_streaming.types import Chunk, FaceSample, Item, StreamInfo, Window
+from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, StreamInfo, Window
 from clmer_streaming.xdf.reader import read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 from face_pictures import scene, swaying, write_video
@@ -36,6 +37,7 @@ class ListedFaces:
     """A face track of samples that are there already; sample i carries i as its quality, in hundredths."""
 
     times: list[float]
+    stamps: FloatArray | None = None
 
     def __post_init__(self) -> None:
         self.info = StreamInfo("face", "face", "listed", FACE_CH_NAMES, 0.0, extractor=EXTRACTOR_ID)
@@ -80,6 +82,25 @@ def test_a_stream_of_frame_numbers_goes_before_the_offset(tmp_path: Path) -> Non
     path = recording(tmp_path / "a.xdf", frames=([2.0, 4.0], [1001.0, 1001.2]))
     source = ReplaySource(path, video=ListedFaces([7.0] * 6), video_offset_s=99.0)
     assert stamps(source.items()) == pytest.approx([1000.8, 1000.9, 1001.0, 1001.1, 1001.2, 1001.3], abs=1e-9)
+
+
+def test_the_stamps_of_a_session_s_own_video_go_before_everything(tmp_path: Path) -> None:
+    """To the last bit; frames behind them follow at their rate. One of another time or recording has an offset."""
+    t = T0 + np.array([0.1, 0.2000000001, 0.3, 0.5])
+    own, other = tmp_path / "own.xdf", recording(tmp_path / "other.xdf")
+    writer = SessionWriter(own, {"session": "own", "clock": {"lsl_time": T0, "unix_time": 1.7e9}})
+    seen = StreamInfo("face", "face", "camera 0", FACE_CH_NAMES, 30.0, extractor=EXTRACTOR_ID, delay_s=0.04)
+    for item in (*ReplaySource(other).items(), seen, *ListedFaces([T0]).samples()):
+        writer.write(item)
+    writer.close()
+    track = ListedFaces([7.0, 7.1, 7.2, 7.3, 7.4], stamps=t)
+    source = ReplaySource(own, video=track)
+    assert stamps(source.items())[:4] == t.tolist()
+    assert [info.delay_s for info in source.infos if info.kind == "face"] == [0.04]
+    by_offset = pytest.approx([1007.0, 1007.1, 1007.2, 1007.3, 1007.4], abs=1e-9)
+    assert stamps(ReplaySource(other, video=track).items()) == by_offset
+    track.stamps = t + 3600
+    assert stamps(ReplaySource(own, video=track).items()) == by_offset
 
 
 def test_eeg_goes_before_a_face_of_the_same_time_and_nothing_steps_back(tmp_path: Path) -> None:

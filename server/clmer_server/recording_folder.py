@@ -11,6 +11,7 @@ from clmer_streaming.errors import RecordingError, SettingsError
 
 SESSION_FILE = "session.xdf"
 PREDICTIONS_FILE = "predictions.jsonl"
+VIDEO_FILE = "face.avi"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # leads out of no folder, hides nothing
 
@@ -25,6 +26,11 @@ class RecordingFolder:
     def session(self) -> Path:
         """What was fed and what was answered, as XDF."""
         return self.path / SESSION_FILE
+
+    @property
+    def video(self) -> Path:
+        """The camera's pictures, where they are kept."""
+        return self.path / VIDEO_FILE
 
     def open_predictions(self) -> FileIO:
         """Create the file of the predictions, one JSON object per line.

@@ -36,6 +36,11 @@ class SessionPlan:
         return self.settings.replay is not None and math.isinf(self.settings.speed)
 
     @property
+    def keeps_video(self) -> bool:
+        """Whether its camera's pictures are kept when it is recorded."""
+        return self.settings.record_video and self.camera is not None
+
+    @property
     def camera(self) -> str | None:
         """Which camera is used."""
         settings = self.settings
@@ -130,6 +135,12 @@ def plan_named(settings: ServeSettings, session: NamedSession) -> SessionPlan:
             expected=f"a folder to record the session {session.name} in",
             found="none",
             mend=f'name it with --record, or as record = "FOLDER" above the sessions in {SETTINGS_FILE}',
+        )
+    if session.record_video and session.camera is None:
+        raise SettingsError(
+            expected=f"a camera of the session {session.name}, to record its video",
+            found="none",
+            mend=f'name it, as in camera = "0", or take record_video out of {SETTINGS_FILE}',
         )
     own = SessionSettings.model_fields.keys() & (session.model_fields_set | set(OF_ONE_PARTICIPANT))
     changes: dict[str, Any] = {name: getattr(session, name) for name in own}

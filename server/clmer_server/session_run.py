@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from clmer_server.events import EventContext
@@ -13,7 +14,7 @@ from clmer_server.inputs import Inputs, live_inputs, replay_inputs
 from clmer_server.listeners import Listeners, both_clocks
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
 from clmer_server.preprocessing import check_physio
-from clmer_server.protocol.outbound import Message
+from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.parts import ModelInfo
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.recorder import Recorder
@@ -53,6 +54,7 @@ class PreparedRun:
     recording: RecordingPlan | None
     outlets: bool
     claim: Claim
+    video: Path | None = None  # where the camera's pictures are kept
 
 
 def find_inputs(plan: SessionPlan, preprocess: PreprocessConfig, claims: StreamClaims) -> FoundInputs:
@@ -98,8 +100,9 @@ def prepare_run(found: FoundInputs, model: ServedModel, first_seq: int | None = 
     except Exception:
         found.claim.leave()
         raise
+    video = recording.folder.video if recording is not None and plan.keeps_video else None
     outlets = mode == "live" if plan.settings.outlets is None else plan.settings.outlets
-    return PreparedRun(context, found.inputs, recording, outlets, found.claim)
+    return PreparedRun(context, found.inputs, recording, outlets, found.claim, video)
 
 
 def _recording_name(session: str) -> str:
@@ -132,6 +135,7 @@ class SessionRun:
             raise
         delivery = replace(way, publish=self.publish, observe=self._observe)
         self.session = Session(prepared.context, prepared.inputs, model.preprocess, model.inference, delivery)
+        self._keep_video()
         self._listeners.start()
 
     def publish(self, message: Message) -> None:
@@ -165,6 +169,15 @@ class SessionRun:
         if self.prepared.outlets:
             outlets = OutletFeed(outlet_identity(self.prepared.context, port, model.preprocess))
         return Listeners(recorder, outlets)
+
+    def _keep_video(self) -> None:
+        camera, video = self.prepared.inputs.camera, self.prepared.video
+        if camera is not None and video is not None:
+            camera.keep_video(video, self._tell_of_video)
+
+    def _tell_of_video(self, reason: str) -> None:
+        text = f"The video has ended, the session goes on: {reason}. What was written so far can be seen."
+        self._tell(Notice(code="video_failed", message=text))
 
     def _tell(self, message: Message) -> None:
         self._way.hand_over(lambda: self._way.publish(message))

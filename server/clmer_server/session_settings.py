@@ -45,6 +45,7 @@ class SessionSettings(BaseModel):
     camera: str | None = None  # index, device, URL, video file or "none"; None: the first one, of a live session
     face_stream: str | None = None  # a CLMER-Face stream, by name or properties, instead of a camera
     face_delay: float = Field(default=0.0, ge=0, le=10)  # s from what the camera sees to its frame
+    record_video: bool = False  # keep the camera's pictures in the recording, too; no client can ask for it
     video: Path | None = None  # of the face, beside a recording
     video_offset: float = 0.0  # s from the first EEG sample to the video's first frame
     participant: str | None = Field(default=None, pattern=PSEUDONYM)  # pseudonym; whose neutral face is used
@@ -62,6 +63,12 @@ class SessionSettings(BaseModel):
             raise ValueError("either a live face (camera, face-stream) or a recording (replay), not both")
         if self.face_stream is not None and self.camera not in (None, "none"):
             raise ValueError("either a camera or a face stream (face-stream), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _camera_of_a_kept_video(self) -> Self:
+        if self.record_video and (self.replay is not None or self.face_stream is not None or self.camera == "none"):
+            raise ValueError("a live session with a camera of its own, to record its video (record-video)")
         return self
 
     @model_validator(mode="after")

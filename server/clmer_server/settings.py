@@ -128,6 +128,12 @@ class ServeSettings(SessionSettings, BaseSettings):
             raise ValueError("pixels (camera, or video beside a recording) for the face landmarker (face-landmarker)")
         return self
 
+    @model_validator(mode="after")
+    def _folder_of_a_kept_video(self) -> ServeSettings:
+        if self.record is None and any(each.record_video for each in (self, *self.sessions)):
+            raise ValueError("a folder to record in (record), beside record-video")
+        return self
+
     @property
     def on_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""

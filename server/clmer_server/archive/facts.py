@@ -102,6 +102,7 @@ def facts_as_json(facts: SessionFacts) -> dict[str, Any]:
         "verified": facts.verified,
         "closed": facts.contents.closed,
         "bytes": facts.stored.n_bytes,
+        "video": [path.name for path in facts.stored.videos],
     }
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clmer_server.recording_folder import SESSION_FILE
+from clmer_server.recording_folder import SESSION_FILE, VIDEO_FILE
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.recording.survey import is_session_recording
 
@@ -30,6 +30,13 @@ class StoredSession:
     def recording(self) -> Path:
         """What was fed and what was answered, as XDF."""
         return self.path / SESSION_FILE
+
+    @property
+    def videos(self) -> tuple[Path, ...]:
+        """The camera's pictures, where they were kept: one file, or more where the face process was started anew."""
+        first = Path(VIDEO_FILE)
+        more = sorted(self.path.glob(f"{first.stem}-*{first.suffix}"), key=lambda path: (len(path.name), path.name))
+        return tuple(path for path in (self.path / first, *more) if path.is_file())
 
     @property
     def n_bytes(self) -> int:

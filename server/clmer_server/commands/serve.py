@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="publish predictions and markers on LSL (default: in a live session)",
     )
+    parser.add_argument(
+        "--record-video",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="with --record: keep the camera's pictures, too, in face.avi (default: no picture is kept)",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the settings in force as TOML, and end")
     parser.add_argument("--check-config", action="store_true", help="check settings, device and model, and end")
 
@@ -157,6 +163,7 @@ def _session_lines(session: SessionPlan, prepared: PreparedRun) -> list[str]:
         *([f"session    {session.name}"] if session.one_of_several else []),
         f"source     {_source_text(session)}",
         *([f"recording  {prepared.recording.folder.session}"] if prepared.recording else []),
+        *([f"video      {prepared.video}: pictures of the face are kept"] if prepared.video else []),
         *(f"warning    {text}" for text in prepared.inputs.warnings),
     ]
 

@@ -79,6 +79,7 @@ class OpenFaceTrack:
 
     Attributes:
         info: How the stream is announced.
+        stamps: None: nothing says when its frames were taken on the LSL clock.
 
     Raises:
         RecordingError: The file is missing, or not OpenFace's.
@@ -87,6 +88,7 @@ class OpenFaceTrack:
     def __init__(self, path: str | Path) -> None:
         self._columns, self._rows = _read(Path(path))
         self._where = {name: i for i, name in enumerate(self._columns)}
+        self.stamps = None
         self.info = StreamInfo(
             source="face",
             kind="face",

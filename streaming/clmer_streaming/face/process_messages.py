@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
@@ -19,6 +20,7 @@ class FaceProcessConfig:
     neutral: NeutralFace | None = None  # the participant's, as measured on purpose
     extractor: Extractor = FACE_MESH  # what finds the points
     calibrate_s: float = 0.0  # measure the neutral face from the first frame on for so long; 0: do not
+    video: Path | None = None  # where the frames of a live process are kept; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class VideoEnded:
+    """The video cannot be written any more; faces go on."""
+
+    reason: str  # what was found
+
+
+@dataclass(frozen=True)
 class Ended:
     """The file has been read to its end, or cannot be read."""
 
@@ -61,5 +70,5 @@ class Ended:
     error: tuple[str, str, str] | None = None  # expected, found, to do
 
 
-FaceMessage: TypeAlias = FaceRow | CaptureState | Calibrated | Ended
+FaceMessage: TypeAlias = FaceRow | CaptureState | Calibrated | VideoEnded | Ended
 """What comes out of a face process."""

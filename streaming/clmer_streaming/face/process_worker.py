@@ -6,14 +6,25 @@ import os
 import signal
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from types import FrameType
+from typing import NoReturn
 
 from clmer_streaming.clock import local_clock
-from clmer_streaming.errors import ClmerError
+from clmer_streaming.errors import ClmerError, RecordingError
 from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
 from clmer_streaming.face.process_capture import Capture
-from clmer_streaming.face.process_grabber import Grabber
-from clmer_streaming.face.process_messages import Calibrate, Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.process_grabber import Grabbed, Grabber
+from clmer_streaming.face.process_messages import (
+    Calibrate,
+    Calibrated,
+    CaptureState,
+    Ended,
+    FaceProcessConfig,
+    FaceRow,
+    VideoEnded,
+)
+from clmer_streaming.face.process_video import VideoKeeper
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceSample
 
@@ -34,6 +45,8 @@ def run_face_process(pipe: Connection, config: FaceProcessConfig, parent: int) -
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     worker = _Worker(pipe, config, parent)
+    if config.video is not None:
+        signal.signal(signal.SIGTERM, worker.end)
     try:
         if config.lossless:
             worker.run_file()
@@ -43,7 +56,7 @@ def run_face_process(pipe: Connection, config: FaceProcessConfig, parent: int) -
         pass  # the parent has ended
     except ClmerError as error:
         pipe.send(Ended(worker.n_frames, (error.expected, error.found, error.mend)))
-    os._exit(0)  # not held up by a thread that waits for a camera
+    worker.end()
 
 
 class _Worker:
@@ -55,6 +68,13 @@ class _Worker:
         self._reader = FaceReader(None, config.neutral)
         self._calibrate_s = config.calibrate_s  # to measure the neutral face for; 0: not asked to
         self._before = config.neutral  # what was in force when that was asked for
+        self._video = None if config.video is None else VideoKeeper(config.video)
+
+    def end(self, signum: int = 0, frame: FrameType | None = None, *, code: int = 0) -> NoReturn:
+        """Finish the video and end the process, not held up by a thread that waits for a camera; a signal's handler."""
+        if self._video is not None:
+            self._video.close()
+        os._exit(code)
 
     def run_file(self) -> None:
         """Read every frame of a file; a parent that is slow holds it back."""
@@ -79,6 +99,7 @@ class _Worker:
                 said = grabber.state
                 self._say(said)
             if grabbed is not None:
+                self._keep(grabbed, grabber.state.rate_hz)
                 self._send_face(grabbed.t, mesh.process(grabbed.picture), grabber.n_dropped)
             elif grabber.ended:
                 failure = grabber.failure
@@ -95,7 +116,18 @@ class _Worker:
     def _end_if_hung(self, grabber: Grabber) -> None:
         if local_clock() > grabber.deadline:
             self._pipe.send(CaptureState(False, f"{self._config.capture.name} does not answer"))
-            os._exit(EXIT_HUNG)
+            self.end(code=EXIT_HUNG)
+
+    def _keep(self, grabbed: Grabbed, rate_hz: float) -> None:
+        """Write a frame to the video, where there is one, before its face is sent; a video that fails ends alone."""
+        if self._video is None:
+            return
+        try:
+            self._video.write(grabbed.t, grabbed.picture, rate_hz)
+        except RecordingError as error:
+            self._video.close()
+            self._video = None
+            self._pipe.send(VideoEnded(error.found))
 
     def _send_face(self, t: float, frame: MeshFrame | None, n_dropped: int) -> None:
         """Send what a frame shows."""

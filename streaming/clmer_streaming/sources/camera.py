@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +18,15 @@ from clmer_streaming.face.layout import FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
-from clmer_streaming.face.process_messages import Calibrate, Calibrated, CaptureState, Ended, FaceProcessConfig, FaceRow
+from clmer_streaming.face.process_messages import (
+    Calibrate,
+    Calibrated,
+    CaptureState,
+    Ended,
+    FaceProcessConfig,
+    FaceRow,
+    VideoEnded,
+)
 from clmer_streaming.types import Item, StreamInfo, Tick
 
 logger = logging.getLogger(__name__)
@@ -83,11 +92,22 @@ class CameraSource:
         self._order: Calibrate | None = None  # what the process is to do beside reading faces
         self._ordered: Calibrate | None = None  # what the running one knows of that
         self._when_calibrated: Callable[[NeutralFace], None] = lambda neutral: None
+        self._when_video_ended: Callable[[str], None] = lambda reason: None
 
     @property
     def calibrating(self) -> bool:
         """Whether a calibration that was asked for has not ended."""
         return self._order is not None
+
+    def keep_video(self, path: Path, ended: Callable[[str], None]) -> None:
+        """Have the face process write every frame that gives a sample into a video; before ``run``.
+
+        Args:
+            path: Of the video; see ``VideoKeeper``.
+            ended: Is told, in the thread of this source, why the video ended before the session.
+        """
+        self._config = dataclasses.replace(self._config, video=path)
+        self._when_video_ended = ended
 
     def calibrate(self, seconds: float, done: Callable[[NeutralFace], None]) -> None:
         """Measure the neutral face of who sits there now, from the next good frame on; from any thread.
@@ -144,6 +164,8 @@ class CameraSource:
                     self._take_state(is_open, reason, rate_hz, put)
                 case Calibrated(neutral=neutral):
                     self._take_neutral(neutral)
+                case VideoEnded(reason=reason):
+                    self._end_video(reason)
                 case Ended(error=error):
                     played = f"{self._config.capture.name} has been played to its end"
                     self._say(played if error is None else f"{error[1]}; {error[2]}")
@@ -165,6 +187,12 @@ class CameraSource:
         if self._ordered is not None and self._order is self._ordered:
             self._order = self._ordered = None
             self._when_calibrated(neutral)
+
+    def _end_video(self, reason: str) -> None:
+        """Tell that no more video is kept; a process that is started again keeps none, either."""
+        logger.error("the video %s has ended: %s", self._config.video, reason)
+        self._config = dataclasses.replace(self._config, video=None)
+        self._when_video_ended(reason)
 
     def _take_state(self, is_open: bool, reason: str, rate_hz: float, put: Callable[[Item], None]) -> None:
         self._say(reason)

@@ -29,7 +29,7 @@ from clmer_streaming.sources.replay_lanes import (
     running_maximum,
 )
 from clmer_streaming.sources.replay_streams import UsedStream, UsedStreams, choose_streams
-from clmer_streaming.sources.replay_video import VideoLane, video_clock
+from clmer_streaming.sources.replay_video import video_lane
 from clmer_streaming.sources.video import FaceTrack
 from clmer_streaming.types import FloatArray, Gap, Item
 from clmer_streaming.xdf.reader import read_xdf
@@ -83,7 +83,7 @@ class ReplaySource:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         file = read_xdf(path)
         used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio)
-        self._video = None if video is None else VideoLane(video, video_clock(file, used, video_offset_s))
+        self._video = None if video is None else video_lane(file, used, video, video_offset_s)
         used = used if video is None else dataclasses.replace(used, face=None, foreign_face=None)
         self.pace = Pace(speed)
         self._loop = loop
@@ -91,7 +91,7 @@ class ReplaySource:
         self._merge = Merge(_lanes(used, timely=math.isfinite(speed)))
         begin, end = min(first for first, _ in self._spans.values()), max(last for _, last in self._spans.values())
         self._lap_s = end - begin + _period(used)
-        self.infos = used.infos if video is None else (*used.infos, video.info)
+        self.infos = used.infos if self._video is None else (*used.infos, self._video.info)
         self.warnings = (*file.warnings, *used.warnings, *_steps_back(used))
         self.duration_s = end - begin
 

@@ -6,10 +6,13 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from clmer_streaming.errors import RecordingError
+from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.replay_streams import UsedStreams
 from clmer_streaming.sources.video import FaceTrack
-from clmer_streaming.sources.video_clock import OffsetClock, VideoClock, frame_number_clock
+from clmer_streaming.sources.video_clock import NumberedClock, OffsetClock, VideoClock, frame_number_clock
 from clmer_streaming.types import FaceSample
 from clmer_streaming.xdf.reader import XdfFile
 
@@ -20,9 +23,14 @@ class VideoLane:
     Args:
         track: The faces.
         clock: When the frames were taken.
+        delay_s: From what the camera saw to the stamp, seconds.
+
+    Attributes:
+        info: How the stream is announced.
     """
 
-    def __init__(self, track: FaceTrack, clock: VideoClock) -> None:
+    def __init__(self, track: FaceTrack, clock: VideoClock, delay_s: float = 0.0) -> None:
+        self.info = dataclasses.replace(track.info, delay_s=delay_s)
         self._track = track
         self._clock = clock
 
@@ -42,8 +50,14 @@ class VideoLane:
             yield due, dataclasses.replace(sample, t=t)
 
 
-def video_clock(file: XdfFile, used: UsedStreams, offset_s: float) -> VideoClock:
-    """Return the clock of a video beside a recording.
+def video_lane(file: XdfFile, used: UsedStreams, track: FaceTrack, offset_s: float) -> VideoLane:
+    """Return the lane of a video beside a recording.
+
+    Args:
+        file: The recording.
+        used: Its streams that are replayed.
+        track: The video.
+        offset_s: From the first EEG sample to the video's first frame, where nothing tells better.
 
     Raises:
         RecordingError: The recording has no EEG that the video could be set beside.
@@ -54,4 +68,15 @@ def video_clock(file: XdfFile, used: UsedStreams, offset_s: float) -> VideoClock
             found="one without",
             mend="replay it without --video, or give the video as --camera FILE",
         )
-    return frame_number_clock(file) or OffsetClock(float(used.eeg.xdf.t_synced[0]) + offset_s)
+    begin, end = (float(used.eeg.xdf.t_synced[i]) for i in (0, -1))
+    if (kept := _kept_clock(file, track, begin, end)) is not None:
+        return VideoLane(track, kept, 0.0 if used.face is None else used.face.info.delay_s)
+    return VideoLane(track, frame_number_clock(file) or OffsetClock(begin + offset_s))
+
+
+def _kept_clock(file: XdfFile, track: FaceTrack, begin: float, end: float) -> NumberedClock | None:
+    """Return the clock of a video that this very session has kept; None of any other."""
+    t = track.stamps
+    if t is None or t[-1] < begin or t[0] > end or not is_session_recording(file.path):
+        return None
+    return NumberedClock(track.info.name, np.arange(t.size, dtype=np.float64), t)

@@ -15,7 +15,8 @@ from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
 from clmer_streaming.face.process_messages import Ended, FaceProcessConfig, FaceRow
-from clmer_streaming.types import FaceSample, StreamInfo
+from clmer_streaming.sources.video_clock import kept_stamps
+from clmer_streaming.types import FaceSample, FloatArray, StreamInfo
 
 _SOURCE = "face"
 _STARTS = 3  # of the face process, should it die
@@ -27,6 +28,10 @@ class FaceTrack(Protocol):
 
     info: StreamInfo
     """How the stream is announced."""
+
+    @property
+    def stamps(self) -> FloatArray | None:
+        """When each frame was taken (n,), seconds of the LSL clock; None where nothing beside the video says so."""
 
     def samples(self) -> Iterator[FaceSample]:
         """Yield one sample for each frame, from the first one; ``t`` is the video's own time in seconds.
@@ -46,6 +51,7 @@ class VideoFaces:
 
     Attributes:
         info: How the stream is announced.
+        stamps: When each frame was taken (n,), seconds of the LSL clock, of a video that a session has kept.
 
     Raises:
         RecordingError: There is no such file, or it cannot be read.
@@ -58,6 +64,7 @@ class VideoFaces:
             raise RecordingError("a video file", f"nothing at {path}", "check the path")
         spec = CaptureSpec("file", str(path))
         rate_hz = probe(spec)
+        self.stamps = kept_stamps(Path(path))
         self._config = FaceProcessConfig(spec, lossless=True, neutral=neutral, extractor=extractor)
         self.info = StreamInfo(
             source=_SOURCE,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from clmer_streaming.errors import RecordingError
+from clmer_streaming.face.process_video import STAMPS_HEADER, stamps_file
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
 
 _NUMBER_LABEL = re.compile(r"frame[ _-]?(number|index|idx|no|count)?", re.IGNORECASE)
+_STAMP_LINE = re.compile(r"(\d{1,9}),(\d{1,15}(?:\.\d{1,20})?(?:e[+-]?\d{1,2})?)", re.ASCII)
 _FRAME_STREAM = re.compile(r"video|frame", re.IGNORECASE)
 
 
@@ -55,6 +59,32 @@ class NumberedClock:
         """Return the stamp of that number; between two and beyond the ends, as the frame rate has it."""
         beyond = number - float(np.clip(number, self.numbers[0], self.numbers[-1]))
         return float(np.interp(number, self.numbers, self.t)) + beyond * self.period_s
+
+
+def kept_stamps(video: Path) -> FloatArray | None:
+    """Return when each frame of a session's own video was taken (n,), seconds of the LSL clock; None of any other.
+
+    Lines behind one that was broken off, or behind a stamp that steps back, are left out.
+
+    Raises:
+        RecordingError: The stamps cannot be read.
+    """
+    path = stamps_file(video)
+    if not path.is_file():
+        return None
+    try:
+        header, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] or [""]
+    except OSError as error:
+        raise RecordingError(
+            f"stamps that can be read at {path}", error.strerror or repr(error), "mend that, or move the file away"
+        ) from error
+    t: list[float] = []
+    for line in lines if header == STAMPS_HEADER else ():
+        found = _STAMP_LINE.fullmatch(line)
+        if found is None or int(found[1]) != len(t) or (t and float(found[2]) <= t[-1]):
+            break
+        t.append(float(found[2]))
+    return np.array(t) if len(t) > 1 else None
 
 
 def frame_number_clock(file: XdfFile) -> NumberedClock | None:
