@@ -39,12 +39,18 @@ Told = Callable[[str], None]
 class EvidenceConfig:
     """How much is measured."""
 
-    train: TrainConfig  # the recipe, and the people of the four splits
+    train: TrainConfig  # the recipe, and its people
     cache: Path  # folder in which examples are kept
+    split_people: int = 48  # of them, in the four splits, for each of which a model is trained anew
     null_people: int = 16  # of each preset without effects
     shuffles: int = 1  # of each split
     null_shuffles: int = 3  # with four unseen stimuli, fewer never tell chance from more at p 0.001
     workers: int = 2  # processes, of one thread each
+
+    @property
+    def of_splits(self) -> TrainConfig:
+        """The recipe for the people of the four splits."""
+        return dataclasses.replace(self.train, n_people=min(self.split_people, self.train.n_people))
 
     def nulls(self, preset: str) -> TrainConfig:
         """Return the recipe for people without effects."""
@@ -82,11 +88,12 @@ def gather(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
 
 def _splits(config: EvidenceConfig, told: Told) -> dict[str, Any]:
     """Return by learner the four splits with controls, each trained anew."""
-    store = simulated_store(config.train.recipes(), config.cache)
+    people = config.of_splits
+    store = simulated_store(people.recipes(), config.cache)
     found = {}
     for learner in ("network", "neighbours"):
         tasks = [
-            Task(config.train, config.cache, learner, protocol, shuffle, controls=True)
+            Task(people, config.cache, learner, protocol, shuffle, controls=True)
             for protocol in PROTOCOLS
             for shuffle in range(1, config.shuffles + 1)
         ]
@@ -95,7 +102,7 @@ def _splits(config: EvidenceConfig, told: Told) -> dict[str, Any]:
             told(f"{learner}, {PROTOCOLS[task.protocol]}: {_accuracy(rows['all']):.3f}")
             for row, answer in rows.items():
                 answers.setdefault(task.protocol, {}).setdefault(row, []).append(answer)
-        found[learner] = summary(store, answers, config.train.seed)
+        found[learner] = summary(store, answers, people.seed)
     return found
 
 

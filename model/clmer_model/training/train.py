@@ -43,7 +43,7 @@ SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
 class TrainConfig:
     """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
 
-    n_people: int = 48  # simulated participants of all three sides of the split
+    n_people: int = 80  # simulated participants of all three sides of the split: 48 train, 12 choose, 20 test
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
