@@ -26,6 +26,7 @@ from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.hub import Hub
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
+from clmer_server.listening import open_listener, uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics
 from clmer_server.protocol.names import PROTOCOL
@@ -33,7 +34,6 @@ from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
 from clmer_server.running_session import RunningSession
 from clmer_server.running_session import Site as Shared
-from clmer_server.service import open_listener, uvicorn_config
 from clmer_server.session import Session
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_plan import SessionPlan

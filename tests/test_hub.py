@@ -29,8 +29,8 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 async def take(client: Client) -> dict[str, Any] | None:
-    text = await client.take()
-    return None if text is None else json.loads(text)
+    letter = await client.take()
+    return None if letter is None else json.loads(letter.written(client.encoding))
 
 
 async def drain(client: Client) -> list[dict[str, Any]]:
@@ -121,8 +121,9 @@ def test_each_session_has_a_gap_of_its_own() -> None:
 
 
 def test_a_message_is_encoded_once_for_all_clients_of_an_encoding() -> None:
-    """The very same object goes to each; MessagePack holds the same values."""
+    """And framed once: the very same object goes to each; MessagePack holds the same values."""
     letter = Letter(event(seq=3))
+    assert letter.framed(Encoding.JSON) is letter.framed(Encoding.JSON)
     assert letter.written(Encoding.JSON) is letter.written(Encoding.JSON)
     packed = letter.written(Encoding.MSGPACK)
     assert packed is letter.written(Encoding.MSGPACK)

@@ -35,8 +35,8 @@ async def told(hub: Hub, client: Client) -> list[dict[str, Any]]:
     """Everything after the welcome that waits for a client, up to goodbye."""
     hub.publish(Bye(reason="shutdown"))
     messages = []
-    while (content := await client.take()) is not None:
-        messages.append(json.loads(content))
+    while (letter := await client.take()) is not None:
+        messages.append(json.loads(letter.written(client.encoding)))
     return [message for message in messages if message["type"] not in ("welcome", "bye")]
 
 
@@ -83,7 +83,8 @@ def test_fewer_messages_a_second_are_the_newest_and_no_loss() -> None:
         await client.take()
         for seq in range(5):
             hub.publish(event(seq=seq))
-        first, second = [json.loads(await client.take() or "") for _ in range(2)]
+        letters = [await client.take() for _ in range(2)]
+        first, second = [json.loads(letter.written(client.encoding)) for letter in letters if letter]
         assert [first["seq"], second["seq"]] == [0, 4]
         assert await told(hub, client) == []
 

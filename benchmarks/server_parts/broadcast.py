@@ -7,6 +7,7 @@ prediction, stamped anew each time. The rival is what a WebSocket tutorial shows
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import time
 from collections.abc import Callable, Coroutine
@@ -22,17 +23,18 @@ from clmer_server.access import Access
 from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
 from clmer_server.door import Door
+from clmer_server.event_loop import loop_factory
 from clmer_server.guard import Guard
 from clmer_server.hub import Hub
+from clmer_server.listening import open_listener, uvicorn_config
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, Limits, ModelInfo, ServerInfo
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.rooms import RefusalError, StartRequest
-from clmer_server.service import open_listener, uvicorn_config
 from clmer_streaming.types import Marker
 
-Way = Literal["clmer", "loop of send_json"]
+Way = Literal["clmer", "queues of text", "loop of send_json"]
 """How a prediction gets to the clients."""
 
 _ACCESS = Access("127.0.0.1", limits=Limits(max_connections=5000, max_connections_per_address=5000))
@@ -102,8 +104,7 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     event = EmotionEvent.model_validate_json(prediction)
-    make = _clmer if way == "clmer" else _loop_of_send_json
-    app, publish, background = make(event)
+    app, publish, background = _WAYS[way](event)
     server = uvicorn.Server(uvicorn_config(app, _ACCESS))
     with open_listener("127.0.0.1", 0) as listener:
         pipe.send(listener.getsockname()[1])
@@ -118,7 +119,8 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
                 task.cancel()
             await serving
 
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run())
 
 
 Publish = Callable[[EmotionEvent], Coroutine[Any, Any, None]]
@@ -139,6 +141,38 @@ def _clmer(event: EmotionEvent) -> Parts:
     return app, publish, (door.watchdog.run(),)
 
 
+def _queues_of_text(event: EmotionEvent) -> Parts:
+    queues: set[asyncio.Queue[str]] = set()
+    app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+        queue: asyncio.Queue[str] = asyncio.Queue(256)
+        queues.add(queue)
+        sender = asyncio.create_task(_send_from(queue, socket))
+        try:
+            while True:
+                await socket.receive_text()
+        except WebSocketDisconnect:
+            queues.discard(queue)
+            sender.cancel()
+
+    async def publish(event: EmotionEvent) -> None:
+        text = event.model_dump_json()
+        for queue in queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(text)
+
+    return app, publish, ()
+
+
+async def _send_from(queue: asyncio.Queue[str], socket: WebSocket) -> None:
+    while True:
+        await socket.send_text(await queue.get())
+
+
 def _loop_of_send_json(event: EmotionEvent) -> Parts:
     clients: set[WebSocket] = set()
     app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
@@ -156,9 +190,17 @@ def _loop_of_send_json(event: EmotionEvent) -> Parts:
     async def publish(event: EmotionEvent) -> None:
         message = event.model_dump(mode="json")
         for client in tuple(clients):
-            await client.send_json(message)
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone; its handler takes it out
+                await client.send_json(message)
 
     return app, publish, ()
+
+
+_WAYS: dict[Way, Callable[[EmotionEvent], Parts]] = {
+    "clmer": _clmer,
+    "queues of text": _queues_of_text,
+    "loop of send_json": _loop_of_send_json,
+}
 
 
 async def _publish(event: EmotionEvent, publish: Publish, rate_hz: float) -> None:

@@ -1,20 +1,19 @@
-"""Many WebSocket clients in one process that is not the server's, each as light as can be.
+"""Many WebSocket clients in a process that is not the server's, each as light as can be.
 
 A library's client costs as much as the server does; with a thousand of them the clients' own queue would be measured.
-These read frames as they come, and note when each prediction came and when it was handed out, by its ``unix_time``.
+These only keep what comes with the time at which it came; it is read when the benchmark asks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import resource
+import selectors
+import socket
 import struct
 import time
 from array import array
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ _HANDSHAKE = (
 _STAMP = b'"unix_time":'
 _TYPE = b'"type":"prediction"'
 _READY_TO_OUT = (b'"total":', b'"window":')  # ms; their difference is from the window's completion to its sending
+_READ_BYTES = 64 * 1024
 
 
 @dataclass
@@ -41,72 +41,79 @@ class Heard:
         """Return (3, n): delay, time of arrival, time before it was handed out; all in seconds."""
         return np.array([self.delay_s, self.at_s, self.waited_s])
 
-    def clear(self) -> None:
-        """Forget it."""
-        for numbers in (self.delay_s, self.at_s, self.waited_s):
-            del numbers[:]
-
-
-class Client(asyncio.Protocol):
-    """One connection that asks for nothing and reads everything."""
-
-    def __init__(self, heard: Heard, host: str, first_words: str | None) -> None:
-        self._heard = heard
-        self._host = host
-        self._first_words = first_words
-        self._buffer = bytearray()
-        self._open = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for a WebSocket."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(_HANDSHAKE.format(host=self._host).encode())
-
-    def data_received(self, data: bytes) -> None:
-        """Take what came, and note its predictions."""
-        now = time.time()
-        self._buffer += data
-        if not self._open:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if not found:
-                return
-            if not head.startswith(b"HTTP/1.1 101"):
-                raise ConnectionError(bytes(head).decode())
-            self._buffer, self._open = rest, True
-            if self._first_words is not None:
-                frame = Frame(Opcode.TEXT, self._first_words.encode())
-                self._transport.write(frame.serialize(mask=True))
-        while (message := self._next_message()) is not None:
-            self._note(message, now)
-
-    def _next_message(self) -> bytes | None:
-        """Return the next whole text frame; other frames, which the server does not send in parts, are left out."""
-        if len(self._buffer) < 4:
-            return None
-        head, length = 2, self._buffer[1]
-        if length == 126:
-            head, length = 4, struct.unpack_from("!H", self._buffer, 2)[0]
-        elif length == 127:
-            return self._next_long_message()
-        return self._cut(head, length)
-
-    def _next_long_message(self) -> bytes | None:
-        return self._cut(10, struct.unpack_from("!Q", self._buffer, 2)[0]) if len(self._buffer) >= 10 else None
-
-    def _cut(self, head: int, length: int) -> bytes | None:
-        if len(self._buffer) < head + length:
-            return None
-        message = bytes(self._buffer[head : head + length])
-        del self._buffer[: head + length]
-        return message
-
-    def _note(self, message: bytes, now: float) -> None:
+    def note(self, message: bytes, now: float) -> None:
+        """Take a message that came at ``now``, where it is a prediction."""
         if _TYPE not in message:
             return
-        self._heard.delay_s.append(now - _number(message, _STAMP))
-        self._heard.at_s.append(now)
+        self.delay_s.append(now - _number(message, _STAMP))
+        self.at_s.append(now)
         total, window = (_number(message, name) for name in _READY_TO_OUT)
-        self._heard.waited_s.append((total - window) / 1e3)
+        self.waited_s.append((total - window) / 1e3)
+
+
+class Client:
+    """One connection that reads everything.
+
+    Args:
+        address: Host and port of the server.
+        first_words: What it says first; None says nothing.
+    """
+
+    def __init__(self, address: str, first_words: str | None) -> None:
+        host, port = address.split(":")
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.sendall(_HANDSHAKE.format(host=address).encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.socket.recv(_READ_BYTES) or b"\r\n\r\n"
+        head, _, rest = head.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101"):
+            raise ConnectionError(head.decode())
+        self._buffer = bytearray(rest)
+        self._came: list[tuple[float, bytes]] = []
+        if first_words is not None:
+            self._send(Opcode.TEXT, first_words.encode())
+
+    def take(self) -> bool:
+        """Keep what came; False where the server has closed."""
+        now = time.time()
+        try:
+            data = self.socket.recv(_READ_BYTES)
+        except ConnectionResetError:
+            return False
+        self._came.append((now, data))
+        return bool(data)
+
+    def read(self, heard: Heard) -> None:
+        """Note the predictions among what came, and answer pings."""
+        came, self._came = self._came, []
+        for now, data in came:
+            self._buffer += data
+            while (frame := self._next_frame()) is not None:
+                opcode, content = frame
+                if opcode is Opcode.PING:
+                    self._send(Opcode.PONG, content)
+                heard.note(content, now)
+
+    def _send(self, opcode: Opcode, content: bytes) -> None:
+        self.socket.sendall(Frame(opcode, content).serialize(mask=True))
+
+    def _next_frame(self) -> tuple[Opcode, bytes] | None:
+        """Return the next whole frame; the server sends none in parts."""
+        if len(self._buffer) < 2:
+            return None
+        head, length = 2, self._buffer[1]
+        if length >= 126:
+            form = struct.Struct("!H" if length == 126 else "!Q")
+            head += form.size
+            if len(self._buffer) < head:
+                return None
+            (length,) = form.unpack_from(self._buffer, 2)
+        if len(self._buffer) < head + length:
+            return None
+        frame = Opcode(self._buffer[0] & 15), bytes(self._buffer[head : head + length])
+        del self._buffer[: head + length]
+        return frame
 
 
 def _number(message: bytes, name: bytes) -> float:
@@ -125,18 +132,26 @@ def listen(address: str, first_words: tuple[str | None, ...], pipe: Connection) 
     Args:
         address: Host and port of the server.
         first_words: What each client says first; None says nothing.
-        pipe: To the benchmark; ``"end"`` ends it.
+        pipe: To the benchmark.
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    asyncio.run(_listen(address, first_words, pipe))
-
-
-async def _listen(address: str, first_words: tuple[str | None, ...], pipe: Connection) -> None:
-    loop, heard = asyncio.get_running_loop(), Heard()
-    host, port = address.split(":")
-    for words in first_words:
-        await loop.create_connection(partial(Client, heard, address, words), host, int(port))
+    clients = [Client(address, words) for words in first_words]
     pipe.send("ready")
-    while await asyncio.to_thread(pipe.recv) != "end":
-        pipe.send(heard.table())
-        heard.clear()
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        while True:
+            for key, _ in selector.select():
+                if key.data is None:
+                    pipe.recv()
+                    pipe.send(_all_heard(clients))
+                elif not key.data.take():
+                    selector.unregister(key.fileobj)
+
+
+def _all_heard(clients: list[Client]) -> npt.NDArray[np.float64]:
+    heard = Heard()
+    for client in clients:
+        client.read(heard)
+    return heard.table()

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,20 @@ import numpy.typing as npt
 from streams_parts.child import Child, child
 from streams_parts.headset import Headset, play
 
-from clmer_server.settings import ServeSettings
 from clmer_streaming.config import EPOC_CH_NAMES
 from server_parts.broadcast import Way, serve
 from server_parts.clients import listen
 from server_parts.deaf import deaf_client
 
 RATE_HZ = 10.0
-SETTLE_S = 2.0  # before anything counts
+SETTLE_S = 1.0  # before anything counts
+ON_THEIR_WAY_S = 0.5  # what was handed out may still arrive
+N_PROCESSES = 2  # of clients
 FLOOD_HZ = 200.0
 N_BESIDE_THE_DEAF = 10
+SESSIONS = ("one", "two")
+PREDICTIONS_HZ = 2.0  # of each session, with the shipped model
+READY_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,32 +44,49 @@ class Broadcast:
 
 
 @contextmanager
-def _clients(address: str, first_words: tuple[str | None, ...]) -> Iterator[Child]:
-    with child(listen, address, first_words) as clients:
-        assert clients.receive() == "ready"
+def _clients(address: str, first_words: tuple[str | None, ...]) -> Iterator[list[Child]]:
+    """Connect a client for each of some first words, spread over a few processes."""
+    n = min(N_PROCESSES, len(first_words))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(child(listen, address, first_words[k::n])) for k in range(n)]
+        for some in clients:
+            assert some.receive() == "ready"
         yield clients
 
 
-def _heard(clients: Child) -> npt.NDArray[np.float64]:
-    clients.send("tell")
-    table: npt.NDArray[np.float64] = clients.receive()
-    return table
+def _heard(clients: list[Child]) -> npt.NDArray[np.float64]:
+    """Return what all of them heard since they were last asked: the three rows of ``Heard.table``."""
+    for some in clients:
+        some.send("tell")
+    return np.concatenate([some.receive() for some in clients], axis=1)
 
 
-def measure_broadcast(way: Way, n: int, prediction: str, seconds: float) -> Broadcast:
-    """Publish at 10 Hz to ``n`` clients."""
+def _heard_within(clients: list[Child], begin: float, seconds: float) -> npt.NDArray[np.float64]:
+    """Return what was handed out in so many seconds from ``begin`` on, by the wall clock."""
+    table = _heard(clients)
+    handed_out = table[1] - table[0]
+    return table[:, (handed_out >= begin) & (handed_out < begin + seconds)]
+
+
+def measure_broadcast(way: Way, numbers: Sequence[int], prediction: str, seconds: float) -> Iterator[Broadcast]:
+    """Publish at 10 Hz to so many clients, one number after the other."""
     with child(serve, way, prediction, RATE_HZ) as server:
         address = f"127.0.0.1:{server.receive()}"
-        with _clients(address, (None,) * n) as clients:
-            time.sleep(SETTLE_S)
-            cpu_s, _ = _usage(server)
-            _heard(clients)
-            begin = time.monotonic()
-            time.sleep(seconds)
-            delay_s = _heard(clients)[0]
-            lasted_s = time.monotonic() - begin
-            cpu_end_s, resident = _usage(server)
-    return Broadcast(delay_s, (cpu_end_s - cpu_s) / lasted_s, resident, round(lasted_s * RATE_HZ * n))
+        for n in numbers:
+            with _clients(address, (None,) * n) as clients:
+                yield _broadcast(server, clients, n, seconds)
+
+
+def _broadcast(server: Child, clients: list[Child], n: int, seconds: float) -> Broadcast:
+    time.sleep(SETTLE_S)
+    cpu_s, _ = _usage(server)
+    begin = time.time()
+    time.sleep(seconds)
+    cpu_end_s, resident = _usage(server)
+    lasted_s = time.time() - begin
+    time.sleep(ON_THEIR_WAY_S)
+    delay_s = _heard_within(clients, begin, seconds)[0]
+    return Broadcast(delay_s, (cpu_end_s - cpu_s) / lasted_s, resident, round(seconds * RATE_HZ * n))
 
 
 def _usage(server: Child) -> tuple[float, int]:
@@ -91,10 +112,9 @@ def measure_flood(way: Way, prediction: str, seconds: float, *, deaf: bool) -> F
         if deaf:
             stack.enter_context(deaf_client(address))
         time.sleep(SETTLE_S)
-        _heard(clients)
         begin = time.time()
-        time.sleep(seconds)
-        delay_s, at_s, _ = _heard(clients)
+        time.sleep(seconds + ON_THEIR_WAY_S)
+        delay_s, at_s, _ = _heard_within(clients, begin, seconds)
     moments = np.concatenate(([begin], np.sort(at_s), [begin + seconds]))
     return Flood(delay_s, float(np.diff(moments).max()), round(seconds * FLOOD_HZ * N_BESIDE_THE_DEAF))
 
@@ -113,46 +133,45 @@ class Ready:
     """From a complete window to the client."""
 
     delay_s: npt.NDArray[np.float64]  # window complete -> client
-    n_sessions: int
     expected: int
 
 
 def measure_ready(folder: Path, n_clients: int, seconds: float) -> Ready:
-    """Run the service on live EEG, with two sessions where it knows several, and clients spread over them."""
-    several = "sessions" in ServeSettings.model_fields
-    names = ("one", "two") if several else ("one",)
+    """Run the service on the live EEG of two sessions, with clients spread over them."""
     with ExitStack() as stack:
-        for name in names:
+        for name in SESSIONS:
             headset = stack.enter_context(child(play, EpocHeadset(len(EPOC_CH_NAMES), 128.0, 4, name)))
             assert headset.receive() == "ready"
-        address = stack.enter_context(_service(folder, names, several))
-        words = tuple(_subscription(names[k % len(names)]) if several else None for k in range(n_clients))
+        address = stack.enter_context(_service(folder))
+        words = tuple(_subscription(SESSIONS[k % len(SESSIONS)]) for k in range(n_clients))
         clients = stack.enter_context(_clients(address, words))
-        _wait_for_predictions(clients)
-        _heard(clients)
-        time.sleep(seconds)
-        delay_s, _, waited_s = _heard(clients)
-    return Ready(delay_s + waited_s, len(names), round(seconds * 2 * n_clients))
+        _wait_for_live_predictions(clients)
+        begin = time.time()
+        time.sleep(seconds + ON_THEIR_WAY_S)
+        delay_s, _, waited_s = _heard_within(clients, begin, seconds)
+    return Ready(delay_s + waited_s, round(seconds * PREDICTIONS_HZ * n_clients))
 
 
 def _subscription(session: str) -> str:
     return f'{{"type":"subscribe","id":1,"topics":["predictions"],"session":"{session}"}}'
 
 
-def _wait_for_predictions(clients: Child) -> None:
-    """Wait until filters have settled and predictions come."""
-    deadline = time.monotonic() + 60
-    while np.isfinite(_heard(clients)[2]).sum() == 0 and time.monotonic() < deadline:
-        time.sleep(1.0)
-    time.sleep(8.0)
+def _wait_for_live_predictions(clients: list[Child]) -> None:
+    """Wait until every window has its prediction; its latencies tell, which a window without one does not have."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(2.0)
+        waited_s = _heard(clients)[2]
+        if waited_s.size and np.isfinite(waited_s).all():
+            return
+    raise RuntimeError(f"no live predictions within {READY_TIMEOUT_S:g} s")
 
 
 @contextmanager
-def _service(folder: Path, names: tuple[str, ...], several: bool) -> Iterator[str]:
-    """Run ``clmer-serve`` over the headsets of these names; yield its address."""
-    tables = [f'[[sessions]]\nname = "{name}"\neeg = "{name}"\ncamera = "none"\noutlets = false\n' for name in names]
-    alone = f'eeg = "{names[0]}"\ncamera = "none"\noutlets = false\n'
-    (folder / "clmer.toml").write_text("port = 0\ndevice = 'cpu'\n" + ("\n".join(tables) if several else alone))
+def _service(folder: Path) -> Iterator[str]:
+    """Run ``clmer-serve`` over the headsets of the sessions; yield its address."""
+    tables = [f'[[sessions]]\nname = "{name}"\neeg = "{name}"\noutlets = false\n' for name in SESSIONS]
+    (folder / "clmer.toml").write_text("port = 0\ndevice = 'cpu'\n" + "\n".join(tables))
     command = [sys.executable, "-m", "clmer_server"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:
@@ -163,7 +182,7 @@ def _service(folder: Path, names: tuple[str, ...], several: bool) -> Iterator[st
         yield found.group(1)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def real_prediction(folder: Path, recording: Path) -> str:

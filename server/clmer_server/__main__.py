@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from clmer_server.cli import serve_main
+from clmer_server.cli import serve_program
 
 if __name__ == "__main__":
-    sys.exit(serve_main())
+    serve_program()

@@ -16,5 +16,6 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})  # unlike awaiting the task, it does not take our own cancellation for the task's
+        if not task.cancelled():
+            task.result()

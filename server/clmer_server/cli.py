@@ -70,6 +70,13 @@ def serve_main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda: _run_serve(arguments), debug="--debug" in arguments)
 
 
+def serve_program() -> NoReturn:
+    """Run ``clmer-serve``, and end the process."""
+    from clmer_server.ending import end_with
+
+    end_with(serve_main)
+
+
 def _run_command(arguments: list[str]) -> int:
     from importlib.metadata import version
 

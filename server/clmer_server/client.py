@@ -51,7 +51,7 @@ class Client:
         self.ending = True
         self._room.set()
 
-    async def take(self) -> str | bytes | None:
+    async def take(self) -> Letter | None:
         """Return the next message to send, waiting for it; None behind the last one."""
         while (letter := self.mailbox.take()) is None:
             if self.ending:
@@ -61,7 +61,7 @@ class Client:
         self.stalled = False
         if not self.crowded:
             self._room.set()
-        return letter.written(self.encoding)
+        return letter
 
     async def room(self, timeout_s: float) -> None:
         """Wait until the mailbox is no longer crowded; a client that takes longer is not waited for again."""

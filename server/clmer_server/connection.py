@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Awaitable, Callable
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
+from uvicorn.protocols.utils import ClientDisconnected
 
 from clmer_server.client import Client
 from clmer_server.conversation import Conversation
@@ -17,6 +19,7 @@ from clmer_server.limits import Pace
 from clmer_server.protocol.names import PROTOCOL, SUBPROTOCOLS, Encoding
 from clmer_server.protocol.outbound import Ack, Bye
 from clmer_server.rooms import Rooms
+from clmer_server.transport import SEND_FRAME
 from clmer_server.watchdog import Watched
 from clmer_streaming.clock import local_clock
 
@@ -77,12 +80,10 @@ async def _accept(socket: WebSocket) -> Encoding | None:
 
 
 async def _send_all(socket: WebSocket, client: Client, watched: Watched) -> None:
-    with contextlib.suppress(WebSocketDisconnect):  # the reading ends by it, too
-        while (content := await client.take()) is not None:
-            if isinstance(content, str):
-                await socket.send_text(content)
-            else:
-                await socket.send_bytes(content)
+    send_frame: Callable[[bytes], Awaitable[None]] = socket.scope["extensions"][SEND_FRAME]
+    with contextlib.suppress(WebSocketDisconnect, ClientDisconnected):  # the reading ends by it, too
+        while (letter := await client.take()) is not None:
+            await send_frame(letter.framed(client.encoding))
             watched.sent()
         await socket.close(GOING_AWAY)
 

@@ -1,6 +1,8 @@
-"""A message on its way to the clients, encoded once for all that speak the same encoding."""
+"""A message on its way to the clients, encoded and framed once for all that speak the same encoding."""
 
 from __future__ import annotations
+
+from websockets.frames import Frame, Opcode
 
 from clmer_server.protocol.encoding import encode_as
 from clmer_server.protocol.names import Encoding
@@ -30,7 +32,7 @@ class Letter:
         key: What a newer letter of the same key takes the place of.
     """
 
-    __slots__ = ("_written", "key", "message", "seq", "session", "topic")
+    __slots__ = ("_framed", "_written", "key", "message", "seq", "session", "topic")
 
     def __init__(self, message: Message | Preview) -> None:
         self.message = message
@@ -39,11 +41,20 @@ class Letter:
         self.seq = message.seq if isinstance(message, EmotionEvent) else None
         self.key = (self.session, self.topic, message.source if isinstance(message, StreamStatusMessage) else "")
         self._written: dict[Encoding, str | bytes] = {}
+        self._framed: dict[Encoding, bytes] = {}
 
     def written(self, encoding: Encoding) -> str | bytes:
-        """Return what the wire carries."""
+        """Return the message as clients read it."""
         if isinstance(self.message, Preview):
             return self.message.content
         if encoding not in self._written:
             self._written[encoding] = encode_as(self.message, encoding)
         return self._written[encoding]
+
+    def framed(self, encoding: Encoding) -> bytes:
+        """Return the WebSocket frame around it: the same for every client, since servers neither mask nor compress."""
+        if encoding not in self._framed:
+            content = self.written(encoding)
+            frame = Frame(Opcode.TEXT, content.encode()) if isinstance(content, str) else Frame(Opcode.BINARY, content)
+            self._framed[encoding] = frame.serialize(mask=False)
+        return self._framed[encoding]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from clmer_model.predictor import gpu_memory_bytes
 from clmer_server.access import Access
 from clmer_server.app import Served, create_app
 from clmer_server.background import in_background
+from clmer_server.listening import uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
 from clmer_server.protocol.outbound import Bye
@@ -26,28 +25,14 @@ from clmer_server.session_plan import SessionPlan
 from clmer_server.session_run import PreparedRun, ServedModel
 from clmer_server.settings import ServeSettings
 from clmer_server.systemd import READY, STOPPING, notify
-from clmer_server.transport import EndableWebSocket, http_protocol
 from clmer_server.watchdog import Watchdog
-from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.stream_claims import StreamClaims
 
 GOODBYE_TIMEOUT_S = 1.0
 """How long clients have to take their last messages."""
 
-CLOSE_TIMEOUT_S = 1
-"""How long connections have to close; with those of the sessions, a shutdown takes less than 5 s in every case."""
-
 SPARE_WORKERS = 4
 """Threads for what may wait, beside one for every session."""
-
-SEND_BUFFER_BYTES = 64 * 1024
-"""What the system may hold back for one connection. Left alone it takes megabytes: minutes of old predictions."""
-
-UNREAD_TIMEOUT_MS = 20_000
-"""How long the system itself tries to hand over what a client does not take, also after the service has ended."""
-
-PING_S = 20.0
-"""Interval of WebSocket pings, and how long the answer may take."""
 
 
 @dataclass(frozen=True)
@@ -81,39 +66,6 @@ class _Server(uvicorn.Server):
             if connection.transport.get_write_buffer_size():
                 connection.transport.abort()  # a close would wait for it to read, for ever
         await super().shutdown(sockets)
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens already, so that nobody takes the port while the model loads.
-
-    Args:
-        host: Name or address to listen at.
-        port: Port; 0 takes any free one.
-
-    Raises:
-        SettingsError: The port is in use, or the host is not this machine's.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":  # take a port that a service has just left; elsewhere it means to share it
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            if sys.platform == "linux":
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
-            listener.bind(address)
-            listener.listen()
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise SettingsError(
-            expected=f"a free port to listen at, {host}:{port}",
-            found=str(error.strerror or error),
-            mend="end the other program, or give another one with --port (0 takes any free port)",
-        ) from error
-    return listener
 
 
 async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
@@ -150,25 +102,3 @@ def _workers(n: int) -> Iterator[Executor]:
         yield workers
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
-
-
-def uvicorn_config(app: Any, access: Access) -> uvicorn.Config:
-    """Return how the application is served."""
-    return uvicorn.Config(
-        app,
-        http=http_protocol(access.limits),
-        ws=EndableWebSocket,
-        ws_max_size=access.limits.max_message_bytes,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
-        lifespan="off",
-        log_config=None,
-        log_level="warning",  # below it come addresses, headers and messages: tokens, and what people feel
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # anybody could claim any address by them
-        ssl_certfile=access.tls.cert if access.tls else None,
-        ssl_keyfile=access.tls.key if access.tls else None,
-    )

@@ -11,15 +11,20 @@ from typing import Any, ClassVar, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
+from websockets.protocol import State
 
 from clmer_server.limits import TokenBucket
 from clmer_server.protocol.parts import Limits
 
 ABORT = "clmer.abort"
 """Name of the callable in a WebSocket's ASGI extensions that ends its connection at once."""
+
+SEND_FRAME = "clmer.send_frame"
+"""Name of the callable in a WebSocket's ASGI extensions that sends a frame which was made for many."""
 
 REQUEST_TIMEOUT_S = 5.0
 """How long a request may take to come, from its first byte, or from the connection's beginning, to its last one."""
@@ -125,9 +130,21 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
         self._pings = TokenBucket(PINGS_PER_S, PINGS_BURST)
 
     async def run_asgi(self) -> None:
-        """Run the application, with a way to end the connection at once."""
-        cast(dict[str, Any], self.scope["extensions"])[ABORT] = self.transport.abort
+        """Run the application, with a way to end the connection at once, and one to send what is framed already."""
+        extensions = cast(dict[str, Any], self.scope["extensions"])
+        extensions.update({ABORT: self.transport.abort, SEND_FRAME: self.send_frame})
         await super().run_asgi()
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send a whole unmasked frame; waits, as ``send`` does, while the client does not read.
+
+        Raises:
+            ClientDisconnected: The connection has gone, or a close was sent.
+        """
+        await self.writable.wait()
+        if self.disconnected or self.conn.state is not State.OPEN:
+            raise ClientDisconnected
+        self.transport.write(frame)
 
     async def send(self, message: Any) -> None:
         """Send; after a close, wait for its answer, but not for ever."""

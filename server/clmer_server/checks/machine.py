@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from clmer_server.checks.check import Check, failed
-from clmer_server.service import open_listener
+from clmer_server.listening import open_listener
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import FACE_CH_NAMES
 

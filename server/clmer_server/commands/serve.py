@@ -14,12 +14,14 @@ from typing import NoReturn
 from clmer_model.artefact import ArtefactFile, find_artefact
 from clmer_server.access import access_text, plan_access
 from clmer_server.commands.session_deletion import keep_retention
+from clmer_server.event_loop import loop_factory
 from clmer_server.inference import InferenceThread
+from clmer_server.listening import open_listener
 from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.preprocessing import effective_preprocess, notch_text
-from clmer_server.service import ServicePlan, open_listener, run_service
+from clmer_server.service import ServicePlan, run_service
 from clmer_server.session_conflicts import check_no_conflict
 from clmer_server.session_plan import SessionPlan, plan_sessions
 from clmer_server.session_run import PreparedRun, ServedModel, find_inputs, prepare_run
@@ -125,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
         plan = ServicePlan(settings, access, model, claims, sessions)
         notch = notch_text(artefact.meta.preprocess, preprocess)
         print(_start_up_text(plan, listener, notch), flush=True)
-        asyncio.run(run_service(plan, listener))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run_service(plan, listener))
     return 0
 
 
