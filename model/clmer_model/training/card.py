@@ -41,7 +41,7 @@ def card_text(meta: ArtefactMeta, n_parameters: int, n_bytes: int, evidence: Pla
         _head(meta, n_parameters, n_bytes, evidence["latency"]),
         _training(meta.training),
         _scores(meta),
-        _splits(evidence["splits"]),
+        _splits(evidence["splits"], evidence["split_people"]),
         _nulls(evidence),
         _reading(),
         NOT_FOR,
@@ -113,7 +113,7 @@ def _scores(meta: ArtefactMeta) -> str:
     )
 
 
-def _splits(splits: Plain) -> str:
+def _splits(splits: Plain, n_people: int) -> str:
     network, neighbours = splits["network"], splits["neighbours"]
     rows = [[title, *(_cell(network[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
     for name, title in (("macro_f1", "macro F1"), ("ece", "calibration error"), ("prior", "drawing by shares")):
@@ -122,8 +122,8 @@ def _splits(splits: Plain) -> str:
     rows.append(["nearest neighbours", *(_cell(neighbours[p], "all", "accuracy") for p in PROTOCOLS)])
     return (
         "## The recipe, by four splits\n\n"
-        "The same recipe, trained anew for every column on the same people; accuracy, with the 95 % interval over "
-        "people, unless the row says otherwise:\n\n" + table(["", *PROTOCOLS.values()], rows) + "\n"
+        f"The same recipe, trained anew for every column on the same {n_people} people; accuracy, with the 95 % interval "
+        "over people, unless the row says otherwise:\n\n" + table(["", *PROTOCOLS.values()], rows) + "\n"
         "The first column is the one that papers report, and on its own it says nothing: neighbouring windows of a\n"
         "trial are alike. The rows of EEG are controls. Muscles of the face are in the EEG, most of them above 20 Hz:\n"
         "what is lost without them was read from the face.\n"

@@ -80,6 +80,7 @@ def gather(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
         told: Is told each result.
     """
     return {
+        "split_people": config.of_splits.n_people,
         "splits": _splits(config, told),
         "nulls": {preset: _null_splits(config, preset, told) for preset in NULLS},
         "unaware": _of_null_people(config, model, told),
