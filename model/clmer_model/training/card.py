@@ -122,8 +122,8 @@ def _splits(splits: Plain, n_people: int) -> str:
     rows.append(["nearest neighbours", *(_cell(neighbours[p], "all", "accuracy") for p in PROTOCOLS)])
     return (
         "## The recipe, by four splits\n\n"
-        f"The same recipe, trained anew for every column on the same {n_people} people; accuracy, with the 95 % interval "
-        "over people, unless the row says otherwise:\n\n" + table(["", *PROTOCOLS.values()], rows) + "\n"
+        f"The same recipe, trained anew for every column on the same {n_people} people; accuracy, with the 95 % "
+        "interval over people, unless the row says otherwise:\n\n" + table(["", *PROTOCOLS.values()], rows) + "\n"
         "The first column is the one that papers report, and on its own it says nothing: neighbouring windows of a\n"
         "trial are alike. The rows of EEG are controls. Muscles of the face are in the EEG, most of them above 20 Hz:\n"
         "what is lost without them was read from the face.\n"
