@@ -212,6 +212,8 @@ def test_errors_of_http_have_the_same_form(lab: Lab) -> None:
     assert lab.refused("GET", "/left/nothing") == (404, "not_found")
     with httpx.Client(trust_env=False) as client:
         broken = client.post(f"http://{lab.service.address}/api/sessions", content=b"{", headers=JSON)
+        wrong = client.put(f"http://{lab.service.address}/api/sessions/left")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET")
     assert (broken.status_code, broken.json()["code"]) == (422, "bad_request")
 
 

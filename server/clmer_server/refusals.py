@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from clmer_server.guard import RefusalBody
 from clmer_server.rooms import RefusalError
@@ -52,7 +53,15 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
     status = HTTPStatus(error.status_code)
     answer = _answer(status, status.name.lower(), f"{error.detail}: {request.method} {request.url.path[:200]}")
     answer.headers.update(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what may be asked of this path (RFC 9110, 10.2.1); each method is a route of its own."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 def _answer(status: int, code: str, message: str) -> JSONResponse:
