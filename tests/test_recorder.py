@@ -128,7 +128,8 @@ def test_a_replay_is_held_back_by_a_full_backlog() -> None:
 
 def test_a_folder_that_is_there_is_never_written_into(tmp_path: Path) -> None:
     """Not even an empty one: two sessions of one name would mix."""
-    make_recording_folder(tmp_path / "new", "abc")
+    made = make_recording_folder(tmp_path / "new", "abc")
+    assert made.path.stat().st_mode & 0o077 == 0  # nobody else may look into it
     with pytest.raises(SettingsError, match="there already"):
         make_recording_folder(tmp_path / "new", "abc")
 

@@ -47,7 +47,7 @@ class RecordingFolder:
 
 
 def make_recording_folder(parent: Path, session: str) -> RecordingFolder:
-    """Make the folder of a session.
+    """Make the folder of a session, which its owner alone may open.
 
     Raises:
         SettingsError: It is there already, cannot be made, or the session's name cannot name a folder.
@@ -57,7 +57,7 @@ def make_recording_folder(parent: Path, session: str) -> RecordingFolder:
     folder = parent / session
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
+        folder.mkdir(mode=0o700)  # what is in it is about a person
     except FileExistsError as error:
         found = f"{folder}, which is there already" if folder.exists() else f"{parent}, which is no folder"
         raise SettingsError("a new folder for the recording", found, "name another one with --record") from error
