@@ -132,7 +132,7 @@ def known(stage: Preprocessor) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(status), "reason": ""} for status in stage.statuses()]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sfreq=st.sampled_from([100.0, 128.0, 250.0, 256.0, 300.0]),

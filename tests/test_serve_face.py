@@ -111,7 +111,7 @@ def test_a_face_stream_of_another_computer_is_used_by_its_name(tmp_path: Path) -
         (["--replay", RECORDING, "--video", "missing.mp4"], "missing.mp4"),
         (["--replay", RECORDING, "--video", "broken.mp4"], "cannot be opened"),
         (["--replay", RECORDING, "--video", "broken.csv"], "no column"),
-        (["--camera", "none", "--participant", "P99"], "No such file"),
+        (["--replay", RECORDING, "--participant", "P99"], "No such file"),
         (["--face-landmarker", "broken.mp4"], "a file that is no such bundle"),
     ],
     ids=[

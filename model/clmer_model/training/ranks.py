@@ -27,6 +27,7 @@ def joined() -> Iterator[bool]:
     distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
     try:
         yield rank() == 0
+        distributed.barrier()  # who leaves while another still talks to it takes both down
     finally:
         distributed.destroy_process_group()
 
