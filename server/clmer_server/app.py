@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Response, WebSocket
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 
 from clmer_server.access import Access
@@ -87,7 +87,7 @@ def _add_health(app: FastAPI, served: Served, access: Access) -> None:
             **({} if access.token else {"sessions": {name: s.state for name, s in sessions.rooms.items()}}),
         }
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
     async def metrics() -> Response:
         """Numbers for monitoring systems, in Prometheus' text format."""
         return Response(served.metrics.render(), media_type=CONTENT_TYPE)
