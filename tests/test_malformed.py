@@ -115,10 +115,11 @@ def send_garbage(service: Service, random_: random.Random) -> None:
         handshake = random_.choice(
             (random_.randbytes(300), handshake[: random_.randrange(len(handshake))] + b"\r\n\r\n")
         )
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=30) as raw:
+    with contextlib.suppress(ConnectionError), socket.create_connection((host, int(port)), timeout=30) as raw:
         raw.sendall(handshake)
         raw.sendall(random_.randbytes(random_.randrange(1, 3000)))
-        raw.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the service has closed it already
+            raw.shutdown(socket.SHUT_WR)
         while raw.recv(65536):
             pass
 

@@ -18,6 +18,7 @@ from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.rooms import RefusalError
 from clmer_server.session import Delivery, Session
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.types import Item, RestReference
 from session_parts import MODEL, predict_certain
@@ -145,5 +146,5 @@ def test_a_rest_of_other_settings_stops_only_a_model_that_wants_one(measured: tu
     _, folder = measured
     other = replace(WANTED, signal=replace(WANTED.signal, band=(1.0, 40.0)))
     assert load_rest(folder, "P01", replace(other, eeg_calibration="none")) is None
-    with pytest.raises(Exception, match="measured with others"):
+    with pytest.raises(SettingsError, match="measured with others"):
         load_rest(folder, "P01", other)
