@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="NAME", help=", ".join(models))
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--seconds", type=float, default=3.0, help="s for each figure")
+    parser.add_argument("--seconds", type=float, default=3.0, help="s for each figure; 0: one call")
     parser.add_argument("--no-onnx", action="store_true", help="leave ONNX Runtime out")
     args = parser.parse_args()
     limit_threads()
@@ -150,11 +150,12 @@ def figures(form: Forward | None, inputs: Inputs, seconds: float) -> str:
 def timed(form: Forward, inputs: Inputs, seconds: float) -> Sequence[float]:
     """Return the seconds that each call took, after the calls that warm the network up."""
     spent: list[float] = []
+    warm_up_calls, min_calls = (WARM_UP_CALLS, MIN_CALLS) if seconds else (0, 1)
     with torch.inference_mode():
-        for _ in range(WARM_UP_CALLS):
+        for _ in range(warm_up_calls):
             form(*inputs)
         end = time.perf_counter() + seconds
-        while len(spent) < MIN_CALLS or (len(spent) < MAX_CALLS and time.perf_counter() < end):
+        while len(spent) < min_calls or (len(spent) < MAX_CALLS and time.perf_counter() < end):
             start = time.perf_counter()
             form(*inputs)
             spent.append(time.perf_counter() - start)
