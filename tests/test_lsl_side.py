@@ -154,9 +154,15 @@ def test_what_other_sources_announce_is_taken() -> None:
 
 def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
     """Its chunks carry the series' name, in live sessions as in replays."""
+    import pylsl
+
     with lab(), Listener(LslSideSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
         (info,) = announced(listener, 1).values()
+        (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+        headset = pylsl.StreamInlet(found)
+        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
         chunk = listener.next(Chunk)
+        headset.close_stream()
     assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
     assert chunk.source == info.source
     assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
