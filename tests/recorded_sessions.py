@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clmer_model.artefact import find_artefact
+from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
@@ -17,7 +18,7 @@ from clmer_server.model_loading import load_predictor, model_info
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import plan_recording
-from clmer_server.session import Delivery, Session
+from clmer_server.session import Session
 from clmer_server.settings import ServeSettings
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, Item, Marker, StreamInfo

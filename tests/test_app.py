@@ -32,8 +32,8 @@ from clmer_server.metrics import Metrics
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
+from clmer_server.run_opening import Site as Shared
 from clmer_server.running_session import RunningSession
-from clmer_server.running_session import Site as Shared
 from clmer_server.session import Session
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_plan import SessionPlan

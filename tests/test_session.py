@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from clmer_model.prediction import Prediction
+from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread, Predict
-from clmer_server.inputs import Inputs, SessionConfig
+from clmer_server.inputs import Inputs
 from clmer_server.protocol.outbound import Bye, MarkerMessage, Message, Notice, StreamStatusMessage
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.protocol.prediction import EmotionEvent
-from clmer_server.session import Delivery, Session, SessionState, describe
+from clmer_server.session import Session
+from clmer_server.session_config import SessionConfig
+from clmer_server.session_state import SessionState, describe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import Item, Marker, Source, Window

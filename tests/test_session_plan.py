@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from clmer_server.inputs import SessionConfig, live_inputs, replay_inputs
+from clmer_server.inputs import live_inputs, replay_inputs
 from clmer_server.participants import save_neutral, save_rest
 from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.session_config import SessionConfig
 from clmer_server.session_conflicts import check_no_conflict
 from clmer_server.session_plan import SessionPlan, plan_sessions
 from clmer_server.settings import SETTINGS_FILE, load_settings

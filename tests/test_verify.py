@@ -12,6 +12,7 @@ import pytest
 
 from clmer_model.artefact import find_artefact
 from clmer_server.cli import main
+from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
@@ -19,7 +20,7 @@ from clmer_server.listeners import Listeners
 from clmer_server.model_loading import load_predictor, model_info
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import plan_recording
-from clmer_server.session import Delivery, Session
+from clmer_server.session import Session
 from clmer_server.settings import ServeSettings
 from clmer_streaming.recording.reader import Entry, RecordedPrediction, SessionReader
 from clmer_streaming.recording.records import Lost

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from clmer_server.inputs import Inputs
+from clmer_server.neutral_calibration import NeutralCalibration
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Notice
 from clmer_server.rest_calibration import RestCalibration
 from clmer_server.rooms import RefusalError
-from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.neutral import NeutralFace
-
-NEUTRAL_S = 3.0
-"""How long the neutral face is measured where nobody says otherwise."""
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.types import RestReference, Window
 
 
-@dataclass(frozen=True)
 class Controls:
-    """Passes requests of clients on to the inputs of one session. Its methods are called on the event loop."""
+    """Passes requests of clients on to the inputs of one session.
 
-    inputs: Inputs
-    rest: RestCalibration
-    tell: Callable[[Notice], None]  # may be called in any thread
+    Its methods are called on the event loop, unless they say otherwise.
+
+    Args:
+        inputs: Of the session.
+        config: The signal settings of the model.
+        tell: Sends a notice; from any thread.
+    """
+
+    def __init__(self, inputs: Inputs, config: PreprocessConfig, tell: Callable[[Notice], None]) -> None:
+        self._pace = inputs.pace
+        self.rest = RestCalibration(config, inputs.keep_rest, tell)
+        self.neutral = NeutralCalibration(inputs.camera, inputs.keep_neutral, tell)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Requests that can succeed here."""
-        return ("calibration.start", *(() if self.inputs.pace is None else ("replay.control",)))
+        return ("calibration.start", *(() if self._pace is None else ("replay.control",)))
 
     def replay(self, action: ReplayAction | None, speed: float | None) -> None:
         """Hold a replay or let it go on, and set its speed; None changes nothing.
@@ -36,7 +41,7 @@ class Controls:
         Raises:
             RefusalError: The session is live.
         """
-        pace = self.inputs.pace
+        pace = self._pace
         if pace is None:
             raise RefusalError("not_a_replay", "expected a replay, found a live session: its time cannot be held")
         if speed is not None:
@@ -52,15 +57,7 @@ class Controls:
         Raises:
             RefusalError: This session cannot, or does so already.
         """
-        if kind == "rest":
-            self.rest.begin(seconds)
-            return
-        camera = self.inputs.camera
-        if camera is None:
-            raise RefusalError("not_supported", "expected a session with a camera of its own, found one without")
-        if camera.calibrating:
-            raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
-        camera.calibrate(seconds or NEUTRAL_S, self._keep)
+        self._calibration(kind).begin(seconds)
 
     def stop_calibration(self, kind: CalibrationKind) -> None:
         """Give a calibration up; what was in force before stays.
@@ -68,20 +65,16 @@ class Controls:
         Raises:
             RefusalError: None runs.
         """
-        if kind == "rest":
-            self.rest.stop()
-            return
-        camera = self.inputs.camera
-        if camera is None or not camera.calibrating:
-            raise RefusalError("calibration_not_running", f"expected a calibration under way, found none of {kind!r}")
-        camera.stop_calibrating()
+        self._calibration(kind).stop()
 
-    def _keep(self, neutral: NeutralFace) -> None:
-        """Keep what was measured, and say so; called in the camera's thread."""
-        text = f"The neutral face was measured on {neutral.n_frames} frames."
-        if self.inputs.keep_neutral is not None:
-            try:
-                text += f" It is kept in {self.inputs.keep_neutral(neutral)}."
-            except SettingsError as error:
-                text += f" It could not be kept: {error.found}; {error.mend}."
-        self.tell(Notice(code="calibration_done", message=text))
+    def give_up(self, why: str) -> tuple[Notice, ...]:
+        """Give up every calibration that is under way; return what is to be told. From any thread."""
+        return tuple(filter(None, (self.rest.give_up(why), self.neutral.give_up(why))))
+
+    def take(self, windows: Sequence[Window]) -> RestReference | None:
+        """Take the newest windows, in the pipeline thread; return the EEG at rest when it has been measured."""
+        self.neutral.take(windows)
+        return self.rest.take(windows)
+
+    def _calibration(self, kind: CalibrationKind) -> RestCalibration | NeutralCalibration:
+        return self.rest if kind == "rest" else self.neutral

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from clmer_server.session import HandOver
+from clmer_server.delivery import HandOver
 
 
 def live_hand_over(loop: asyncio.AbstractEventLoop) -> HandOver:

@@ -35,9 +35,11 @@ class Hub:
 
     Args:
         capacity: Messages that may wait for one client.
+        session: Its name.
     """
 
-    def __init__(self, capacity: int = MAILBOX_CAPACITY) -> None:
+    def __init__(self, capacity: int = MAILBOX_CAPACITY, session: str | None = None) -> None:
+        self._session = session
         self.first_client = asyncio.Event()
         self._n_dropped_before = 0  # by clients that have gone
         self._capacity = capacity
@@ -150,7 +152,8 @@ class Hub:
             for client in self._home:
                 client.end(Letter(bye))
             for guest in self._wishes.keys() - self._home:
-                guest.put(Letter(Notice(code="session_ended", message=f"A session has ended: {bye.reason}.")))
+                message = f"A session has ended: {bye.reason}."
+                guest.put(Letter(Notice(session=self._session, code="session_ended", message=message)))
                 self.detach(guest)
 
     async def room(self, timeout_s: float = ROOM_TIMEOUT_S) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clmer_server.participants import PARTICIPANTS_FOLDER, PSEUDONYM, load_rest, save_neutral, save_rest
+from clmer_server.participants import PSEUDONYM, load_rest, save_neutral, save_rest
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.rest_calibration import KeepRest
+from clmer_server.session_config import SessionConfig
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.physio_path import physio_source
 from clmer_streaming.recording.survey import is_session_recording
@@ -30,36 +30,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SessionConfig:
-    """What one session is to do; plain values, so that it can be sent to another process."""
-
-    session: str  # unique name
-    replay: Path | None = None  # a recording; None: live
-    eeg: str = "auto"  # the live EEG stream: "auto" for the only one there is, its name, or its properties
-    eeg_map: str | None = None  # names for channels without labels
-    eeg_unit: str | None = None  # in place of what the stream declares
-    eeg_delay_s: float = 0.0  # from the brain to the stamp, on top of what the stream declares
-    physio: Mapping[str, str] = field(default_factory=dict)  # by series of the model: the stream that gives it
-    speed: float = 1.0  # of a replay, in recorded seconds per second; inf: as fast as possible
-    loop: bool = False  # start a replay again at its end
-    camera: str | None = None  # of a live session: index, device, URL or video file; None: none
-    face_stream: str | None = None  # of a live session: which CLMER-Face stream
-    face_delay_s: float = 0.0  # from what the camera sees to its frame
-    video: Path | None = None  # beside a recording: of the face, or OpenFace's CSV of it
-    video_offset_s: float = 0.0  # from the first EEG sample to the video's first frame
-    extractor: Extractor = FACE_MESH  # of the face in the camera or the video
-    side_streams: str = "used"  # of a live session: "all", "none", names with commas, or only what is used
-    neutral: NeutralFace | None = None  # of the participant
-    participant: str | None = None  # pseudonym
-    participants: Path = PARTICIPANTS_FOLDER  # where their neutral faces and EEG at rest are kept
-
-    @property
-    def mode(self) -> SourceMode:
-        """Whether the data is live or read from a recording."""
-        return "live" if self.replay is None else "replay"
-
-
-@dataclass(frozen=True)
 class Inputs:
     """The sources of one session, ready to run."""
 
@@ -73,7 +43,7 @@ class Inputs:
     pace: Pace | None = None  # of a replay
     camera: CameraSource | None = None  # of a live session that has one
     keep_neutral: Callable[[NeutralFace], Path] | None = None  # keeps the participant's; None: nobody is named
-    rest: RestReference | None = None  # the participant's EEG at rest from before; of a recorded session its own
+    rest: RestReference | None = None  # the participant's EEG at rest from before; a recorded session has it as an item
     keep_rest: KeepRest | None = None  # keeps a new one; None: nobody is named
     participant: str | None = None  # pseudonym: the one that is named, else that of the recorded session
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clmer_server.protocol.outbound import Notice
@@ -12,50 +14,67 @@ from clmer_streaming.eeg_rest import USUAL_S, RestMeasurement
 from clmer_streaming.errors import SettingsError, StreamError
 from clmer_streaming.types import RestReference, Window
 
+PATIENCE_S = 30.0
+"""Seconds of stream time without usable signal after which a calibration is given up."""
+
 KeepRest = Callable[[RestReference], Path]
 """Keeps the participant's rest, and returns where."""
+
+
+@dataclass
+class _Attempt:
+    """A measurement under way."""
+
+    measurement: RestMeasurement
+    usable_t: float = math.nan  # s, end of the newest window with usable EEG, or of the first window without
+
+    def lacks_eeg(self, window: Window) -> bool:
+        """Note a window; tell whether no usable EEG has come for too long."""
+        if math.isnan(self.usable_t) or window.mask["eeg"].any():
+            self.usable_t = window.t_end
+        return window.t_end - self.usable_t >= PATIENCE_S
+
+    def push(self, window: Window, known: RestReference | None) -> bool:
+        """Take a window, from the first one with usable EEG on; return whether the rest is over."""
+        begun = self.measurement.begun or bool(window.mask["eeg"].any())
+        return begun and self.measurement.push(window, known)
 
 
 class RestCalibration:
     """Measures the rest of one session, one at a time.
 
-    ``begin`` and ``stop`` are called on the event loop, ``take`` in the pipeline thread.
+    ``begin`` and ``stop`` are called on the event loop, ``know`` and ``take`` in the pipeline thread.
 
     Args:
         config: The signal settings of the model.
-        known: The participant's rest from before; None: none is known.
         keep: Keeps what is measured; None: nobody is named.
         tell: Sends a notice.
     """
 
-    def __init__(
-        self,
-        config: PreprocessConfig,
-        known: RestReference | None,
-        keep: KeepRest | None,
-        tell: Callable[[Notice], None],
-    ) -> None:
+    def __init__(self, config: PreprocessConfig, keep: KeepRest | None, tell: Callable[[Notice], None]) -> None:
         self._config = config
-        self._known = known
+        self._known: RestReference | None = None  # what windows are measured against now
         self._keep = keep
         self._tell = tell
-        self._measurement: RestMeasurement | None = None
+        self._attempt: _Attempt | None = None
 
     @property
     def running(self) -> bool:
         """Whether a rest is being measured."""
-        return self._measurement is not None
+        return self._attempt is not None
 
     def begin(self, seconds: float | None) -> None:
         """Measure from the next window with EEG on.
 
         Raises:
-            RefusalError: One is measured already, or the length is none of a rest.
+            RefusalError: One is measured already, the model takes no EEG, or the length is none of a rest.
         """
+        if "eeg" not in self._config.modalities:
+            raise RefusalError("not_supported", "expected a model that takes EEG, found one that takes none")
         if self.running:
             raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
         try:
-            self._measurement = RestMeasurement(self._config, USUAL_S if seconds is None else seconds)
+            self._attempt = _Attempt(RestMeasurement(self._config, USUAL_S if seconds is None else seconds))
         except SettingsError as error:
             raise RefusalError("bad_field", f"expected {error.expected}, found {error.found}") from error
 
@@ -67,28 +86,40 @@ class RestCalibration:
         """
         if not self.running:
             raise RefusalError("calibration_not_running", "expected a calibration under way, found none of 'rest'")
-        self._measurement = None
+        self._attempt = None
+
+    def give_up(self, why: str) -> Notice | None:
+        """Give it up, where one is measured; return what is to be told."""
+        if self._attempt is None:
+            return None
+        self._attempt = None
+        return _failed(why)
+
+    def know(self, rest: RestReference) -> None:
+        """Take note of what the next windows are measured against: from before, or from a recording."""
+        self._known = rest
 
     def take(self, windows: Sequence[Window]) -> RestReference | None:
         """Take the newest windows; return the rest when it has been measured."""
-        measurement = self._measurement
-        if measurement is None:
+        attempt = self._attempt
+        if attempt is None:
             return None
         for window in windows:
-            begun = measurement.begun or bool(window.mask["eeg"].any())
-            if begun and measurement.push(window, self._known):
-                self._measurement = None
-                return self._finish(measurement, window.t_end)
+            if attempt.lacks_eeg(window):
+                self._attempt = None
+                self._tell(_failed(_lack_of_eeg(window)))
+                return None
+            if attempt.push(window, self._known):
+                self._attempt = None
+                return self._finish(attempt.measurement, window.t_end)
         return None
 
     def _finish(self, measurement: RestMeasurement, t: float) -> RestReference | None:
         try:
             rest = measurement.result(t)
         except StreamError as error:
-            why = f"expected {error.expected}, found {error.found}; {error.mend}"
-            self._tell(Notice(code="calibration_failed", message=f"The EEG at rest could not be measured: {why}."))
+            self._tell(_failed(f"expected {error.expected}, found {error.found}; {error.mend}"))
             return None
-        self._known = rest
         self._tell(Notice(code="calibration_done", message=self._told(rest)))
         return rest
 
@@ -102,3 +133,14 @@ class RestCalibration:
             except SettingsError as error:
                 text += f" It could not be kept: {error.found}; {error.mend}."
         return text
+
+
+def _failed(why: str) -> Notice:
+    return Notice(code="calibration_failed", message=f"The EEG at rest could not be measured: {why}.")
+
+
+def _lack_of_eeg(window: Window) -> str:
+    reasons = [reason for reason in window.reasons if reason.startswith("eeg_")]
+    found = f" ({', '.join(reasons)})" if reasons else ""
+    mend = "mend the contact of the electrodes, see clmer streams for what arrives, and measure again"
+    return f"no usable EEG came for {PATIENCE_S:g} s{found}; {mend}"

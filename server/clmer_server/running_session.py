@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TypeVar
 
-from clmer_server.hand_over import ReplayHandOver, live_hand_over
 from clmer_server.hub import Hub
-from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
-from clmer_server.protocol.outbound import Bye, Message, Notice, Welcome
-from clmer_server.protocol.parts import TOPICS, ClockReading, Grid, ServerInfo, SourceMode
+from clmer_server.protocol.outbound import Bye, Notice
 from clmer_server.rooms import RefusalError, StartRequest
-from clmer_server.session import Delivery, Session, SessionState, describe
+from clmer_server.run_opening import RunOpener, Site, prepare
 from clmer_server.session_plan import SessionPlan
-from clmer_server.session_run import PreparedRun, ServedModel, SessionRun, find_inputs, prepare_run
-from clmer_streaming.clock import local_clock
+from clmer_server.session_room import SessionRoom
+from clmer_server.session_run import PreparedRun, SessionRun
+from clmer_server.session_state import SessionState, describe
 from clmer_streaming.errors import ClmerError
-from clmer_streaming.sources.stream_claims import StreamClaims
-from clmer_streaming.types import INPUT_KINDS, Marker
 
 logger = logging.getLogger(__name__)
 
@@ -34,149 +25,29 @@ THREADS_TIMEOUT_S = 1.0
 LISTENERS_TIMEOUT_S = 1.0
 """How long recorder and outlets have to finish what waits for them."""
 
-_REQUESTS = ("marker", "clock.sync", "session.start", "session.stop")  # that can succeed in every session
-
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True)
-class Site:
-    """What all sessions of a service share."""
-
-    model: ServedModel
-    claims: StreamClaims
-    workers: Executor  # for what may wait: opening files, ending threads
-    port: int = 0
-    count: Callable[[Message], None] = lambda message: None  # hears every message of every session once
-
-
-class RunningSession:
-    """A ``Room``: one session, as its clients see it. Made and called on the event loop.
+class RunningSession(SessionRoom):
+    """Starts, stops and ends a session. Made and called on the event loop.
 
     Args:
         plan: What it is to do.
         site: What it shares with the others.
-
-    Attributes:
-        plan: What it is to do at its next start.
-        run: The newest run; None before the first.
     """
 
     def __init__(self, plan: SessionPlan, site: Site) -> None:
-        self.plan = plan
+        super().__init__(plan, site.model)
         self._site = site
-        self._loop = asyncio.get_running_loop()
-        self._hub = Hub()
-        self.run: SessionRun | None = None
+        self._opener = RunOpener(plan.name, site, asyncio.get_running_loop(), self._on_over)
         self._starter: asyncio.Task[None] | None = None  # waits for the first client
         self._changing = asyncio.Lock()  # held while it starts or stops
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def name(self) -> str:
-        """By which clients ask for it."""
-        return self.plan.name
-
-    @property
-    def hub(self) -> Hub:
-        """The clients that listen to it; a new one behind a failure, which said goodbye to them."""
-        return self._hub
-
-    @property
-    def state(self) -> SessionState:
-        """What it is doing."""
-        return SessionState.WAITING if self.run is None else self.run.session.state
-
-    @property
     def has_devices(self) -> bool:
         """Whether its headset and its camera are its own now: it runs, or begins with its first client."""
         return self.run is not None and self.state in (SessionState.RUNNING, SessionState.WAITING)
-
-    @property
-    def source(self) -> SourceMode:
-        """Whether its data is live or read from a recording."""
-        return "live" if self.plan.settings.replay is None else "replay"
-
-    @property
-    def recording(self) -> str | None:
-        """Name of the folder of its newest recording; None where that run is not recorded."""
-        plan = self.run.prepared.recording if self.run is not None else None
-        return plan.folder.path.name if plan is not None else None
-
-    def welcome(self) -> Welcome:
-        """Return the first message for a client that connects now."""
-        window = self._site.model.preprocess.window
-        return Welcome(
-            session=self.name,
-            server=ServerInfo(version=version("clmer")),
-            model=self._site.model.info,
-            streams=self._hub.streams,
-            clock=ClockReading(lsl_time=local_clock(), unix_time=time.time()),
-            capabilities=(*TOPICS, *_REQUESTS, *(self.run.session.controls.capabilities if self.run else ())),
-            source=self.source,
-            grid=Grid(window_s=window.window_s, hop_s=window.hop_s),
-        )
-
-    def mark(self, marker: Marker) -> None:
-        """Take a marker into the session.
-
-        Raises:
-            RefusalError: It does not run.
-        """
-        self._running().mark(marker)
-
-    def stream_time(self, t: float) -> float:
-        """Return when ``t`` seconds of the LSL clock is for the session.
-
-        Raises:
-            RefusalError: It does not run, or has not begun to deliver.
-        """
-        stream_t = self._running().stream_time(t)
-        if not math.isfinite(stream_t):
-            raise RefusalError("session_not_running", f"expected data from the session {self.name}, found none yet")
-        return stream_t
-
-    def calibrate(self, kind: CalibrationKind, seconds: float | None) -> None:
-        """Begin to measure the participant at rest.
-
-        Raises:
-            RefusalError: This session cannot, does not run, or does so already.
-        """
-        self._running().controls.calibrate(kind, seconds)
-
-    def stop_calibration(self, kind: CalibrationKind) -> None:
-        """Give a calibration up.
-
-        Raises:
-            RefusalError: None runs.
-        """
-        self._running().controls.stop_calibration(kind)
-
-    def control_replay(self, action: ReplayAction | None, speed: float | None) -> None:
-        """Hold a replay or let it go on, and set its speed.
-
-        Raises:
-            RefusalError: The session is live, or does not run.
-        """
-        self._running().controls.replay(action, speed)
-
-    def _running(self) -> Session:
-        if self.run is None or not self.run.session.running:
-            raise RefusalError("session_not_running", f"expected a running session, found {self.name} {self.state}")
-        return self.run.session
-
-    def why_not_ready(self) -> list[str]:
-        """Return why no predictions come; empty where they come, or begin with the first client."""
-        streams = tuple(stream for stream in self._hub.streams if stream.kind in INPUT_KINDS)
-        if self.run is None:
-            return ["session waiting: it has not been started"]
-        if self.run.session.failure is not None:
-            return [f"session failed: {describe(self.run.session.failure)}"]
-        running = self.state is SessionState.RUNNING
-        if self.state is SessionState.WAITING or (running and any(s.state == "live" for s in streams)):
-            return []
-        silent = [f"{s.source} {s.state}: {s.reason or s.name}" for s in streams if s.state != "live"]
-        return silent if running and silent else [f"session {self.state}"]
 
     def open(self, prepared: PreparedRun) -> None:
         """Open its first run, which then waits.
@@ -184,7 +55,7 @@ class RunningSession:
         Raises:
             ClmerError: Its recording or its outlets cannot be opened.
         """
-        self.run = self._open_run(prepared, self._hub)
+        self.run = self._opener.open(prepared, self._hub)
 
     def begin(self) -> None:
         """Start the run that waits, at once or with the first client, as the plan says."""
@@ -219,7 +90,9 @@ class RunningSession:
                 raise RefusalError("session_not_running", f"the session {self.name} is {self.state}")
             await self._work(self.run.stop, THREADS_TIMEOUT_S)
             self._hub.renew()
-            self.run.publish(self._notice("session_stopped", "has been stopped"))
+            given_up = self.run.session.controls.give_up("the session has been stopped")
+            for notice in (*given_up, self._notice("session_stopped", "has been stopped")):
+                self.run.publish(notice)
             await self._work(self.run.close, LISTENERS_TIMEOUT_S)
 
     async def shut_down(self) -> None:
@@ -227,8 +100,7 @@ class RunningSession:
         if self._starter is not None:
             self._starter.cancel()
         if self.run is not None:
-            await self._work(self.run.stop, THREADS_TIMEOUT_S)
-            await self._work(self.run.close, LISTENERS_TIMEOUT_S)
+            await self._end(self.run)
 
     def say_goodbye(self, bye: Bye) -> None:
         """Let ``bye`` be the last message to its clients."""
@@ -238,48 +110,27 @@ class RunningSession:
         before = self.run
         first_seq = None
         if before is not None:
-            await self._work(before.stop, THREADS_TIMEOUT_S)
-            await self._work(before.close, LISTENERS_TIMEOUT_S)
+            await self._end(before)
             first_seq = before.next_seq
+        hub = Hub(session=self.name) if self.state is SessionState.FAILED else self._hub
+        run = await self._open_anew(plan, first_seq, hub)
+        hub.renew()
+        self.plan, self._hub, self.run = plan, hub, run
+        if before is not None:
+            run.publish(self._notice("session_started", "has been started again"))
+        run.session.start()
+
+    async def _open_anew(self, plan: SessionPlan, first_seq: int | None, hub: Hub) -> SessionRun:
         try:
-            hub = Hub() if self.state is SessionState.FAILED else self._hub
-            prepared = await self._work(lambda: self._prepare(plan, first_seq))
-            run = await self._work(lambda: self._open_run(prepared, hub))
+            prepared = await self._work(lambda: prepare(plan, self._site, first_seq))
+            return await self._work(lambda: self._opener.open(prepared, hub))
         except Exception as error:
             if not isinstance(error, ClmerError):
                 logger.exception("the session %s cannot start", self.name)
             raise RefusalError("cannot_start", describe(error)) from error
-        hub.renew()
-        self.plan, self._hub, self.run = plan, hub, run
-        if before is not None:
-            run.publish(
-                Notice(
-                    session=self.name,
-                    code="session_started",
-                    message=f"The session {self.name} has been started again.",
-                )
-            )
-        run.session.start()
 
     def _notice(self, code: str, what: str) -> Notice:
         return Notice(session=self.name, code=code, message=f"The session {self.name} {what}.")
-
-    def _prepare(self, plan: SessionPlan, first_seq: int | None) -> PreparedRun:
-        found = find_inputs(plan, self._site.model.preprocess, self._site.claims)
-        return prepare_run(found, self._site.model, first_seq)
-
-    def _open_run(self, prepared: PreparedRun, hub: Hub) -> SessionRun:
-        live = prepared.inputs.mode == "live"
-        hand_over = live_hand_over(self._loop) if live else ReplayHandOver(self._loop, hub.room)
-        way = Delivery(self._counted(hub), hand_over, sink=hub, over=self._on_over)
-        return SessionRun(prepared, self._site.model, self._site.port, way)
-
-    def _counted(self, hub: Hub) -> Callable[[Message], None]:
-        def publish(message: Message) -> None:
-            self._site.count(message)
-            hub.publish(message)
-
-        return publish
 
     def _on_over(self) -> None:
         task = asyncio.create_task(self._close_run())
@@ -291,8 +142,11 @@ class RunningSession:
         async with self._changing:
             run = self.run
             if run is not None and run.session.state in (SessionState.ENDED, SessionState.FAILED):
-                await self._work(run.stop, THREADS_TIMEOUT_S)
-                await self._work(run.close, LISTENERS_TIMEOUT_S)
+                await self._end(run)
+
+    async def _end(self, run: SessionRun) -> None:
+        await self._work(run.stop, THREADS_TIMEOUT_S)
+        await self._work(run.close, LISTENERS_TIMEOUT_S)
 
     async def _start_with_first_client(self, run: SessionRun) -> None:
         await self._hub.first_client.wait()

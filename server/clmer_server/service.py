@@ -19,7 +19,7 @@ from clmer_server.listening import uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
 from clmer_server.protocol.outbound import Bye
-from clmer_server.running_session import Site
+from clmer_server.run_opening import Site
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_plan import SessionPlan
 from clmer_server.session_run import PreparedRun, ServedModel

@@ -12,11 +12,11 @@ from clmer_server.participants import PSEUDONYM
 from clmer_server.protocol.parts import SourceMode, StreamEntry
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.running_session import RunningSession
-from clmer_server.session import SessionState, describe
 from clmer_server.session_conflicts import devices
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_plan import SessionPlan, plan_named
 from clmer_server.session_settings import CONSENT_REF, SESSION_NAME, NamedSession
+from clmer_server.session_state import SessionState, describe
 from clmer_server.settings import ServeSettings
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.selection import StreamQuery

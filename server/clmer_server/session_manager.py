@@ -9,11 +9,12 @@ from types import MappingProxyType
 from clmer_server.metrics import Reading
 from clmer_server.protocol.outbound import Bye
 from clmer_server.rooms import RefusalError, StartRequest
-from clmer_server.running_session import RunningSession, Site
-from clmer_server.session import SessionState
+from clmer_server.run_opening import Site
+from clmer_server.running_session import RunningSession
 from clmer_server.session_conflicts import shared
 from clmer_server.session_plan import SessionPlan
 from clmer_server.session_run import PreparedRun
+from clmer_server.session_state import SessionState
 
 
 class SessionManager:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clmer_server.inputs import SessionConfig
 from clmer_server.participants import PSEUDONYM, load_neutral, neutral_file
 from clmer_server.preprocessing import parse_physio
 from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.session_config import SessionConfig
 from clmer_server.session_settings import CONSENT_REF, OF_ONE_PARTICIPANT, NamedSession, SessionSettings
 from clmer_server.settings import SETTINGS_FILE, ServeSettings
 from clmer_streaming.errors import SettingsError

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs, live_inputs, replay_inputs
@@ -19,7 +20,7 @@ from clmer_server.protocol.parts import ModelInfo
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.recorder import Recorder
 from clmer_server.recording_plan import RecordingPlan, plan_recording
-from clmer_server.session import Delivery, Session
+from clmer_server.session import Session
 from clmer_server.session_plan import SessionPlan
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.sources.stream_claims import Claim, StreamClaims

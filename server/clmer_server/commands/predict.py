@@ -14,9 +14,10 @@ from typing import TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from clmer_model.artefact import find_artefact
+from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs, SessionConfig, replay_inputs
+from clmer_server.inputs import Inputs, replay_inputs
 from clmer_server.logs import set_up_logging
 from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
@@ -24,7 +25,8 @@ from clmer_server.preprocessing import check_physio, effective_preprocess, notch
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
-from clmer_server.session import Delivery, Session
+from clmer_server.session import Session
+from clmer_server.session_config import SessionConfig
 from clmer_server.session_settings import Speed
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
