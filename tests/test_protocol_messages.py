@@ -166,6 +166,8 @@ def test_msgpack_that_cannot_be_understood_is_answered_too(said: bytes | str, co
         ('{"type": "hello", "\\ud800": 1}', None),
         ('{"type": "marker", "id": 1, "label": "a", "value": NaN}', None),
         ('{"type": "marker", "id": 1, "label": "a", "value": 1e999}', 1),
+        ('{"type": "session.start", "id": 2, "consent_ref": "two\\nlines"}', 2),
+        ('{"type": "session.start", "id": 3, "consent_ref": ""}', 3),
     ],
 )
 def test_an_error_names_the_request_where_that_can_be_read(said: str, id_of_the_answer: object) -> None:

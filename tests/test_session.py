@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from clmer_server.session_config import SessionConfig
 from clmer_server.session_state import SessionState, describe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.types import Item, Marker, Source, Window
+from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
+from clmer_streaming.types import Item, Marker, Source, StreamInfo, Window
 from session_parts import EEG, MODEL, STATUS, ListSource, eeg_items, predict_certain
 
 HOP_S = PreprocessConfig().window.hop_s
@@ -180,6 +182,7 @@ def test_a_stream_is_expected_before_it_is_found() -> None:
     assert isinstance(status, StreamStatusMessage)
     assert status.state == "connecting"
     assert status.since is not None
+    assert status.delay_s is None
 
 
 def test_a_stream_that_arrives_is_told_as_live() -> None:
@@ -189,7 +192,18 @@ def test_a_stream_that_arrives_is_told_as_live() -> None:
     statuses = [message for message in run.messages if isinstance(message, StreamStatusMessage)]
     assert statuses[-1].state == "live"
     assert statuses[-1].name == EEG.name
+    assert statuses[-1].delay_s == 0.0
     assert statuses[-1].n_samples > 128
+
+
+def test_the_delay_of_a_stream_is_told() -> None:
+    """What the stream declares and what the settings add, in sum, of an input and of a stream beside it."""
+    motion = StreamInfo("lsl:motion", "other", "Motion", ("X",), 64.0, delay_s=0.25)
+    items = [motion, *(replace(item, delay_s=0.02) if item is EEG else item for item in eeg_items(4.0))]
+    with running(AdjustedSource(ListSource(items), EegCorrections(delay_s=0.04))) as run:
+        run.session.wait()
+    statuses = [message for message in run.messages if isinstance(message, StreamStatusMessage)]
+    assert {status.source: status.delay_s for status in statuses} == {"eeg": pytest.approx(0.06), "lsl:motion": 0.25}
 
 
 @pytest.mark.parametrize(("mode", "code"), [("replay", "recording_warning"), ("live", "session_warning")])

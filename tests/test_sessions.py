@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from clmer_server.cli import main
 from clmer_server.refusals import STATUS_OF_CODE
+from protocol_client import client_of
 from serving import Service, serving
 from test_serve import lasting, messages_until, predictions
 
@@ -162,6 +163,34 @@ def test_a_live_session_is_made_started_stopped_and_removed(lab: Lab) -> None:
         assert lab.ask("DELETE", "/new.1").status_code == 204
         assert messages_until(client, "bye")[-1]["reason"] == "session_removed"
     assert lab.refused("GET", "/new.1") == (404, "unknown_session")
+
+
+def test_every_notice_names_its_session(lab: Lab) -> None:
+    """One client hears two sessions: what ends, what is stopped, what starts again, and what is given up by it."""
+    assert lab.ask("POST", "", {"name": "guest", "eeg": "source_id=nobody", "record": False}).status_code == 201
+    with client_of(lab.service) as client:
+        assert lab.ask("POST", "/guest/start").status_code == 200
+        assert client.ask(type="subscribe", session="guest", topics=["status"])["failed"] == []
+        assert client.ask(type="calibration.start", session="guest", kind="rest")["type"] == "ack"
+        assert lab.ask("POST", "/guest/stop").status_code == 200
+        client.next("notice", code="session_stopped")
+        assert lab.ask("POST", "/guest/start").status_code == 200
+        assert lab.ask("POST", "/guest/stop").status_code == 200
+        assert lab.ask("DELETE", "/guest").status_code == 204
+        client.next("notice", code="session_ended")
+        assert lab.ask("POST", "/left/start").status_code == 200
+        client.next("notice", code="replay_ended")
+        heard = [(told["session"], told["code"]) for told in client.heard if told["type"] == "notice"]
+    assert heard[heard.index(("guest", "calibration_failed")) :] == [
+        ("guest", "calibration_failed"),
+        ("guest", "session_stopped"),
+        ("guest", "session_started"),
+        ("guest", "session_stopped"),
+        ("guest", "session_ended"),
+        ("left", "session_started"),
+        ("left", "replay_ended"),
+    ]
+    assert {session for session, _ in heard} == {"left", "guest"}
 
 
 def test_two_sessions_cannot_have_one_headset_at_a_time(lab: Lab) -> None:

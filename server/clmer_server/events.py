@@ -175,6 +175,7 @@ def status_entry(status: StreamStatus) -> StreamEntry:
         n_lost=status.n_lost,
         n_dropped=status.n_dropped,
         chunk_s=status.chunk_s,
+        delay_s=status.delay_s,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -44,6 +45,10 @@ class RecordingFolder:
             raise RecordingError(
                 f"a file that can be written in {self.path}", error.strerror or repr(error), "check --record"
             ) from error
+
+    def discard(self) -> None:
+        """Remove a folder that was made for a recording which could not begin."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def make_recording_folder(parent: Path, session: str) -> RecordingFolder:

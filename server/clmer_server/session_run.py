@@ -57,6 +57,12 @@ class PreparedRun:
     claim: Claim
     video: Path | None = None  # where the camera's pictures are kept
 
+    def discard(self) -> None:
+        """Free what was made for a run that could not be opened: its streams, and its new folder."""
+        self.claim.leave()
+        if self.recording is not None:
+            self.recording.folder.discard()
+
 
 def find_inputs(plan: SessionPlan, preprocess: PreprocessConfig, claims: StreamClaims) -> FoundInputs:
     """Check what a session asks for; opens neither stream nor camera.
@@ -132,7 +138,7 @@ class SessionRun:
         try:
             self._listeners = self._open_listeners(model, port)
         except Exception:
-            prepared.claim.leave()
+            prepared.discard()
             raise
         delivery = replace(way, publish=self.publish, observe=self._observe)
         self.session = Session(prepared.context, prepared.inputs, model.preprocess, model.inference, delivery)
@@ -165,10 +171,10 @@ class SessionRun:
     def _open_listeners(self, model: ServedModel, port: int) -> Listeners:
         plan, blocking = self.prepared.recording, self.prepared.inputs.mode == "replay"
         recorder = outlets = None
-        if plan is not None:
-            recorder = Recorder(plan, both_clocks(), blocking=blocking, tell=self._tell)
         if self.prepared.outlets:
             outlets = OutletFeed(outlet_identity(self.prepared.context, port, model.preprocess))
+        if plan is not None:  # last, so that no file is open where another listener cannot be made
+            recorder = Recorder(plan, both_clocks(), blocking=blocking, tell=self._tell)
         return Listeners(recorder, outlets)
 
     def _keep_video(self) -> None:

@@ -195,4 +195,5 @@ class EegPath:
             n_lost=self.timeline.n_lost,
             n_dropped=self.n_dropped,
             chunk_s=liveness.chunk_s,
+            delay_s=self.info.delay_s,
         )

@@ -56,4 +56,5 @@ class FacePath:
             reason="; ".join(filter(None, (info.note, "" if self.fits else mismatch))),
             nominal_rate_hz=info.sfreq,
             n_samples=self.n_samples,
+            delay_s=info.delay_s,
         )

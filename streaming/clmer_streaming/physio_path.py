@@ -174,6 +174,7 @@ class PhysioPath:
             n_lost=self.timeline.n_lost,
             n_dropped=self.timeline.n_unusable + self._gate.n_dropped + self._n_refused,
             chunk_s=liveness.chunk_s,
+            delay_s=self.info.delay_s,
         )
 
 

@@ -63,6 +63,7 @@ class _SideStream:
             rate_hz=self._rate_hz,
             n_samples=self._n_samples,
             chunk_s=liveness.chunk_s,
+            delay_s=self._info.delay_s,
         )
 
 

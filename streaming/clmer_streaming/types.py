@@ -248,6 +248,7 @@ class StreamStatus:
     n_lost: int = 0  # samples known to be missing between those received
     n_dropped: int = 0  # samples or frames that were received and not used, whatever the reason
     chunk_s: float = 0.0  # longest of the last chunks in seconds; what a sample may wait at the sender
+    delay_s: float | None = None  # seconds that are taken off its stamps; None before it is announced
 
 
 Out_co = TypeVar("Out_co", covariant=True)

@@ -11,6 +11,7 @@ from clmer_server.protocol.encoding import decode
 from clmer_server.protocol.errors import ErrorCode, ErrorMessage
 from clmer_server.protocol.names import Encoding
 from clmer_server.protocol.parts import Part, RequestId
+from clmer_server.session_settings import CONSENT_REF
 
 Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 """A time of some clock."""
@@ -125,7 +126,7 @@ class SessionStart(SessionRequest):
 
     type: Literal["session.start"]
     participant: Annotated[str, Field(pattern=PSEUDONYM)] | None = None
-    consent_ref: Annotated[str, Field(max_length=256)] | None = None
+    consent_ref: Annotated[str, Field(pattern=CONSENT_REF)] | None = None
     record: bool | None = None
 
 

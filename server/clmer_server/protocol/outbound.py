@@ -107,7 +107,7 @@ class Notice(Part):
     """Something a person should read."""
 
     type: Literal["notice"] = "notice"
-    session: str | None = None  # whose; null where it is the service's, or there is only one
+    session: str | None = None  # whose; null where it is the service's own
     code: str
     message: str
 

@@ -86,6 +86,7 @@ class StreamEntry(Part):
     n_lost: int
     n_dropped: int
     chunk_s: Number
+    delay_s: Number = None  # s that are taken off its stamps; null before it is announced
 
 
 class ClockReading(Part):
