@@ -39,10 +39,11 @@ def predictions_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
-def predicted(recording: Path, folder: Path, speed: str = "max") -> list[dict[str, Any]]:
-    """Return what ``clmer predict`` says of a recording."""
+def predicted(recording: Path, folder: Path, speed: str = "max", model: Path | None = None) -> list[dict[str, Any]]:
+    """Return what ``clmer predict`` says of a recording, by the shipped model or another one."""
     out = folder / f"{speed}.jsonl"
-    assert main(["predict", str(recording), "--out", str(out), "--speed", speed, "--device", "cpu"]) == 0
+    by = [] if model is None else ["--model", str(model)]
+    assert main(["predict", str(recording), "--out", str(out), "--speed", speed, "--device", "cpu", *by]) == 0
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
