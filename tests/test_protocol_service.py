@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from clmer_server.protocol.inbound import TYPES
 from clmer_server.protocol.parts import TOPICS
+from clmer_streaming.sources.replay import ReplaySource
+from clmer_streaming.types import Chunk
 from protocol_client import ANSWERS, ProtocolClient, Told, client_of
 from serving import Service, serving
 
@@ -164,6 +166,20 @@ def test_what_cannot_be_done_is_answered_by_its_code(client: ProtocolClient, mes
     error = client.ask(**message)
     assert (error["type"], error["code"], error["fatal"]) == ("error", code, False)
     assert client.ask(type="hello", client="test")["type"] == "ack"
+
+
+def test_a_replay_that_is_stopped_and_started_begins_at_its_beginning(client: ProtocolClient) -> None:
+    """With the times of the recording; the numbers of its events go on."""
+    items = itertools.islice(ReplaySource(RECORDING).items(), 50)
+    first_t = next(item.t[0] for item in items if isinstance(item, Chunk))
+    client.until(lambda told: told["type"] == "prediction" and told["t_end"] > first_t + 3.0)
+    assert client.ask(type="session.stop")["type"] == "ack"
+    assert client.ask(type="session.start")["type"] == "ack"
+    before, again = [told for told in (*client.heard, client.next("prediction")) if told["type"] == "prediction"][-2:]
+    assert 0.0 < again["t_end"] - first_t <= 0.5
+    assert again["seq"] == before["seq"] + 1
+    codes = [told["code"] for told in client.heard if told["type"] == "notice"]
+    assert codes[-2:] == ["session_stopped", "session_started"]
 
 
 def test_a_replay_can_be_held_and_goes_on(client: ProtocolClient) -> None:
