@@ -42,7 +42,10 @@ class Rule:
 RULES = (
     Rule(("clmer_server",), ("clmer_server/",)),
     Rule(("clmer_model",), ("clmer_model/", "clmer_server/")),
-    Rule(("clmer_model.training",), ("clmer_model/training/", "clmer_server/commands/")),
+    Rule(
+        ("clmer_model.training",),
+        ("clmer_model/training/", "clmer_server/commands/", "clmer_server/archive/deletion.py"),
+    ),
     Rule(("torch",), ("clmer_model/",)),
     Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/predictor.py")),
     Rule(

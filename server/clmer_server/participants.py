@@ -1,8 +1,13 @@
-"""What is kept of participants from session to session, under a pseudonym: a neutral face, and their EEG at rest."""
+"""What is kept of participants from session to session, under a pseudonym: a neutral face, and their EEG at rest.
+
+Its owner alone may read it: the shape of a face can identify a person.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 from clmer_streaming.config import PreprocessConfig
@@ -41,6 +46,13 @@ def rest_file(folder: Path, pseudonym: str) -> Path:
         SettingsError: The pseudonym cannot name a file.
     """
     return neutral_file(folder, pseudonym).with_suffix(".rest.json")
+
+
+def calibration_files(folder: Path, pseudonym: str) -> tuple[Path, ...]:
+    """Return the files that are kept of a participant; none where the pseudonym can name no file."""
+    if not re.fullmatch(PSEUDONYM, pseudonym):
+        return ()
+    return tuple(path for path in (neutral_file(folder, pseudonym), rest_file(folder, pseudonym)) if path.is_file())
 
 
 def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR_ID) -> NeutralFace | None:
@@ -105,9 +117,17 @@ def save_rest(folder: Path, pseudonym: str, rest: RestReference) -> Path:
 
 
 def _save(path: Path, text: str) -> Path:
+    """Write beside the file and take its place only when all is written: what was kept before outlives a full disk."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # its owner's alone: 0600
+        try:
+            with os.fdopen(unfinished, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise SettingsError(
             expected=f"a folder that can be written to: {path.parent}",

@@ -1,17 +1,28 @@
-"""Which files were made from a session, kept in its folder: who deletes it later is told where they are."""
+"""Exported files: made for their owner alone, and noted in the session's folder, so that who deletes it is told."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clmer_server.archive.folders import StoredSession
 
 EXPORTS_FILE = "exports.jsonl"
+
+
+@contextlib.contextmanager
+def owner_only() -> Iterator[None]:
+    """Let nobody but their owner read the files and folders that this process makes; those that are there stay."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def note_export(stored: StoredSession, kind: str, files: Sequence[Path]) -> None:

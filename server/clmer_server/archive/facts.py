@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +28,12 @@ class SessionFacts:
     @property
     def participant(self) -> str | None:
         """The pseudonym, where one was given."""
-        return header_word(self.contents, "participant")
+        return header_word(self.contents.header, "participant")
 
     @property
     def consent_ref(self) -> str | None:
         """Where the consent is filed, where that was given."""
-        return header_word(self.contents, "consent_ref")
+        return header_word(self.contents.header, "consent_ref")
 
     @property
     def unix_start(self) -> float:
@@ -80,9 +81,9 @@ def _is_whole(prediction: dict[str, Any]) -> bool:
     return True
 
 
-def header_word(contents: Contents, name: str) -> str | None:
+def header_word(header: Mapping[str, Any], name: str) -> str | None:
     """Return a word of the first record: of the session's own, else of the settings of the service."""
-    value = contents.header.get(name) or contents.header.get("settings", {}).get(name)
+    value = header.get(name) or header.get("settings", {}).get(name)
     return str(value) if value else None
 
 
@@ -93,9 +94,9 @@ def facts_as_json(facts: SessionFacts) -> dict[str, Any]:
         "participant": facts.participant,
         "consent_ref": facts.consent_ref,
         "unix_start": facts.unix_start,
-        "source": facts.contents.header.get("source"),
+        "source": header_word(facts.contents.header, "source"),
         "duration_s": facts.duration_s,
-        "streams": [info.name for info in facts.contents.streams.values()],
+        "streams": [str(info.name) for info in facts.contents.streams.values()],
         "windows": len(facts.contents.predictions),
         "valid_share": facts.valid_share,
         "markers": len(facts.contents.markers),
@@ -113,6 +114,7 @@ def details_as_json(facts: SessionFacts) -> dict[str, Any]:
     reasons = Counter(reason for prediction in contents.predictions for reason in prediction["reasons"])
     return {
         **facts_as_json(facts),
+        "purpose": header_word(contents.header, "purpose"),
         "folder": str(facts.stored.path),
         "clmer": contents.header.get("version"),
         "model": {name: model.get(name) for name in ("id", "sha256", "trained_on", "labels")},

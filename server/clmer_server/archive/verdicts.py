@@ -29,7 +29,7 @@ def keep_verdict(recording: Path, verdict: Verdict) -> None:
         "largest_difference": verdict.largest,
         "clmer": version("clmer"),
         "unix_time": time.time(),
-        "recording": _state(recording),
+        "recording": recording_state(recording),
     }
     with contextlib.suppress(OSError):
         (recording.parent / VERDICT_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -39,13 +39,13 @@ def verified(recording: Path) -> Verified:
     """Return what the last verification of a recording found."""
     try:
         told = json.loads((recording.parent / VERDICT_FILE).read_text(encoding="utf-8"))
-        current = told["recording"] == _state(recording)
+        current = told["recording"] == recording_state(recording)
         return ("yes" if told["passed"] else "differs") if current else "no"
     except (OSError, ValueError, KeyError, TypeError):
         return "no"
 
 
-def _state(recording: Path) -> list[int]:
-    """Return what changes with the file."""
+def recording_state(recording: Path) -> list[int]:
+    """Return what changes with the file: its size, and when it was last written to."""
     stat = recording.stat()
     return [stat.st_size, stat.st_mtime_ns]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 HELP = "list, show, export and delete recorded sessions"
 
 _USUAL_ROOT = Path("recordings")
-_COLUMNS = ("name", "participant", "start", "min:s", "from", "streams", "windows", "valid", "markers", "verified", "MB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     deleting.add_argument(
         "--work", type=Path, action="append", default=[], help="folder of stores, splits and models; may be repeated"
     )
+    deleting.add_argument(
+        "--with-calibration", action="store_true", help="and what is kept of its participant: neutral face, EEG at rest"
+    )
     for verb in verbs.choices.values():
         verb.add_argument(
             "--root", type=Path, help="folder of the sessions (default: record of the settings, recordings)"
@@ -59,7 +60,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     trials.add_argument("--stop", metavar="PATTERN", help="labels of markers that end it")
     trials.add_argument("--trial-s", type=float, metavar="SECONDS", help="length of a trial, in place of --stop")
     trials.add_argument("--trials", type=Path, metavar="FILE", help="CSV with onset and duration, in place of markers")
-    parser.add_argument("--task", default="emotion", help="of BIDS: what the participant did (%(default)s)")
+    bids = parser.add_argument_group("bids")
+    bids.add_argument("--task", default="emotion", help="what the participant did (%(default)s)")
+    bids.add_argument("--landmarks", action="store_true", help="with the face's points, which can identify a person")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,126 +82,64 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
     """List every session; one that cannot be read is told and does not hold up the others."""
-    from clmer_server.archive.facts import facts_as_json, session_facts
     from clmer_server.archive.folders import find_sessions
+    from clmer_server.archive.listing import listed
+    from clmer_server.archive.told import print_table
 
-    facts: list[SessionFacts] = []
+    sessions: list[dict[str, Any]] = []
     for stored in find_sessions(root):
         try:
-            facts.append(session_facts(stored))
+            sessions.append(listed(stored))
         except ClmerError as error:
             print(f"{stored.path}: cannot be read\n{error_text(error)}", file=sys.stderr)
     if args.json:
-        print(json.dumps({"sessions": [facts_as_json(one) for one in facts]}, indent=2, ensure_ascii=False))
-    elif facts:
-        _print_table(facts)
+        print(json.dumps({"sessions": sessions}, indent=2, ensure_ascii=False))
+    elif sessions:
+        print_table(sessions)
     else:
         print(f"no recorded session in {root}")
     return 0
 
 
-def _print_table(facts: Sequence[SessionFacts]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*_COLUMNS)
-    for one in facts:
-        table.add_row(*(Text(cell) for cell in _row(one)))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _row(facts: SessionFacts) -> tuple[str, ...]:
-    contents = facts.contents
-    minutes, seconds = divmod(round(facts.duration_s), 60)
-    return (
-        facts.stored.name,
-        facts.participant or "-",
-        _local_time(facts.unix_start),
-        f"{minutes}:{seconds:02}",
-        str(contents.header.get("source", "-")),
-        ", ".join([*(info.name for info in contents.streams.values()), *(["video"] if facts.stored.videos else [])]),
-        str(len(contents.predictions)),
-        "-" if facts.valid_share is None else f"{100 * facts.valid_share:.0f} %",
-        str(len(contents.markers)),
-        facts.verified,
-        f"{facts.stored.n_bytes / 1e6:.1f}",
-    )
-
-
-def _local_time(unix: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
-
-
 def _show(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
     from clmer_server.archive.facts import details_as_json, session_facts
     from clmer_server.archive.folders import open_session
+    from clmer_server.archive.told import print_page
 
-    facts = session_facts(open_session(root, args.name))
-    details = details_as_json(facts)
+    details = details_as_json(session_facts(open_session(root, args.name)))
     if args.json:
         print(json.dumps(details, indent=2, ensure_ascii=False))
-        return 0
-    for name, text in _lines(details):
-        print(f"{name:13} {_printable(text)}")
+    else:
+        print_page(details)
     return 0
 
 
-def _lines(details: dict[str, Any]) -> list[tuple[str, str]]:
-    share, model = details["valid_share"], details["model"]
-    valid = "" if share is None else f", {100 * share:.1f} % valid"
-    lost = f", {details['lost_items']} items are missing" if details["lost_items"] else ""
-    closed = "closed in order" if details["closed"] else "not closed: it runs, or was broken off"
-    lines = [
-        ("session", f"{details['name']} in {details['folder']}, {details['bytes'] / 1e6:.1f} MB"),
-        ("participant", details["participant"] or "not named"),
-        ("consent", details["consent_ref"] or "no reference given"),
-        ("start", f"{_local_time(details['unix_start'])}, {details['source']}, clmer {details['clmer']}"),
-        ("duration", f"{details['duration_s']:.1f} s, {closed}{lost}"),
-        ("video", ", ".join(details["video"]) or "none was kept"),
-        ("model", f"{model['id']}, trained on {model['trained_on']}, SHA-256 {model['sha256']}"),
-        ("verified", details["verified"]),
-        ("windows", f"{details['windows']}{valid}"),
-        ("labels", _counts(details["labels"])),
-        ("reasons", _counts(details["reasons"])),
-        ("markers", f"{details['markers']}: {_counts(details['marker_labels'])}"),
-    ]
-    for stream in details["streams"]:
-        rate = f"{stream['nominal_rate_hz']:g} Hz" if stream["nominal_rate_hz"] else "irregular"
-        delay = f", delay {stream['delay_s']:g} s" if stream["delay_s"] else ""
-        lines.append((f"  {stream['kind']}", f"{stream['name']}, {stream['channels']} channels, {rate}{delay}"))
-    lines += [("exported", f"{made.get('format')}: {', '.join(made.get('files', []))}") for made in details["exports"]]
-    return lines
-
-
-def _counts(counted: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counted.items()) or "none"
-
-
-def _printable(text: object) -> str:
-    """Return text without control characters: names and labels come from the network."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(text))
-
-
 def _export(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    from clmer_server.archive.exports_made import note_export
+    from clmer_server.archive.exports_made import note_export, owner_only
     from clmer_server.archive.facts import session_facts
     from clmer_server.archive.folders import open_session
 
     asked = any(value is not None for value in (args.start, args.stop, args.trial_s, args.trials))
     if asked and args.format != "trials":
         raise SettingsError("--format trials with --start, --stop, --trial-s and --trials", args.format, "add it")
+    if args.landmarks and args.format != "bids":
+        raise SettingsError("--format bids with --landmarks", args.format, "add it")
     stored = open_session(root, args.name)
     facts = session_facts(stored)
-    if args.format == "bids":
-        from clmer_server.archive.bids_export import export_bids
-
-        written = export_bids(facts, args.to, args.task, replace=args.replace)
-        print(f"{args.to}: {len(written)} files of {stored.name}")
-    else:
-        written = [_write_table(args, facts)]
+    with owner_only():
+        written = _write_bids(args, facts) if args.format == "bids" else [_write_table(args, facts)]
     note_export(stored, args.format, written)
     return 0
+
+
+def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
+    """Write a BIDS folder, and tell how much."""
+    from clmer_server.archive.bids_export import BidsWishes, export_bids
+
+    wishes = BidsWishes(args.task, landmarks=args.landmarks, replace=args.replace)
+    written = export_bids(facts, args.to, wishes)
+    print(f"{args.to}: {len(written)} files of {facts.stored.name}")
+    return written
 
 
 def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
@@ -226,6 +167,7 @@ def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
 
 
 def _spans(args: argparse.Namespace, facts: SessionFacts) -> list[TrialSpan]:
+    from clmer_server.archive.told import printable
     from clmer_server.archive.trial_spans import TrialRule, trials_from_markers, trials_from_table
 
     rule = TrialRule(args.start, args.stop, args.trial_s)
@@ -235,17 +177,18 @@ def _spans(args: argparse.Namespace, facts: SessionFacts) -> list[TrialSpan]:
         return trials_from_table(args.trials, facts.contents.t0)
     spans, notes = trials_from_markers(facts.contents.markers, rule)
     for note in notes:
-        print(f"note: {_printable(note)}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
     if not spans:
         raise SettingsError("a trial that ends", f"{len(notes)} that do not", "see --stop, --trial-s or --trials")
     return spans
 
 
 def _delete(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
+    from clmer_server.archive.deletion import plan_deletion
     from clmer_server.archive.folders import open_session
-    from clmer_server.commands.session_deletion import plan_deletion
 
-    deletion = plan_deletion(open_session(root, args.name), [*settings.work, *args.work], settings.participants)
+    stored, work = open_session(root, args.name), [*settings.work, *args.work]
+    deletion = plan_deletion(stored, work, settings.participants, with_calibration=args.with_calibration)
     print("\n".join(deletion.lines()))
     if not args.yes and not _sure(args.name):
         print("nothing was deleted")

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from clmer_streaming.types import FloatArray
-from clmer_streaming.xdf.chunks import RawChunk, behind_next_boundary, chunk_at, may_follow
+from clmer_streaming.xdf.chunks import RawChunk, behind_next_boundary, behind_samples_of, chunk_at, may_follow
 from clmer_streaming.xdf.description import StreamDescription, parse_stream_header, parse_xml
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.loading import load_recording
@@ -114,7 +114,8 @@ class Scan:
 
     Args:
         data: The whole file.
-        wanted: Tells whose samples are to be decoded; None: all. Of others the chunks are passed over, unseen.
+        wanted: Tells whose samples are to be decoded; None: all. Of others the chunks are passed over, unseen. It is
+            asked anew after each entry.
 
     Attributes:
         report: What was damaged or missing; complete when the last entry was given.
@@ -129,7 +130,7 @@ class Scan:
 
     def __iter__(self) -> Iterator[Entry]:
         at = len(MAGIC)
-        while at < len(self._data):
+        while (at := self._behind_unwanted(at)) < len(self._data):
             chunk = chunk_at(self._view, at)
             intact = False
             if chunk is not None and chunk.whole:
@@ -142,6 +143,15 @@ class Scan:
             if chunk.stream_id is None or chunk.stream_id in self._by_id:
                 self.report.n_used += chunk.end - at
             at = chunk.end
+
+    def _behind_unwanted(self, at: int) -> int:
+        """Return where the next chunk begins that has to be looked at."""
+        if self._wanted is None:
+            return at
+        unwanted = [stream_id for stream_id, known in self._by_id.items() if not self._wanted(known.description)]
+        end = behind_samples_of(self._view, at, unwanted)
+        self.report.n_used += end - at
+        return end
 
     def _decode(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
         """Return what a whole chunk says, and whether it is intact."""
@@ -235,7 +245,7 @@ def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] 
 
     Args:
         path: Of the file.
-        wanted: Tells, before each chunk of samples, whether those of this stream are to be decoded; None: all.
+        wanted: Tells, after each entry, whether the samples of a stream are to be decoded; None: all.
 
     Raises:
         RecordingError: The file is missing, empty or not XDF.
