@@ -13,8 +13,8 @@ import pytest
 
 from clmer_model.training.protocols import Split, split_to_dict
 from clmer_model.training.store import open_store, write_json
+from clmer_server.archive.retention import expired_sessions, keep_retention
 from clmer_server.cli import main
-from clmer_server.commands.session_deletion import expired_sessions, keep_retention
 from clmer_server.settings import ServeSettings
 from clmer_streaming.recording.writer import SessionWriter
 from recorded_sessions import EXAMPLE, UNIX_TIME, record

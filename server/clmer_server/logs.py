@@ -16,6 +16,9 @@ from typing import Literal, TypeAlias
 LogFormat: TypeAlias = Literal["console", "json"]
 """How a line of the log looks."""
 
+OF_SESSION = "session"
+"""Name of what a line is told beside its message, as in ``extra={OF_SESSION: name}``: the session that it is about."""
+
 _SECRETS = re.compile(
     r"(?P<before>\bBearer\s+|clmer\.bearer\.|[?&]token=|\"token\":\s*\"|://[^/@\s:]*:)(?P<secret>[^\s\"'&@,]+)",
     re.IGNORECASE,
@@ -38,7 +41,7 @@ class _Console(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message and, where there is one, the traceback."""
+    """One JSON object a line: time (UTC), level, logger, message and, where there are such, session and traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -47,6 +50,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": without_secrets(record.getMessage()),
         }
+        if (session := getattr(record, OF_SESSION, None)) is not None:
+            line["session"] = session
         if record.exc_info:
             line["traceback"] = without_secrets(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)

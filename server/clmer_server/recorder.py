@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
@@ -115,6 +116,7 @@ class Recorder:
         self._lines: list[str] = []  # predictions that wait for the next flush
         self._jsonl = plan.folder.open_predictions()
         self._path = plan.folder.session
+        self._log = logging.LoggerAdapter(logger, {OF_SESSION: plan.header["session"]})
         self._backlog = Backlog(CAPACITY, blocking=blocking)
         self._tell = tell
         self._thread = threading.Thread(target=self._run, name="clmer-recorder", daemon=True)
@@ -127,7 +129,7 @@ class Recorder:
     def item(self, item: Item) -> None:
         """Take an item that the Preprocessor is fed; called in the pipeline thread, in that order."""
         if not self._backlog.put(item):
-            logger.error("the disk is too slow for the recording %s: items are missing in it", self._path)
+            self._log.error("the disk is too slow for the recording %s: items are missing in it", self._path)
             self._tell(
                 Notice(code="recording_gap", message=f"The disk is too slow: {self._path} has a hole from here.")
             )
@@ -143,7 +145,7 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         if self._thread.is_alive():
-            logger.error("the disk is too slow for the recording %s: its end may be missing", self._path)
+            self._log.error("the disk is too slow for the recording %s: its end may be missing", self._path)
 
     def _run(self) -> None:
         flush_at, sync_at = time.monotonic() + FLUSH_S, time.monotonic() + SYNC_S
@@ -183,6 +185,6 @@ class Recorder:
         self._backlog.close()
         found = error.found if isinstance(error, RecordingError) else repr(error)
         traceback = None if isinstance(error, RecordingError | OSError) else error  # a disk's failure needs none
-        logger.error("the recording %s has ended: %s", self._path, found, exc_info=traceback)
+        self._log.error("the recording %s has ended: %s", self._path, found, exc_info=traceback)
         text = f"The recording has ended, the session goes on: {found}. What was written so far can be read."
         self._tell(Notice(code="recording_failed", message=text))

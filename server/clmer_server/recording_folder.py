@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -67,9 +68,28 @@ def make_recording_folder(parent: Path, session: str) -> RecordingFolder:
         found = f"{folder}, which is there already" if folder.exists() else f"{parent}, which is no folder"
         raise SettingsError("a new folder for the recording", found, "name another one with --record") from error
     except OSError as error:
-        raise SettingsError(
-            expected=f"a folder that can be made at {folder}",
-            found=error.strerror or repr(error),
-            mend="name a folder that you may write to with --record",
-        ) from error
+        raise _cannot_record(folder, error.strerror or repr(error)) from error
     return RecordingFolder(folder)
+
+
+def _cannot_record(folder: Path, found: str) -> SettingsError:
+    return SettingsError(
+        expected=f"a folder that can be made at {folder}",
+        found=found,
+        mend="name a folder that you may write to with --record",
+    )
+
+
+def try_recordings(parent: Path) -> None:
+    """Find out whether sessions can be recorded below a folder; it is not made, and nothing stays.
+
+    Raises:
+        SettingsError: It cannot be written to, or made.
+    """
+    there = next(folder for folder in (parent, *parent.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            return
+    except OSError as error:
+        found = f"{there}, which is no folder" if there.is_file() else error.strerror or repr(error)
+        raise _cannot_record(parent, found) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from clmer_server.hub import Hub
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.outbound import Bye, Notice
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.run_opening import RunOpener, Site, prepare
@@ -126,7 +127,7 @@ class RunningSession(SessionRoom):
             return await self._work(lambda: self._opener.open(prepared, hub))
         except Exception as error:
             if not isinstance(error, ClmerError):
-                logger.exception("the session %s cannot start", self.name)
+                logger.exception("the session %s cannot start", self.name, extra={OF_SESSION: self.name})
             raise RefusalError("cannot_start", describe(error)) from error
 
     def _notice(self, code: str, what: str) -> Notice:

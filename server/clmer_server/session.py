@@ -22,6 +22,7 @@ from clmer_server.events import EventContext, marked_windows, marker_message, st
 from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.intake import Intake
+from clmer_server.logs import OF_SESSION
 from clmer_server.previews import Previews
 from clmer_server.protocol.outbound import Bye, Message, Notice
 from clmer_server.protocol.parts import SourceMode
@@ -200,8 +201,9 @@ class Session:
         if not self._end(SessionState.FAILED, error):
             return
         traceback = None if isinstance(error, ClmerError) else error  # the user can mend the former without one
-        logger.error("session %s has failed: %s", self._context.session, describe(error), exc_info=traceback)
-        last = Notice(code="session_failed", message=describe(error)), Bye(reason="session_failed")
+        name, text = self._context.session, describe(error)
+        logger.error("session %s has failed: %s", name, text, exc_info=traceback, extra={OF_SESSION: name})
+        last = Notice(code="session_failed", message=text), Bye(reason="session_failed")
         self._say_last("the session has failed", *last)
 
     def _say_last(self, why: str, *messages: Message) -> None:

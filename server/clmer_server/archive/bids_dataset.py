@@ -26,8 +26,11 @@ Made by `clmer session export`. EEG is raw: no filter, no new reference, no resa
 - EDF holds whole seconds: the last value is held up to the next one (row `padding`, annotation `BAD_padding`).
 - A gap of more than ten minutes, a jump of the clock or another headset begins a new run.
 - Times of events are those of the sample that they met: the headset's clock may drift against that of the computer.
-- `derivatives/clmer` has what the model answered, window by window. Faces are not here; they are in the recording.
-- Participants are pseudonyms. EEG can point to a person all the same: keep it where only those see it who need it.
+- `derivatives/clmer` has what the model answered, window by window.
+- `motion` has the face in numbers, a row per frame as the camera gave it, never resampled: `EEG_TIME` is its time in
+  the EEG. The 68 points are there only where they were asked for.
+- Participants are pseudonyms. EEG can point to a person all the same, and the points of a face more so: keep it where
+  only those see it who need it.
 """
 
 _PARTICIPANT_COLUMNS = {

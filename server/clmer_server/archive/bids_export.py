@@ -12,76 +12,70 @@ from typing import Any
 from clmer_server.archive.bids_dataset import add_participant, cannot_write, prepare_dataset, write_json
 from clmer_server.archive.bids_eeg import channel_table, check_mne, edf_content, eeg_channels, eeg_sidecar, write_edf
 from clmer_server.archive.bids_events import EVENT_COLUMNS, bids_events, event_table
+from clmer_server.archive.bids_faces import FaceTrack, face_files, write_faces
 from clmer_server.archive.bids_names import BidsNames, bids_label
+from clmer_server.archive.bids_runs import BidsRun, bids_runs, run_at
 from clmer_server.archive.facts import SessionFacts
 from clmer_server.archive.regular_signals import RegularSignal, regular_signals
 from clmer_server.archive.tables import Table, tsv_text, write_gzip
 from clmer_server.archive.window_table import window_table
-from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.recording.reader import SessionReader
-from clmer_streaming.types import FaceSample, Item, Marker, StreamInfo
+from clmer_streaming.types import FaceSample, Item, StreamInfo
 
 _PHYSIO_WORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
 """What the type of a stream says that carries a physiological signal, and was recorded beside the EEG."""
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """A run of EEG and its names."""
+class BidsWishes:
+    """How a session is to be written."""
 
-    names: BidsNames
-    signal: RegularSignal
+    task: str  # what the participant did, letters and digits
+    landmarks: bool = False  # whether the face's points are written, too: they can identify a person
+    replace: bool = False  # whether a session that is there is written anew
 
 
-def export_bids(facts: SessionFacts, root: Path, task: str, *, replace: bool = False) -> list[Path]:
+def export_bids(facts: SessionFacts, root: Path, wishes: BidsWishes) -> list[Path]:
     """Write a session into the data set in a folder; return the files.
 
     Args:
         facts: The session.
         root: Folder of the data set; new, or one that earlier exports made.
-        task: What the participant did, letters and digits.
-        replace: Whether a session that is there is written anew.
+        wishes: How.
 
     Raises:
         SettingsError: A library is not there, the folder cannot be used, or the session is there already.
         RecordingError: The session holds no EEG.
     """
     check_mne()
-    if not task or bids_label(task) != task:
-        raise SettingsError("--task of letters and digits", repr(task), "for example --task emotion")
+    if not wishes.task or bids_label(wishes.task) != wishes.task:
+        raise SettingsError("--task of letters and digits", repr(wishes.task), "for example --task emotion")
     label = bids_label(facts.participant or "") or f"anon{bids_label(facts.stored.name)}"
-    names = BidsNames(label, bids_label(facts.stored.name) or "1", task)
+    names = BidsNames(label, bids_label(facts.stored.name) or "1", wishes.task)
     prepare_dataset(root)
-    if (root / names.session_folder).exists() and not replace:
+    if (root / names.session_folder).exists() and not wishes.replace:
         raise SettingsError(f"no {names.session_folder} in {root}", "one that is there", "--replace writes it anew")
-    items = [item for item in SessionReader(facts.stored.recording).items() if not isinstance(item, FaceSample)]
-    runs = _runs(items, names, facts)
+    reader = SessionReader(facts.stored.recording)
+    items = [item for item in reader.items() if not isinstance(item, FaceSample)]  # many and large: read once more
+    runs = bids_runs(items, names, facts)
     try:
         add_participant(root, label, facts.participant)
         (root / names.session_folder / "eeg").mkdir(parents=True, exist_ok=True)
         written = [path for run in runs for path in _write_run(root, run, runs, facts)]
-        written += [*_write_scans(root, runs, facts), *_write_physio(root, runs, items)]
+        faces = write_faces(root, runs, reader.items(), landmarks=wishes.landmarks)
+        written += [path for track in faces for path in face_files(track)]
+        written += [*_write_scans(root, runs, faces, facts), *_write_physio(root, runs, items)]
         written += _write_predictions(root, names, runs, facts)
     except OSError as error:
         raise cannot_write(root, error) from error
     return [root / path for path in written]
 
 
-def _runs(items: Sequence[Item], names: BidsNames, facts: SessionFacts) -> list[_Placed]:
-    info = next((item for item in items if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
-    if info is None:
-        raise RecordingError("a session with EEG", f"none in {facts.stored.recording}", "export csv or trials instead")
-    signals = regular_signals(items, info.source, tuple(eeg_channels(info)))
-    if not signals:
-        raise RecordingError("EEG with a rate", f"none in {facts.stored.recording}", "export csv or trials instead")
-    several = len(signals) > 1
-    return [_Placed(names.of_run(n if several else None), signal) for n, signal in enumerate(signals, start=1)]
-
-
-def _write_run(root: Path, run: _Placed, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+def _write_run(root: Path, run: BidsRun, runs: Sequence[BidsRun], facts: SessionFacts) -> Iterator[Path]:
     names, signal = run.names, run.signal
     content = edf_content(signal, eeg_channels(signal.info))
-    markers = [marker for marker in facts.contents.markers if _run_of(marker, runs) is run]
+    markers = [marker for marker in facts.contents.markers if run_at(marker.t, runs) is run]
     events = bids_events(signal, content.n_padded, markers)
     write_edf(content, events, facts.unix_of(signal.t0), root / names.eeg("eeg.edf"))
     write_json(root / names.eeg("eeg.json"), eeg_sidecar(content, signal, facts, names.task))
@@ -92,30 +86,28 @@ def _write_run(root: Path, run: _Placed, runs: Sequence[_Placed], facts: Session
     yield from map(names.eeg, ("eeg.edf", "eeg.json", "channels.tsv", "events.tsv", "events.json"))
 
 
-def _run_of(marker: Marker, runs: Sequence[_Placed]) -> _Placed:
-    """Return the run that had begun last when a marker came; the first one, where none had."""
-    return next((run for run in reversed(runs) if run.signal.t0 <= marker.t), runs[0])
-
-
-def _write_scans(root: Path, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+def _write_scans(
+    root: Path, runs: Sequence[BidsRun], faces: Sequence[FaceTrack], facts: SessionFacts
+) -> Iterator[Path]:
+    begun = [(run.names.eeg("eeg.edf"), run.signal.t0) for run in runs]
+    begun += [(next(face_files(track)), track.t_first) for track in faces]
     rows = []
-    for run in runs:
-        unix = facts.unix_of(run.signal.t0)
+    for path, t0 in begun:
+        unix = facts.unix_of(t0)
         moment = None if unix is None else datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        path = run.names.eeg("eeg.edf").relative_to(run.names.session_folder)
-        rows.append((path.as_posix(), moment))
+        rows.append((path.relative_to(runs[0].names.session_folder).as_posix(), moment))
     scans = runs[0].names.scans()
     (root / scans).write_text(tsv_text(Table(("filename", "acq_time"), tuple(rows))), encoding="utf-8")
     yield scans
 
 
-def _write_physio(root: Path, runs: Sequence[_Placed], items: Sequence[Item]) -> Iterator[Path]:
+def _write_physio(root: Path, runs: Sequence[BidsRun], items: Sequence[Item]) -> Iterator[Path]:
     infos = {item.source: item for item in items if isinstance(item, StreamInfo) and _is_physio(item)}
     taken: Counter[tuple[int | None, str]] = Counter()
     for source, info in infos.items():
         word = bids_label(info.type or info.name).lower() or "physio"
         for signal in regular_signals(items, source):
-            run = next((run for run in reversed(runs) if run.signal.t0 <= signal.t0), runs[0])
+            run = run_at(signal.t0, runs)
             taken[run.names.run, word] += 1
             number = taken[run.names.run, word]
             yield from _write_series(root, run, signal, f"recording-{word}{'' if number == 1 else number}")
@@ -126,7 +118,7 @@ def _is_physio(info: StreamInfo) -> bool:
     return info.kind == "physio" or (info.kind == "other" and info.sfreq > 0 and any(w in said for w in _PHYSIO_WORDS))
 
 
-def _write_series(root: Path, run: _Placed, signal: RegularSignal, entity: str) -> Iterator[Path]:
+def _write_series(root: Path, run: BidsRun, signal: RegularSignal, entity: str) -> Iterator[Path]:
     columns = [name or f"channel{n}" for n, name in enumerate(signal.info.ch_names, start=1)]
     units = signal.info.units or (signal.info.unit,) * len(columns)
     sidecar: dict[str, Any] = {
@@ -142,7 +134,7 @@ def _write_series(root: Path, run: _Placed, signal: RegularSignal, entity: str) 
     yield from (run.names.eeg(ending, entity) for ending in ("physio.json", "physio.tsv.gz"))
 
 
-def _write_predictions(root: Path, names: BidsNames, runs: Sequence[_Placed], facts: SessionFacts) -> Iterator[Path]:
+def _write_predictions(root: Path, names: BidsNames, runs: Sequence[BidsRun], facts: SessionFacts) -> Iterator[Path]:
     """Write the predictions as a derivative; onsets count from the first sample of the first run."""
     if not facts.contents.predictions:
         return

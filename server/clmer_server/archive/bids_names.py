@@ -39,13 +39,20 @@ class BidsNames:
 
     def eeg(self, ending: str, *entities: str) -> Path:
         """Return a file of the EEG folder, such as ``..._eeg.edf``; ``entities`` stand before the ending."""
-        run = [] if self.run is None else [f"run-{self.run}"]
-        stem = "_".join([self._stem(), f"task-{self.task}", *run, *entities])
+        stem = "_".join([self._stem(), f"task-{self.task}", *self._run(), *entities])
         return self.session_folder / "eeg" / f"{stem}_{ending}"
+
+    def motion(self, tracksys: str, ending: str) -> Path:
+        """Return a file of a tracking system, such as ``..._motion.tsv``."""
+        stem = "_".join([self._stem(), f"task-{self.task}", f"tracksys-{tracksys}", *self._run()])
+        return self.session_folder / "motion" / f"{stem}_{ending}"
 
     def scans(self) -> Path:
         """Return the list of the session's recordings."""
         return self.session_folder / f"{self._stem()}_scans.tsv"
+
+    def _run(self) -> list[str]:
+        return [] if self.run is None else [f"run-{self.run}"]
 
     def _stem(self) -> str:
         return f"sub-{self.subject}_ses-{self.session}"

@@ -8,12 +8,13 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artefact import ArtefactFile, find_artefact
-from clmer_server.access import access_text, plan_access
-from clmer_server.commands.session_deletion import keep_retention
+from clmer_server.access import Access, access_text, plan_access
+from clmer_server.archive.retention import keep_retention
 from clmer_server.event_loop import loop_factory
 from clmer_server.inference import InferenceThread
 from clmer_server.listening import open_listener
@@ -21,10 +22,11 @@ from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import LSL_CONFIG_HELP
 from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
 from clmer_server.preprocessing import effective_preprocess, notch_text
+from clmer_server.recording_folder import try_recordings
 from clmer_server.service import ServicePlan, run_service
 from clmer_server.session_conflicts import check_no_conflict
 from clmer_server.session_plan import SessionPlan, plan_sessions
-from clmer_server.session_run import PreparedRun, ServedModel, find_inputs, prepare_run
+from clmer_server.session_run import FoundInputs, PreparedRun, ServedModel, find_inputs, prepare_run
 from clmer_server.settings import ServeSettings, load_settings
 from clmer_server.settings_text import settings_text
 from clmer_streaming.config import PreprocessConfig
@@ -96,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --record: keep the camera's pictures, too, in face.avi (default: no picture is kept)",
     )
     parser.add_argument("--print-config", action="store_true", help="print the settings in force as TOML, and end")
-    parser.add_argument("--check-config", action="store_true", help="check settings, device and model, and end")
+    parser.add_argument("--check-config", action="store_true", help="check everything but the model's answers, and end")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,25 +113,51 @@ def run(args: argparse.Namespace) -> int:
     if settings.replay is None or settings.lsl_config is not None:
         set_up_lsl(settings.lsl_config)
     with open_listener(settings.host, settings.port) as listener:
-        plans = plan_sessions(settings)
-        check_no_conflict(plans)
-        artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded: mistakes show at once
-        preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
-        claims = StreamClaims()
-        found = [find_inputs(plan, preprocess, claims) for plan in plans]
+        checked = _check(settings)
         if args.check_config:
-            print(f"the settings hold: {artefact.meta.name} can be served, from {_sources_text(plans)}")
+            print(f"the settings hold: {checked.artefact.meta.name} can be served, from {_sources_text(checked.plans)}")
             return 0
         keep_retention(settings, time.time())
-        access = plan_access(settings)
-        model = _load_model(settings, artefact, preprocess)
-        sessions = tuple((plan, prepare_run(each, model)) for plan, each in zip(plans, found, strict=True))
-        plan = ServicePlan(settings, access, model, claims, sessions)
-        notch = notch_text(artefact.meta.preprocess, preprocess)
+        plan = _prepare(settings, checked)
+        notch = notch_text(checked.artefact.meta.preprocess, checked.preprocess)
         print(_start_up_text(plan, listener, notch), flush=True)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run_service(plan, listener))
     return 0
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What the settings ask for, found to be there; nothing is open, loaded or made yet."""
+
+    plans: tuple[SessionPlan, ...]
+    access: Access
+    artefact: ArtefactFile
+    preprocess: PreprocessConfig
+    claims: StreamClaims
+    inputs: tuple[FoundInputs, ...]
+
+
+def _check(settings: ServeSettings) -> _Checked:
+    """Find out whether the service could run: mistakes show at once, and with ``--check-config``."""
+    plans = plan_sessions(settings)
+    check_no_conflict(plans)
+    access = plan_access(settings)
+    if settings.record is not None:
+        try_recordings(settings.record)
+    artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded
+    preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
+    claims = StreamClaims()
+    inputs = tuple(find_inputs(plan, preprocess, claims) for plan in plans)
+    return _Checked(plans, access, artefact, preprocess, claims, inputs)
+
+
+def _prepare(settings: ServeSettings, checked: _Checked) -> ServicePlan:
+    """Load the model, and make the folders that sessions are recorded in."""
+    model = _load_model(settings, checked.artefact, checked.preprocess)
+    runs = tuple(prepare_run(each, model) for each in checked.inputs)
+    sessions = tuple(zip(checked.plans, runs, strict=True))
+    return ServicePlan(settings, checked.access, model, checked.claims, sessions)
 
 
 def _end(signum: int, frame: FrameType | None) -> NoReturn:
@@ -154,6 +182,7 @@ def _start_up_text(plan: ServicePlan, listener: socket.socket, notch: str) -> st
         f"websocket  ws{secure}://{address}/ws",
         *access_text(plan.access),
         f"model      {model.id} on {model.device}, {_provenance(model.trained_on)}",
+        *([f"purpose    {settings.purpose}"] if settings.purpose else []),
         *(line for session, prepared in plan.sessions for line in _session_lines(session, prepared)),
         *([f"notch      {notch}"] if notch else []),
         "Tell participants that their emotions are estimated. Ctrl-C ends the service.",
