@@ -82,10 +82,9 @@ def plan_deletion(
         )
     derived = derived_from(stored.recording, work)
     kept = calibration_files(participants, pseudonym) if pseudonym is not None else ()
-    stays = [*derived.stays, *_exports(stored)]
+    stays = [*derived.stays, *_exports(stored), *_others(stored, pseudonym)]
     if not with_calibration:
         stays += [f"{path}: calibration of {pseudonym}, which goes by --with-calibration" for path in kept]
-    stays += [f"{other.path}: another session of {pseudonym}" for other in _others(stored, pseudonym)]
     if not work:
         stays.append("window stores, split files and models: not looked for, name their folders with --work")
     return Deletion(stored, derived, kept if with_calibration else (), tuple(stays))
@@ -102,12 +101,12 @@ def _refuse_running(stored: StoredSession) -> str | None:
     return header_word(contents.header, "participant")
 
 
-def _others(stored: StoredSession, pseudonym: str | None) -> Iterator[StoredSession]:
-    """Yield the other sessions of a participant beside one; those that cannot be read are anybody's."""
+def _others(stored: StoredSession, pseudonym: str | None) -> Iterator[str]:
+    """Yield a sentence for each other session of a participant beside one; those that cannot be read are anybody's."""
     for other in find_sessions(stored.path.parent) if pseudonym is not None else ():
         with contextlib.suppress(ClmerError):
             if other != stored and recording_line(other).participant == pseudonym:
-                yield other
+                yield f"{other.path}: another session of {pseudonym}"
 
 
 def _exports(stored: StoredSession) -> Iterator[str]:

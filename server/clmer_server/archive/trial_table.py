@@ -42,8 +42,7 @@ def trial_table(facts: SessionFacts, spans: Sequence[TrialSpan]) -> Table:
 def _row(
     facts: SessionFacts, number: int, span: TrialSpan, inside: Sequence[Mapping[str, Any]], labels: Sequence[str]
 ) -> dict[str, Cell]:
-    valid = [prediction for prediction in inside if prediction["valid"]]
-    reasons = Counter(reason for prediction in inside for reason in prediction["reasons"])
+    n_valid = sum(bool(prediction["valid"]) for prediction in inside)
     model = facts.contents.header["model"]
     return {
         "session": facts.stored.name,
@@ -55,25 +54,25 @@ def _row(
         "session_s": span.t_start - facts.contents.t0,
         "duration_s": span.t_end - span.t_start,
         "windows": len(inside),
-        "windows_valid": len(valid),
-        "valid_share": len(valid) / len(inside) if inside else None,
-        **{
-            column: cell
-            for label in labels
-            for column, cell in _spread(
-                f"p_{label}", [p["probs"][label] for p in valid if label in (p["probs"] or {})]
-            ).items()
-        },
-        **{
-            column: cell
-            for name in _NUMBERS
-            for column, cell in _spread(name, [p[name] for p in valid if p[name] is not None]).items()
-        },
-        **{f"reason_{reason.value}": reasons[reason.value] for reason in Reason},
+        "windows_valid": n_valid,
+        "valid_share": n_valid / len(inside) if inside else None,
+        **_answers(inside, labels),
         "model": model.get("id"),
         "artefact_sha256": model.get("sha256"),
         "trained_on": model.get("trained_on"),
     }
+
+
+def _answers(inside: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Cell]:
+    """Return what was answered in a trial: spreads over its valid windows, and reasons counted in all of them."""
+    valid = [prediction for prediction in inside if prediction["valid"]]
+    cells: dict[str, Cell] = {}
+    for label in labels:
+        cells |= _spread(f"p_{label}", [p["probs"][label] for p in valid if label in (p["probs"] or {})])
+    for name in _NUMBERS:
+        cells |= _spread(name, [p[name] for p in valid if p[name] is not None])
+    reasons = Counter(reason for prediction in inside for reason in prediction["reasons"])
+    return cells | {f"reason_{reason.value}": reasons[reason.value] for reason in Reason}
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, Cell]:

@@ -50,8 +50,6 @@ def model_labels(facts: SessionFacts) -> tuple[str, ...]:
 def _row(
     prediction: Mapping[str, Any], facts: SessionFacts, labels: Sequence[str], series: Sequence[str]
 ) -> dict[str, Cell]:
-    modalities = prediction["modalities"]
-    further = modalities.get("series", {})
     probs = prediction["probs"] or {}
     return {
         "session": facts.stored.name,
@@ -67,10 +65,7 @@ def _row(
         "label": prediction["label"],
         **{f"p_{label}": probs.get(label) for label in labels},
         **{name: prediction[name] for name in ("valence", "arousal", "confidence", "entropy")},
-        **_part("eeg", modalities["eeg"], _EEG),
-        "eeg_channels_bad": " ".join(modalities["eeg"].get("channels_bad", ())),
-        **_part("face", modalities["face"], _FACE),
-        **{name: cell for key in series for name, cell in _part(key, further.get(key, {}), _SERIES).items()},
+        **_inputs(prediction["modalities"], series),
         "calibration_face": prediction["calibration"]["face"],
         "calibration_eeg": prediction["calibration"]["eeg"],
         "model": prediction["model"]["id"],
@@ -78,6 +73,17 @@ def _row(
         "trained_on": prediction["trained_on"],
         "crc": prediction["crc"],
         "source": prediction["source"],
+    }
+
+
+def _inputs(modalities: Mapping[str, Any], series: Sequence[str]) -> dict[str, Cell]:
+    """Return what the window was answered from, input by input."""
+    further = modalities.get("series", {})
+    return {
+        **_part("eeg", modalities["eeg"], _EEG),
+        "eeg_channels_bad": " ".join(modalities["eeg"].get("channels_bad", ())),
+        **_part("face", modalities["face"], _FACE),
+        **{name: cell for key in series for name, cell in _part(key, further.get(key, {}), _SERIES).items()},
     }
 
 

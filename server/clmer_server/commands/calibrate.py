@@ -69,26 +69,19 @@ def _measure_face(args: argparse.Namespace) -> int:
     from clmer_streaming.sources.camera import CameraSource
 
     seconds = max(args.seconds if args.seconds is not None else 3.0, 0.1)
-    extractor = Extractor.choose(args.face_landmarker)
-    camera = CameraSource(args.camera, calibrate_s=seconds, extractor=extractor)
-    stop = threading.Event()
+    camera = CameraSource(args.camera, calibrate_s=seconds, extractor=Extractor.choose(args.face_landmarker))
     deadline = time.monotonic() + args.timeout
-    interrupted = threading.Event()
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        stop.set()
+    stop = threading.Event()
+    ended = _ended_by_signals(stop)
 
     def watch(item: Item) -> None:
         if camera.calibrated is not None or time.monotonic() > deadline:
             stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
     print(f"Look into {camera.info.name}, relaxed, mouth closed, until this ends ({seconds:g} s).", flush=True)
     camera.run(watch, stop)
     if camera.calibrated is None:
-        if interrupted.is_set():
+        if ended.is_set():
             return INTERRUPTED
         raise RecordingError(
             expected=f"a face that holds still for {seconds:g} s",
@@ -98,3 +91,16 @@ def _measure_face(args: argparse.Namespace) -> int:
     path = save_neutral(args.participants, args.participant, camera.calibrated)
     print(f"{path}: neutral face of {args.participant}, from {camera.calibrated.n_frames} frames")
     return 0
+
+
+def _ended_by_signals(stop: threading.Event) -> threading.Event:
+    """Let signals set ``stop``; return what tells that one came."""
+    ended = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        ended.set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return ended

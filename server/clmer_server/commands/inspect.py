@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from clmer_streaming.config import SignalConfig
+    from clmer_streaming.xdf.clock_drift import ClockHealth
     from clmer_streaming.xdf.inspection import Inspection, StreamInspection
     from clmer_streaming.xdf.reader import XdfStream
 
@@ -87,7 +88,7 @@ def as_json(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
 
 
 def _stream(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
-    stream, spacing, clock = found.stream, found.spacing, found.clock
+    stream, spacing = found.stream, found.spacing
     return {
         "id": stream.stream_id,
         "name": stream.name,
@@ -109,15 +110,19 @@ def _stream(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
             "longest_s": found.longest_gap_s,
             "short_losses": spacing.n_short_losses,
         },
-        "clock": {
-            "offsets": clock.n_offsets,
-            "offset_s": clock.offset_s,
-            "outliers": clock.n_outliers,
-            "restarts": clock.n_restarts,
-            "drift_ppm": clock.drift_ppm,
-        },
+        "clock": _clock(found.clock),
         "faults": [{"code": fault.code.value, "text": fault.text} for fault in found.faults],
         "model": _model(stream, signal),
+    }
+
+
+def _clock(clock: ClockHealth) -> dict[str, Any]:
+    return {
+        "offsets": clock.n_offsets,
+        "offset_s": clock.offset_s,
+        "outliers": clock.n_outliers,
+        "restarts": clock.n_restarts,
+        "drift_ppm": clock.drift_ppm,
     }
 
 

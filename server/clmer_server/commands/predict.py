@@ -106,22 +106,7 @@ def run(args: argparse.Namespace) -> int:
     speed = _speed(args.speed)
     set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
-    extractor = Extractor.choose(args.face_landmarker)
-    config = SessionConfig(
-        session=secrets.token_hex(4),
-        replay=args.file,
-        eeg_map=args.eeg_map,
-        eeg_unit=args.eeg_unit,
-        eeg_delay_s=args.eeg_delay,
-        physio=parse_physio(args.physio),
-        speed=speed,
-        video=args.video,
-        video_offset_s=args.video_offset,
-        extractor=extractor,
-        neutral=load_neutral(args.participants, args.participant, extractor.id),
-        participant=args.participant,
-        participants=args.participants,
-    )
+    config = _config(args, speed)
     artefact = find_artefact(args.model, args.model_sha256)
     preprocess = effective_preprocess(artefact.meta.preprocess, args.notch)
     check_physio(config.physio, preprocess)
@@ -136,6 +121,26 @@ def run(args: argparse.Namespace) -> int:
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)
     print(report, file=sys.stderr)
     return 0
+
+
+def _config(args: argparse.Namespace, speed: float) -> SessionConfig:
+    """Return what the options say of the recording and its participant."""
+    extractor = Extractor.choose(args.face_landmarker)
+    return SessionConfig(
+        session=secrets.token_hex(4),
+        replay=args.file,
+        eeg_map=args.eeg_map,
+        eeg_unit=args.eeg_unit,
+        eeg_delay_s=args.eeg_delay,
+        physio=parse_physio(args.physio),
+        speed=speed,
+        video=args.video,
+        video_offset_s=args.video_offset,
+        extractor=extractor,
+        neutral=load_neutral(args.participants, args.participant, extractor.id),
+        participant=args.participant,
+        participants=args.participants,
+    )
 
 
 def _replay(
