@@ -17,13 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from clmer_server.background import in_background
 from clmer_server.cli import serve_main
 from clmer_server.events import status_entry
-from clmer_server.logs import set_up_logging, without_secrets
+from clmer_server.logs import OF_SESSION, set_up_logging, without_secrets
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
 from clmer_server.settings import load_settings
 from clmer_server.systemd import READY, notify
 from clmer_streaming.errors import SettingsError
 from session_parts import STATUS, event
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "session.xdf"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -117,12 +119,14 @@ def test_a_log_in_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) 
         try:
             raise ValueError("two\nlines of token=no secret, ?token=GEHEIM")
         except ValueError:
-            logging.getLogger("clmer").exception("session %s has failed", "lab")
+            logging.getLogger("clmer").exception("session %s has failed", "lab", extra={OF_SESSION: "lab"})
+        logging.getLogger("uvicorn").warning("of no session")
     finally:
         root.handlers[:] = before
         root.setLevel(level)
-    (line,) = capsys.readouterr().err.splitlines()
+    line, other = capsys.readouterr().err.splitlines()
     told = json.loads(line)
+    assert (told["session"], "session" in json.loads(other)) == ("lab", False)
     assert (told["level"], told["logger"], told["message"]) == ("error", "clmer", "session lab has failed")
     assert "ValueError: two\nlines" in told["traceback"]
     assert "GEHEIM" not in line
@@ -143,11 +147,27 @@ def test_printed_settings_are_a_file_that_gives_the_same_settings(
 
 
 def test_settings_are_checked_without_serving(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    example = Path(__file__).parents[1] / "examples" / "session.xdf"
-    assert serve_main(["--port", "0", "--replay", str(example), "--check-config"]) == 0
+    assert serve_main(["--port", "0", "--replay", str(EXAMPLE), "--check-config"]) == 0
     assert "the settings hold: clmer-va4 can be served, from replay of" in capsys.readouterr().out
     assert serve_main(["--port", "0", "--replay", "nowhere.xdf", "--check-config"]) == SettingsError.exit_code
     assert "nowhere.xdf" in capsys.readouterr().err
+
+
+def test_a_certificate_or_a_folder_that_cannot_be_used_does_not_pass_the_check(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it leave a trace: the folder of the recordings is made when there is something to record."""
+    check = ["--port", "0", "--replay", str(EXAMPLE), "--check-config"]
+    (empty_folder / "notes.txt").write_text("")
+    for options, said in (
+        (["--tls-cert", "notes.txt", "--tls-key", "notes.txt"], "a certificate in PEM"),
+        (["--record", "notes.txt"], "notes.txt, which is no folder"),
+        (["--record", "notes.txt/below"], "no folder"),
+    ):
+        assert serve_main([*check, *options]) == SettingsError.exit_code
+        assert said in capsys.readouterr().err
+    assert serve_main([*check, "--record", "new/recordings"]) == 0
+    assert [path.name for path in empty_folder.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("purpose", ["workplace", "education"])

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clmer_server.cli import main
-from clmer_server.participants import load_neutral, load_rest, neutral_file
+from clmer_server.participants import calibration_files, load_neutral, load_rest, neutral_file, rest_file, save_rest
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.video import VideoFaces
+from clmer_streaming.types import RestReference
 from face_pictures import scene, swaying, write_video
+
+REST = RestReference(0.0, ("Fz", "Cz"), (0.0, 0.0), (9.0, 8.0), "signal", 60.0)
+
+
+def mode(path: Path) -> int:
+    """Return who may do what with a file or folder, as chmod has it."""
+    return path.stat().st_mode & 0o777
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def test_a_neutral_face_is_measured_kept_and_used(film: Path, tmp_path: Path) ->
     folder = tmp_path / "participants"
     words = ["calibrate", "--participant", "P01", "--camera", str(film), "--seconds", "1"]
     assert main([*words, "--participants", str(folder)]) == 0
-    assert [path.name for path in folder.iterdir()] == ["P01.json"]
+    assert [(path.name, mode(path)) for path in folder.iterdir()] == [("P01.json", 0o600)]
     neutral = load_neutral(folder, "P01")
     before, after = (list(VideoFaces(film, neutral=known).samples()) for known in (None, neutral))
     assert {sample.calibration for sample in after} == {"explicit"}
@@ -87,3 +97,27 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "P01.json").write_text("{}")
     with pytest.raises(SettingsError, match="measure it again"):
         load_neutral(tmp_path, "P01")
+
+
+def test_what_is_kept_of_a_participant_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whatever a folder that is there allows: a file that others could read is replaced by one that they cannot."""
+    path = save_rest(tmp_path / "new", "P01", REST)
+    assert (mode(tmp_path / "new"), mode(path)) == (0o700, 0o600)
+    (tmp_path / "open").mkdir(mode=0o755)
+    rest_file(tmp_path / "open", "P01").write_text("of an earlier version")
+    rest_file(tmp_path / "open", "P01").chmod(0o644)
+    assert mode(save_rest(tmp_path / "open", "P01", REST)) == 0o600
+    assert calibration_files(tmp_path / "open", "P01") == (rest_file(tmp_path / "open", "P01"),)
+
+
+def test_a_disk_that_is_full_half_way_leaves_what_was_kept_before(tmp_path: Path) -> None:
+    """A limit on the size of files is a full disk for the program."""
+    path = save_rest(tmp_path, "P01", REST)
+    kept, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, before[1]))
+    try:
+        with pytest.raises(SettingsError, match="a folder that can be written to"):
+            save_rest(tmp_path, "P01", replace(REST, seconds=90.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [(path.name, kept)]

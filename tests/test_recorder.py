@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.recorder import Backlog, Recorder
@@ -67,7 +68,9 @@ def test_what_came_is_on_disk_within_a_second_without_a_close(tmp_path: Path) ->
         assert not SessionReader(path).survey.closed
 
 
-def test_a_disk_that_is_full_is_said_once_and_ends_only_the_recording(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_said_once_and_ends_only_the_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The limit on the size of a file is a full disk for the program. What was written is whole."""
     chunk = Chunk("eeg", np.arange(64) / 128.0, np.random.default_rng(0).standard_normal((len(EEG.ch_names), 64)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -85,6 +88,7 @@ def test_a_disk_that_is_full_is_said_once_and_ends_only_the_recording(tmp_path: 
         recorder.item(chunk)
     assert [notice.code for notice in notices] == ["recording_failed"]
     assert "session goes on" in notices[0].message
+    assert [vars(line)[OF_SESSION] for line in caplog.records if line.name == "clmer_server.recorder"] == ["abc"]
     items = list(SessionReader(tmp_path / "abc" / "session.xdf").items())
     assert items[0] == EEG
     assert len(items) > 5

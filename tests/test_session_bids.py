@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import gzip
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -19,13 +20,15 @@ from clmer_server.archive.bids_eeg import edf_content
 from clmer_server.archive.regular_signals import regular_signals
 from clmer_server.cli import main
 from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.face.layout import FACE_CH_NAMES, face_to_row
 from clmer_streaming.recording.contents import read_contents
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.recording.writer import SessionWriter
-from clmer_streaming.types import Chunk, Gap, Item, Marker, StreamInfo
+from clmer_streaming.types import Chunk, FaceFlag, FaceSample, Gap, Item, Marker, StreamInfo
 from recorded_sessions import CLIP, ECG, GAP, SECONDS, record
 
 STEM = "sub-P01/ses-abc/eeg/sub-P01_ses-abc_task-emotion"
+CAMERA = StreamInfo("face", "face", "CLMER-Face", FACE_CH_NAMES, 30.0)
 HEADSET = StreamInfo("eeg", "eeg", "Headset", ("Fz", "Cz"), 100.0, unit="uV")
 
 
@@ -130,6 +133,67 @@ def test_a_physiological_stream_is_beside_it_on_the_same_time(dataset: Path) -> 
     assert len(values) > 28 * 64
 
 
+def faces(recorded: Path) -> list[FaceSample]:
+    return [item for item in SessionReader(recorded).items() if isinstance(item, FaceSample)]
+
+
+def read_track(folder: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the channels of a face in BIDS, and the rows of its frames."""
+    stem = folder / "sub-P01" / "ses-abc" / "motion" / "sub-P01_ses-abc_task-emotion_tracksys-face"
+    names = [row["name"] for row in read_tsv(Path(f"{stem}_channels.tsv"))]
+    rows = [line.split("\t") for line in Path(f"{stem}_motion.tsv").read_text().splitlines()]
+    assert {len(row) for row in rows} == {len(names)}
+    return names, rows
+
+
+def test_the_face_has_a_row_per_frame_at_its_own_time(recorded: Path, dataset: Path) -> None:
+    """Every bit of it, and nothing between the frames."""
+    names, rows = read_track(dataset)
+    samples = faces(recorded)
+    assert (names[:3], names[3:]) == (["LATENCY", "EEG_TIME", "LSL_TIME"], list(FACE_CH_NAMES[204:]))
+    assert [float(row[2]) for row in rows] == [sample.t for sample in samples]
+    latency = np.array([float(row[0]) for row in rows])
+    assert latency == pytest.approx(np.array([sample.t - samples[0].t for sample in samples]), abs=1e-6)
+    values = np.array([[math.nan if cell == "n/a" else float(cell) for cell in row[3:]] for row in rows], np.float32)
+    assert np.array_equal(values, np.array([face_to_row(sample)[204:] for sample in samples]), equal_nan=True)
+
+
+def test_a_frame_lies_in_the_eeg_where_its_stamp_lies(recorded: Path, dataset: Path) -> None:
+    """As events do: by the stamps of the samples beside it."""
+    _, rows = read_track(dataset)
+    (signal,) = regular_signals(SessionReader(recorded).items(), "eeg", (2, 3))
+    for row in rows[::100]:
+        assert float(row[1]) == pytest.approx(signal.seconds_of(float(row[2])), abs=1e-6)
+
+
+def test_the_sidecar_of_the_face_says_its_rate_and_its_channels(dataset: Path) -> None:
+    names, rows = read_track(dataset)
+    stem = dataset / "sub-P01" / "ses-abc" / "motion" / "sub-P01_ses-abc_task-emotion_tracksys-face"
+    told = json.loads(Path(f"{stem}_motion.json").read_text())
+    seconds = float(rows[-1][0])
+    assert told["SamplingFrequencyEffective"] == pytest.approx((len(rows) - 1) / seconds, rel=1e-6)
+    assert (told["SamplingFrequency"], told["TaskName"], told["MissingValues"]) == (30.0, "emotion", "n/a")
+    kinds = [row["type"] for row in read_tsv(Path(f"{stem}_channels.tsv"))]
+    assert [told[f"{kind}ChannelCount"] for kind in ("LATENCY", "MISC", "POS", "ORNT")] == [1, 41, 3, 3]
+    assert (told["MotionChannelCount"], len(kinds)) == (len(names), len(names))
+    frames = json.loads(Path(f"{stem}_channels.json").read_text())["reference_frame"]["Levels"]
+    used = {row["reference_frame"] for row in read_tsv(Path(f"{stem}_channels.tsv"))}
+    assert used - {"n/a"} <= frames.keys()
+    scans = read_tsv(dataset / "sub-P01" / "ses-abc" / "sub-P01_ses-abc_scans.tsv")
+    assert [row["filename"].partition("/")[0] for row in scans] == ["eeg", "motion"]
+
+
+def test_the_points_of_a_face_are_exported_only_where_they_are_asked_for(recorded: Path, tmp_path: Path) -> None:
+    """They can identify a person."""
+    options = ["session", "export", "abc", "--root", str(recorded.parents[1]), "--to", str(tmp_path / "out")]
+    assert main([*options, "--landmarks"]) == 2
+    assert main([*options, "--landmarks", "--format", "bids"]) == 0
+    names, rows = read_track(tmp_path / "out")
+    assert names[3:] == list(FACE_CH_NAMES)
+    sample = faces(recorded)[-1]
+    assert [float(cell) for cell in rows[-1][3:207]] == pytest.approx(sample.landmarks.ravel().tolist(), rel=1e-6)
+
+
 def test_predictions_are_a_derivative(recorded: Path, dataset: Path) -> None:
     path = dataset / "derivatives" / "clmer" / f"{STEM}_desc-clmer_predictions.tsv"
     rows, expected = read_tsv(path), read_contents(recorded).predictions
@@ -155,6 +219,13 @@ def ramp(t0: float, first: int, n: int) -> Chunk:
     x = np.arange(first, first + n, dtype=np.float64) * np.ones((2, 1))
     x[1, 5] = np.nan
     return Chunk("eeg", t0 + np.arange(n) / 100.0, x)
+
+
+def nobody() -> FaceSample:
+    """Return a frame in which nobody was seen."""
+    lacking = np.full(68 * 3, np.nan)
+    parts = lacking.reshape(68, 3), lacking[:34].reshape(17, 2), lacking[:2], lacking[:6]
+    return FaceSample(0.0, *parts, 0.0, FaceFlag.MISSING)
 
 
 def test_a_long_absence_begins_a_new_signal_and_a_short_one_stays_open() -> None:
@@ -200,7 +271,8 @@ def test_each_run_has_its_own_files_and_its_own_markers(tmp_path: Path) -> None:
     (tmp_path / "recordings" / "s.1").mkdir(parents=True)
     writer = SessionWriter(tmp_path / "recordings" / "s.1" / "session.xdf", header)
     early, late = Marker(12.0, "1", "early\tone"), Marker(1001.0, "2", "late@@x")
-    for item in (HEADSET, ramp(10.0, 0, 1000), early, ramp(1000.0, 1000, 1000), late):
+    faces = [dataclasses.replace(nobody(), t=t) for t in (11.0, 1002.5, 1003.0)]
+    for item in (HEADSET, CAMERA, ramp(10.0, 0, 1000), early, faces[0], ramp(1000.0, 1000, 1000), late, *faces[1:]):
         writer.write(item)
     writer.close()
     out = tmp_path / "out"
@@ -213,6 +285,13 @@ def test_each_run_has_its_own_files_and_its_own_markers(tmp_path: Path) -> None:
         assert float(row["onset"]) == pytest.approx(onset, abs=1e-3)
         raw = read_edf(Path(f"{stem}_run-{run}_eeg.edf"))
         assert [note["description"] for note in raw.annotations] == [annotation]
+        (path,) = out.glob(f"**/*_tracksys-face_run-{run}_motion.tsv")
+        frames = [line.split("\t") for line in path.read_text().splitlines()]
+        assert {cell for frame in frames for cell in frame[3:-3]} == {"n/a"}  # nobody was seen
+        expected = [("0.000000", 1.0)] if run == 1 else [("0.000000", 2.5), ("0.500000", 3.0)]
+        assert [(frame[0], float(frame[1])) for frame in frames] == [
+            (latency, pytest.approx(eeg, abs=1e-3)) for latency, eeg in expected
+        ]
         ramp_uv = raw.get_data()[0] * 1e6
         assert ramp_uv == pytest.approx(np.arange(1000.0) + 1000 * (run - 1), abs=1000 / 65534)
     with warnings.catch_warnings():

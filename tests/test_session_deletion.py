@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from clmer_model.training.protocols import Split, split_to_dict
 from clmer_model.training.store import open_store, write_json
 from clmer_server.archive.retention import expired_sessions, keep_retention
 from clmer_server.cli import main
+from clmer_server.session_settings import NamedSession
 from clmer_server.settings import ServeSettings
 from clmer_streaming.recording.writer import SessionWriter
 from recorded_sessions import EXAMPLE, UNIX_TIME, record
@@ -124,6 +126,49 @@ def test_what_stays_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert (folder / "out" / "abc-windows.csv").is_file()
 
 
+def calibrated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Work in a folder in which two participants have been calibrated; return the files of them."""
+    monkeypatch.chdir(folder)
+    kept = [folder / "participants" / f"{who}{end}.json" for who in ("P-01", "P-02") for end in ("", ".rest")]
+    kept[0].parent.mkdir()
+    for path in kept:
+        path.write_text("{}")
+    return kept
+
+
+def test_the_calibration_of_a_participant_stays_and_all_of_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The neutral face and the EEG at rest; another session of theirs, too, and nothing of anybody else."""
+    kept = calibrated(folder, monkeypatch)
+    shutil.copytree(folder / "recordings" / "abc", folder / "recordings" / "later")
+    assert delete(folder, "--yes") == 0
+    said = capsys.readouterr().out
+    for name in ("P-01.json", "P-01.rest.json"):
+        assert f"stays   participants/{name}: calibration of P-01" in said
+    assert f"stays   {folder / 'recordings' / 'later'}: another session of P-01" in said
+    assert "P-02" not in said
+    assert all(path.is_file() for path in kept)
+
+
+def test_who_withdraws_can_have_the_calibration_deleted_as_well(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = calibrated(folder, monkeypatch)
+    assert delete(folder, "--yes", "--with-calibration") == 0
+    assert "remove  participants/P-01.rest.json" in capsys.readouterr().out
+    assert [path.is_file() for path in kept] == [False, False, True, True]
+    assert not (folder / "recordings" / "abc").exists()
+
+
+def test_a_session_of_nobody_has_no_calibration_to_delete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "abc").mkdir()
+    SessionWriter(tmp_path / "abc" / "session.xdf", {"clock": {"lsl_time": 1.0, "unix_time": UNIX_TIME}}).close()
+    assert main(["session", "delete", "abc", "--yes", "--with-calibration", "--root", str(tmp_path)]) == 2
+    assert "a session with a participant" in capsys.readouterr().err
+    assert (tmp_path / "abc").is_dir()
+
+
 def test_links_are_never_followed(folder: Path) -> None:
     """Neither out of the session nor out of a folder that is searched; the links themselves go with the session."""
     elsewhere = folder / "elsewhere"
@@ -189,12 +234,21 @@ def test_sessions_are_too_old_behind_the_days_of_the_settings(folder: Path) -> N
 
 
 def test_what_is_too_old_goes_only_where_the_settings_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its stores, and never the session that is to be replayed."""
+    """With its stores, and never a session that is to be played: by the command line, or by a table of several."""
     root, late = folder / "recordings", UNIX_TIME + 40 * DAY_S
     keep_retention(ServeSettings(record=root), late)
     keep_retention(ServeSettings(record=root, retention_days=41), late)
     keep_retention(ServeSettings(record=root, retention_days=30, replay=root / "abc" / "session.xdf"), late)
     assert (root / "abc" / "session.xdf").is_file()
+    tables: list[dict[str, Any]] = [
+        {"replay": root / "abc" / "session.xdf"},
+        {"camera": str(root / "abc" / "face.avi")},
+        {"replay": EXAMPLE, "video": root / "abc" / "face.avi"},
+    ]
+    for table in tables:
+        settings = ServeSettings(record=root, retention_days=30, sessions=(NamedSession(name="one", **table),))
+        keep_retention(settings, late)
+        assert (root / "abc" / "session.xdf").is_file()
     keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "work",)), late)
     assert not (root / "abc").exists()
     assert not (folder / "work" / "of-a-copy" / "index.json").exists()

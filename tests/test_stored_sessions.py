@@ -17,6 +17,7 @@ import pytest
 
 from clmer_server.archive.facts import SessionFacts, details_as_json, facts_as_json, session_facts
 from clmer_server.archive.folders import StoredSession, find_sessions, open_session
+from clmer_server.archive.listing import LISTING_FILE, listed
 from clmer_server.archive.trial_spans import TrialRule, TrialSpan, trials_from_markers, trials_from_table
 from clmer_server.archive.trial_table import trial_table
 from clmer_server.archive.window_table import window_table
@@ -164,6 +165,7 @@ def test_trials_between_interval_markers_have_the_means_of_the_windows_within(ro
     assert (row["name"], int(row["windows"]), len(inside) > 2) == ("clip", len(inside), True)
     assert float(row["p_HVLA_mean"]) == pytest.approx(np.mean(values), rel=1e-12)
     assert float(row["p_HVLA_sd"]) == pytest.approx(np.std(values, ddof=1), rel=1e-12)
+    assert (row["artefact_sha256"], row["trained_on"]) == (inside[0]["model"]["sha256"], "simulated")
     fallbacks = sum("modality_fallback" in p["reasons"] for p in inside)
     assert int(row["reason_modality_fallback"]) == fallbacks
     assert float(row["duration_s"]) == pytest.approx(4.0, abs=0.01)
@@ -292,6 +294,56 @@ def test_a_session_that_cannot_be_read_holds_up_no_list(
     assert "cut: cannot be read" in said.err
 
 
+def test_a_list_tells_of_damaged_and_unfinished_sessions_what_a_full_reading_tells(root: Path, tmp_path: Path) -> None:
+    """Each time that the file has become another one, and once more when it has not."""
+    shutil.copytree(root / "abc", tmp_path / "abc")
+    stored = StoredSession(tmp_path / "abc")
+    content, half = stored.recording.read_bytes(), stored.recording.stat().st_size // 2
+    told_of = []
+    for changed in (
+        content,
+        content[:-1000],  # not closed
+        content[:half],  # cut off
+        content[:half] + bytes(400) + content[half + 400 :],  # damaged, of the same size
+        content + b"x",
+    ):
+        stored.recording.write_bytes(changed)
+        full = facts_as_json(session_facts(stored))
+        for _ in range(2):
+            assert listed(stored) == {**full, "bytes": stored.n_bytes}
+        told_of.append((full["closed"], full["windows"]))
+    assert len(set(told_of)) >= 3
+
+
+def test_a_recording_that_has_not_changed_is_not_read_again(root: Path, tmp_path: Path) -> None:
+    """What is kept of it holds for its size and time alone; what is kept and damaged is found anew."""
+    shutil.copytree(root / "abc", tmp_path / "abc")
+    stored = StoredSession(tmp_path / "abc")
+    first, stat = listed(stored), stored.recording.stat()
+    kept = stored.path / LISTING_FILE
+    for text in ("", "[]", "{}", kept.read_text().replace('"windows"', '"winds"'), "\0", kept.read_text()[:-20]):
+        kept.write_text(text)
+        assert listed(stored) == first
+    stored.recording.write_bytes(bytes(stat.st_size))
+    os.utime(stored.recording, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert listed(stored) == first
+    stored.recording.touch()
+    with pytest.raises(ClmerError, match="XDF"):
+        listed(stored)
+
+
+def test_what_is_exported_is_for_its_owner_alone(root: Path, tmp_path: Path) -> None:
+    """In a new folder; one that is there stays as it is."""
+    options = ["session", "export", "abc", "--root", str(root), "--to"]
+    (tmp_path / "shared").mkdir(mode=0o755)
+    for to in (tmp_path / "new", tmp_path / "shared"):
+        assert main([*options, str(to)]) == 0
+        assert (to / "abc-windows.csv").stat().st_mode & 0o777 == 0o600
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "shared")] == [0o700, 0o755]
+    (tmp_path / "other.txt").touch()
+    assert (tmp_path / "other.txt").stat().st_mode & 0o077  # nothing else of the process is changed
+
+
 def test_no_damage_breaks_a_list_or_a_table(root: Path, tmp_path: Path) -> None:
     """One byte changed within the words of a small recording, at three hundred places: read, or refused."""
     reader, path = SessionReader(root / "abc" / "session.xdf"), tmp_path / "bad" / "session.xdf"
@@ -308,7 +360,7 @@ def test_no_damage_breaks_a_list_or_a_table(root: Path, tmp_path: Path) -> None:
         path.write_bytes(content[:at] + bytes([rng.integers(32, 127)]) + content[at + 1 :])
         with contextlib.suppress(ClmerError):
             facts = session_facts(StoredSession(path.parent))
-            json.dumps([facts_as_json(facts), details_as_json(facts)])
+            json.dumps([facts_as_json(facts), details_as_json(facts), listed(facts.stored)])
             window_table(facts)
             trial_table(facts, [TrialSpan("a", 0.0, 1e5)])
             n_read += 1

@@ -79,6 +79,26 @@ def test_a_file_cut_anywhere_gives_what_stands_before_the_cut(tmp_path: Path) ->
     assert lengths[-1] == len(ORDER) - 1
 
 
+def test_samples_that_nobody_wants_are_passed_over_wherever_the_file_ends(tmp_path: Path) -> None:
+    """Short chunks and long ones; cut at any byte, all else is what a reading of everything finds."""
+    path, cut = tmp_path / "long.xdf", tmp_path / "cut.xdf"
+    with XdfWriter(path) as xdf:
+        ramp = xdf.add_stream(XdfStreamSpec("ramp", "EEG", ("a",), sfreq=2.0, channel_format="int16"))
+        words = xdf.add_stream(XdfStreamSpec("words", "Markers", ("x",), channel_format="string"))
+        for n in (1, 40, 2):
+            xdf.write_samples(ramp, np.arange(n) / 2, np.arange(n)[np.newaxis])
+        xdf.write_samples(words, [9.0], [["go"]])
+        xdf.write_samples(ramp, [30.0], [[7]])
+        xdf.write_offset(ramp, 1.5, -0.25)
+    content = path.read_bytes()
+    for n in range(content.rindex(b"<channel_format>"), len(content) + 1, 3):  # from within the last header on
+        cut.write_bytes(content[:n])
+        every, some = read_in_order(cut), read_in_order(cut, lambda stream: stream.name == "words")
+        expected = [told(entry) for entry in every if not isinstance(entry, SampleBlock) or entry.strings]
+        assert [told(entry) for entry in some] == expected
+        assert vars(some.report) == vars(every.report)
+
+
 def test_damage_is_counted_and_said_of_which_stream(tmp_path: Path) -> None:
     """A broken chunk costs its own bytes, and the report names its stream."""
     written(tmp_path / "order.xdf")
