@@ -272,7 +272,8 @@ def test_each_run_has_its_own_files_and_its_own_markers(tmp_path: Path) -> None:
     writer = SessionWriter(tmp_path / "recordings" / "s.1" / "session.xdf", header)
     early, late = Marker(12.0, "1", "early\tone"), Marker(1001.0, "2", "late@@x")
     faces = [dataclasses.replace(nobody(), t=t) for t in (11.0, 1002.5, 1003.0)]
-    for item in (HEADSET, CAMERA, ramp(10.0, 0, 1000), early, faces[0], ramp(1000.0, 1000, 1000), late, *faces[1:]):
+    items: list[Item] = [HEADSET, CAMERA, ramp(10.0, 0, 1000), early, faces[0], ramp(1000.0, 1000, 1000), late]
+    for item in (*items, *faces[1:]):
         writer.write(item)
     writer.close()
     out = tmp_path / "out"
@@ -288,10 +289,9 @@ def test_each_run_has_its_own_files_and_its_own_markers(tmp_path: Path) -> None:
         (path,) = out.glob(f"**/*_tracksys-face_run-{run}_motion.tsv")
         frames = [line.split("\t") for line in path.read_text().splitlines()]
         assert {cell for frame in frames for cell in frame[3:-3]} == {"n/a"}  # nobody was seen
-        expected = [("0.000000", 1.0)] if run == 1 else [("0.000000", 2.5), ("0.500000", 3.0)]
-        assert [(frame[0], float(frame[1])) for frame in frames] == [
-            (latency, pytest.approx(eeg, abs=1e-3)) for latency, eeg in expected
-        ]
+        latency_s, eeg_s = ([0.0], [1.0]) if run == 1 else ([0.0, 0.5], [2.5, 3.0])
+        assert [float(frame[0]) for frame in frames] == latency_s
+        assert [float(frame[1]) for frame in frames] == pytest.approx(eeg_s, abs=1e-3)
         ramp_uv = raw.get_data()[0] * 1e6
         assert ramp_uv == pytest.approx(np.arange(1000.0) + 1000 * (run - 1), abs=1000 / 65534)
     with warnings.catch_warnings():
