@@ -12,7 +12,7 @@ import numpy as np
 from clmer_streaming.channels import normalise_label
 from clmer_streaming.stream_rate import MeasuredRate, measure_rate
 from clmer_streaming.timeline import Timeline
-from clmer_streaming.types import Chunk, FloatArray, Gap, IndexArray, Item, StreamInfo
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo
 from clmer_streaming.xdf.format import MAX_STAMP_S
 
 LONGEST_FILL_S = 600.0
@@ -51,10 +51,10 @@ class RegularSignal:
         return float(self.t[0])
 
     @cached_property
-    def _known(self) -> tuple[IndexArray, FloatArray]:
-        """Index and time of every sample that was measured."""
+    def _known(self) -> tuple[FloatArray, FloatArray]:
+        """Index and time of every sample that was measured; both as numbers that need not be converted each time."""
         known = np.flatnonzero(np.isfinite(self.t))
-        return known, self.t[known]
+        return known.astype(np.float64), self.t[known]
 
     def seconds_of(self, t: float) -> float:
         """Return where a time of the LSL clock lies in the signal, in seconds of its own rate from its first sample.
