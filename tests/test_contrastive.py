@@ -84,7 +84,8 @@ def test_eeg_shift_moves_all_channels_alike() -> None:
 STILL = ViewConfig(
     eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.5, channel_dropout=0.0,
     slot_dropout=0.0, landmark_scale=(1.0, 1.0), landmark_jitter=0.0, landmark_identity=(0.0, 0.0, 0.0),
-    au_scale=(1.0, 1.0), au_jitter=0.0, au_offset=0.0,
+    au_scale=(1.0, 1.0), au_jitter=0.0, au_offset=0.0, gaze_offset=0.0, gaze_jitter=0.0, slot_offset=0.0,
+    slot_jitter=0.0,
 )  # fmt: skip
 """Nothing but bands taken out, broad ones."""
 
@@ -110,16 +111,19 @@ def test_only_eeg_loses_a_band() -> None:
     """With every other strength at zero, EEG changes; faces, gaze and further series are left as they are."""
     x, mask = random_input(16)
     x["aus"] = x["aus"].clamp(0.0, 5.0)
-    given = {**x, "gaze": torch.rand(16, 8, 2), "gsr": torch.rand(16, 1, 64), "ecg": torch.rand(16, 2, 256)}
-    known = {**mask, "gaze": mask["aus"], "gsr": torch.ones(16, 1).bool(), "ecg": torch.ones(16, 2).bool()}
-    seen = {name: view_of(name)(values, known[name], STILL, generator())[0] for name, values in given.items()}
+    further = {"gsr": torch.ones(16, 1).bool(), "ecg": torch.ones(16, 2).bool()}
+    given = {**x, "gsr": torch.rand(16, 1, 64), "ecg": torch.rand(16, 2, 256)}
+    given = {**given, "gaze": torch.rand(16, 8, 2), "hog": torch.rand(16, 8, 9)}
+    known = {**mask, **further, "gaze": mask["aus"], "hog": mask["aus"]}
+    views = {name: view_of(name, name in ("eeg", "gsr", "ecg")) for name in given}
+    seen = {name: views[name](values, known[name], STILL, generator())[0] for name, values in given.items()}
     assert [name for name in given if not torch.allclose(seen[name], given[name], atol=1e-5)] == ["eeg"]
 
 
 def test_a_short_series_is_never_shifted_or_blanked_away() -> None:
     """Sixty-four samples of skin conductance lose at most an eighth to a shift and a quarter to a blank stretch."""
     x = torch.ones(500, 1, 64)
-    seen, _ = view_of("gsr")(x, torch.ones(500, 1, dtype=torch.bool), ViewConfig(), generator())
+    seen, _ = view_of("gsr", True)(x, torch.ones(500, 1, dtype=torch.bool), ViewConfig(), generator())
     n_gone = (seen == 0).sum(2)
     assert 16 < int(n_gone.max()) <= 8 + 16
 
@@ -137,16 +141,50 @@ def test_action_units_keep_their_sign_and_scale() -> None:
 
 
 def test_another_neutral_is_the_same_in_all_slots() -> None:
-    """The shift of a landmark and the offset of a unit differ between samples and landmarks, not over time."""
-    config = ViewConfig(landmark_scale=(1.0, 1.0), landmark_jitter=0.0, au_scale=(1.0, 1.0), au_jitter=0.0)
+    """The shift of a landmark, the offset of a unit, an angle or any value differ between samples, not over time."""
+    config = ViewConfig(
+        landmark_scale=(1.0, 1.0), landmark_jitter=0.0, au_scale=(1.0, 1.0), au_jitter=0.0, gaze_jitter=0.0,
+        slot_jitter=0.0,
+    )  # fmt: skip
     known = torch.ones(32, 8, dtype=torch.bool)
     for name, x in (
         ("landmarks", torch.randn(32, 1, 68, 3, generator=generator(1)).expand(-1, 8, -1, -1)),
         ("aus", torch.full((32, 8, 17, 2), 2.5)),
+        ("gaze", torch.zeros(32, 8, 2)),
+        ("hog", torch.randn(32, 8, 9, generator=generator(1))),
     ):
-        shift = VIEWS[name](x, known, config, generator())[0][..., 0] - x[..., 0]
+        shift = view_of(name, False)(x, known, config, generator())[0][..., 0] - x[..., 0]
         assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-6)
         assert float(shift[:, 0].std()) > 0.04
+
+
+def test_a_view_of_gaze_is_off_by_degrees() -> None:
+    """Most angles move by less than 6 degrees, and one slot beside another by less than 5; two views of one differ."""
+    x, known = 0.3 * torch.randn(500, 8, 2, generator=generator(1)), torch.ones(500, 8, dtype=torch.bool)
+    rng = generator()
+    first, second = (view_of("gaze", False)(x, known, ViewConfig(), rng)[0] for _ in range(2))
+    moved = torch.rad2deg((first - x).abs())
+    assert float(moved.quantile(0.9)) < 6.0
+    assert float((torch.rad2deg(first - x).diff(dim=1)).abs().quantile(0.99)) < 5.0
+    assert not bool((first == second).any())
+
+
+def test_a_view_of_unknown_values_does_not_depend_on_their_unit() -> None:
+    """In other units the view is the same in those units; a value that never changes stays, and masks stay shut."""
+    x, known = torch.randn(16, 4, 3, generator=generator(1)), torch.ones(16, 4, dtype=torch.bool)
+    x[..., 2] = 7.0
+    known[3] = False
+    x[3] = math.nan
+    units = torch.tensor([1e-3, 1e3, 1.0])
+    view = view_of("hog", False)
+    seen, left = view(x, known, ViewConfig(), generator())
+    other, _ = view(x * units, known, ViewConfig(), generator())
+    assert torch.allclose(other[left], (seen * units)[left], rtol=1e-4)
+    assert bool((seen[..., 2][left] == 7.0).all())
+    assert not bool((seen[..., :2][left] == x[..., :2][left]).any())
+    assert not bool((left & ~known).any())
+    nothing, _ = view(x, torch.zeros_like(known), ViewConfig(), generator())
+    assert nothing.shape == x.shape
 
 
 def test_landmark_views_keep_the_face_recognisable() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,29 +10,35 @@ import pytest
 import torch
 from torch import Tensor
 
-from clmer_model.contrastive import ContextSummary, past_tokens, temporal_loss
+from clmer_model.contrastive import ContextSummary, past_tokens, temporal_loss, usual_negatives
 from clmer_model.dims import ClmerDims
 from clmer_model.encoder import ModalityEncoder
-from clmer_model.modalities import ModalitySpec, modality_specs
+from clmer_model.modalities import ModalitySpec, modality_spec
 from clmer_model.presets import find_preset
 from clmer_model.training.pretrain import Contrast, PretrainConfig, kept_statistics, pretrain_encoder
-from clmer_model.training.views import VIEWS, ViewConfig
+from clmer_model.training.recipes import recipe
+from clmer_model.training.views import VIEWS, ViewConfig, view_of
+from clmer_streaming.config import PhysioConfig, WindowConfig
 from clmer_streaming.errors import SettingsError
 from model_windows import SMALL, SPECS
 
 BOTH = PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0)
 ALL_THREE = torch.ones(3, 4, dtype=torch.bool)
+FURTHER = (PhysioConfig("ecg", ("ECG1", "ECG2"), 128.0, (0.5, 40.0)), PhysioConfig("gsr", ("GSR",), 32.0, (0.05, 3.0)))
+SERIES = ["eeg", "ecg", "gsr", "landmarks", "aus", "gaze"]
+
+
+def spec_of(preset: str, name: str) -> ModalitySpec:
+    return modality_spec(name, dataclasses.replace(find_preset(preset).preprocess, physio=FURTHER))
 
 
 def encoder_of(preset: str, name: str) -> ModalityEncoder:
-    chosen = find_preset(preset)
-    spec = next(spec for spec in modality_specs(chosen.preprocess) if spec.name == name)
     torch.manual_seed(0)
-    return ModalityEncoder(spec, chosen.dims)
+    return ModalityEncoder(spec_of(preset, name), find_preset(preset).dims)
 
 
 def noise(encoder: ModalityEncoder, preset: str, n: int = 4, seed: int = 1) -> tuple[Tensor, Tensor]:
-    spec = next(s for s in modality_specs(find_preset(preset).preprocess) if s.name == encoder.name)
+    spec = spec_of(preset, encoder.name)
     x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(seed)).abs()
     return x, torch.ones(n, spec.n_masked, dtype=torch.bool)
 
@@ -120,6 +127,98 @@ def test_within_a_frame_only_earlier_points_are_convolved() -> None:
     assert not torch.equal(past_tokens(encoder, x, mask, 2)[0], before)
 
 
+def read_by_context(
+    contrast: Contrast, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Return what the summaries of both views were given when the losses of a batch were computed."""
+    assert contrast.context is not None
+    given: list[tuple[Tensor, Tensor]] = []
+    hook = contrast.context.register_forward_pre_hook(lambda _, tokens: given.append(tokens))
+    torch.manual_seed(seed)
+    contrast.losses(encoder, batch, torch.Generator().manual_seed(seed))
+    hook.remove()
+    assert len(given) == 2
+    return given
+
+
+def later_part(encoder: ModalityEncoder, x: Tensor, n: int) -> Tensor:
+    """Return the samples, slots or points after the first n tokens, one row for each, as a view of x."""
+    if encoder.is_signal:
+        return x.movedim(2, 0)[n * encoder.stride :]
+    return (x.flatten(1, 2) if encoder.by_points and x.dim() == 4 else x).transpose(0, 1)[n * encoder.stride :]
+
+
+IN_TIME = [(preset, name) for preset in ("default", "paper") for name in SERIES if (preset, name) != ("paper", "gaze")]
+"""All but a single slot of gaze, which has no past; the frame of the paper's layout is cut between its points."""
+
+
+@pytest.mark.parametrize(("preset", "name"), [pair for pair in IN_TIME if pair != ("paper", "landmarks")])
+def test_the_context_reads_nothing_of_what_is_to_come(preset: str, name: str) -> None:
+    """Through views and losses as they are trained: no gradient from raw samples after the cut, and no bit of them."""
+    encoder = encoder_of(preset, name).train()
+    contrast = Contrast(encoder, dataclasses.replace(recipe(preset).pretrain, lambda_temporal=1.0))
+    cuts = set()
+    for seed in range(4):
+        x, mask = noise(encoder, preset, seed=seed)
+        x.requires_grad_()
+        given = read_by_context(contrast, encoder, (x, mask), seed)
+        n = given[0][0].size(1)
+        torch.stack([tokens.square().sum() for tokens, _ in given]).sum().backward()  # type: ignore[no-untyped-call]
+        assert x.grad is not None
+        assert not later_part(encoder, x.grad, n).any()
+        assert x.grad.any()
+        changed = x.detach().clone()
+        later_part(encoder, changed, n).mul_(7.0).add_(1.0)
+        again = read_by_context(contrast, encoder, (changed, mask), seed)
+        assert all(torch.equal(*pair) for one in zip(given, again, strict=True) for pair in zip(*one, strict=True))
+        cuts.add(n)
+    assert len(cuts) > 1
+
+
+def test_of_later_landmarks_of_a_frame_the_context_knows_centre_and_size() -> None:
+    """In the paper's layout later points in another order, with the same centre and size, change nothing."""
+    encoder = encoder_of("paper", "landmarks").train()
+    scaled = dataclasses.replace(recipe("paper").pretrain.views, landmark_jitter=0.0)
+    contrast = Contrast(encoder, dataclasses.replace(recipe("paper").pretrain, views=scaled))
+    x, mask = noise(encoder, "paper")
+    given = read_by_context(contrast, encoder, (x, mask), 0)
+    changed = x.clone()
+    later = given[0][0].size(1) * encoder.stride
+    changed[:, :, later:] = x[:, :, later:].flip(2)
+    again = read_by_context(contrast, encoder, (changed, mask), 0)
+    assert all(torch.allclose(one[0], other[0], atol=1e-5) for one, other in zip(given, again, strict=True))
+
+
+def test_points_of_later_slots_are_not_read() -> None:
+    """In layout points with several slots, the past ends with the slot in which it is cut."""
+    windows = dataclasses.replace(find_preset("paper").preprocess, window=WindowConfig(window_s=1.0, face_slots=4))
+    encoder = ModalityEncoder(modality_spec("landmarks", windows), find_preset("paper").dims).eval()
+    x, mask = torch.randn(2, 4, 68, 3), torch.ones(2, 4, dtype=torch.bool)
+    before, _ = past_tokens(encoder, x, mask, 10)
+    x[:, 2:] += 1.0
+    assert torch.equal(past_tokens(encoder, x, mask, 10)[0], before)
+    x[:, 1] *= 2.0
+    assert not torch.equal(past_tokens(encoder, x, mask, 10)[0], before)
+
+
+@pytest.mark.parametrize(("preset", "name"), IN_TIME)
+def test_faces_in_slots_are_told_from_other_times_and_all_else_from_other_samples(preset: str, name: str) -> None:
+    """So it is by preset and modality, unless somebody chooses."""
+    encoder = encoder_of(preset, name)
+    slots = preset == "default" and name in ("landmarks", "aus", "gaze")
+    assert usual_negatives(encoder) == ("time" if slots else "batch")
+    assert Contrast(encoder, BOTH).negatives == usual_negatives(encoder)
+    for chosen in ("batch", "time"):
+        assert Contrast(encoder, dataclasses.replace(BOTH, negatives=chosen)).negatives == chosen
+
+
+def test_without_a_temporal_loss_views_may_move_in_time() -> None:
+    """Only where something is predicted do shift and stopped band have no place."""
+    encoder = encoder_of("default", "eeg")
+    assert Contrast(encoder, PretrainConfig()).views == ViewConfig()
+    assert Contrast(encoder, BOTH).views == dataclasses.replace(ViewConfig(), eeg_shift=0, eeg_band_stop=0.0)
+
+
 def test_a_past_as_long_as_the_window_is_the_window() -> None:
     """All tokens of the past are the encoder's own."""
     encoder = encoder_of("default", "eeg").eval()
@@ -178,7 +277,7 @@ def test_pretraining_learns_what_follows() -> None:
     slope = 0.4 * torch.rand(96, 1, 17, 1, generator=rng)
     x = (torch.arange(8.0).view(1, 8, 1, 1) * slope).expand(-1, -1, -1, 2).contiguous()
     lines: list[dict[str, Any]] = []
-    config = PretrainConfig(epochs=12, batch=48, learning_rate=3e-3, lambda_sample=0.7, lambda_temporal=1.0)
+    config = dataclasses.replace(BOTH, epochs=12, batch=48, learning_rate=3e-3, negatives="batch")
     pretrain_encoder(encoder, x, torch.ones(96, 8, dtype=torch.bool), config, lines.append)
     assert lines[-1]["temporal"] < lines[0]["temporal"] - 0.5
     assert lines[-1]["sample"] < lines[0]["sample"]
@@ -198,27 +297,29 @@ def test_weights_that_leave_nothing_to_learn_are_refused() -> None:
             PretrainConfig(**wrong)
 
 
-@pytest.mark.parametrize("name", ["eeg", "landmarks", "aus"])
+@pytest.mark.parametrize("name", [name for name in SERIES if name != "gsr"])  # which has one channel
 def test_no_view_copies_one_channel_over_all(name: str) -> None:
     """Channels that are all different stay all different in every view."""
-    spec = next(spec for spec in SPECS if spec.name == name)
+    spec = spec_of("default", name)
     x = 0.5 + 4.0 * torch.rand(8, *spec.shape, generator=torch.Generator().manual_seed(5))
     rng = torch.Generator().manual_seed(0)
+    view = view_of(name, spec.kind == "signal")
     for _ in range(5):
-        seen, _ = VIEWS[name](x, torch.ones(8, spec.n_masked, dtype=torch.bool), ViewConfig(), rng)
-        channels = seen if spec.kind == "signal" else seen[..., 0].transpose(1, 2)
+        seen, _ = view(x, torch.ones(8, spec.n_masked, dtype=torch.bool), ViewConfig(), rng)
+        channels = seen if spec.kind == "signal" else seen.flatten(2).transpose(1, 2)
         for sample in channels:
             rows = sample[:, sample.abs().amax(0) > 0]
             assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["eeg", "landmarks", "aus"])
-def test_views_differ_from_epoch_to_epoch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first sample has other views in each of three epochs, whatever the order of the batches."""
-    spec = next(spec for spec in SPECS if spec.name == name)
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("name", SERIES)
+def test_views_differ_from_epoch_to_epoch(preset: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample has other views in each of three epochs, be it a single slot, and with the paper's views, too."""
+    spec = spec_of(preset, name)
     x = torch.rand(1, *spec.shape, generator=torch.Generator().manual_seed(5)).repeat(4, *[1] * len(spec.shape))
     drawn: list[Tensor] = []
-    usual = VIEWS[name]
+    usual = view_of(name, spec.kind == "signal")
 
     def remembered(*given: Any) -> tuple[Tensor, Tensor]:
         seen, known = usual(*given)
@@ -226,7 +327,7 @@ def test_views_differ_from_epoch_to_epoch(name: str, monkeypatch: pytest.MonkeyP
         return seen, known
 
     monkeypatch.setitem(VIEWS, name, remembered)
-    config = PretrainConfig(epochs=3, batch=4)
+    config = PretrainConfig(epochs=3, batch=4, views=recipe(preset).pretrain.views)
     pretrain_encoder(ModalityEncoder(spec, SMALL), x, torch.ones(4, spec.n_masked, dtype=torch.bool), config, print)
     views = torch.cat(drawn)
     assert len(views) == 3 * 2 * 4

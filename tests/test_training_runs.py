@@ -24,6 +24,7 @@ from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
 from clmer_model.training.recipes import recipe
 from clmer_model.training.snapshot import SNAPSHOT_NAME, SnapshotFile
 from clmer_model.training.train import Run, TrainConfig, train
+from clmer_model.training.views import ViewConfig
 from clmer_server.cli import main
 from clmer_streaming.errors import DeviceError, SettingsError
 from clmer_streaming.types import Window
@@ -187,11 +188,16 @@ def test_the_plateau_lowers_the_learning_rate() -> None:
 
 
 def test_the_paper_recipe_is_the_papers() -> None:
-    """Adam at 3e-4 with 500 epochs, then at 1e-3 with 300 and a plateau of 20; batches of 64."""
+    """Adam at 3e-4 with 500 epochs, then at 1e-3 with 300 and a plateau of 20; batches of 64; scaling and jittering."""
     paper = recipe("paper")
     assert (paper.pretrain.learning_rate, paper.pretrain.weight_decay) == (3e-4, 3e-4)
     assert (paper.pretrain.epochs, paper.pretrain.batch, paper.fit.epochs, paper.fit.batch) == (500, 64, 300, 64)
     assert (paper.fit.learning_rate, paper.fit.schedule, paper.fit.plateau_patience) == (1e-3, "plateau", 20)
+    named = ("eeg_gain", "eeg_jitter", "landmark_scale", "landmark_jitter", "au_scale", "au_jitter")
+    views, usual = dataclasses.asdict(paper.pretrain.views), dataclasses.asdict(ViewConfig())
+    ours = ("gaze_jitter", "slot_jitter")  # of series that the paper's tables do not have
+    assert {name: views[name] for name in (*named, *ours)} == {name: usual[name] for name in (*named, *ours)}
+    assert all(not np.any(value) for name, value in views.items() if name not in (*named, *ours))
     assert recipe("paper", width=60).dims.width == 60
     assert recipe() == TrainConfig()
 

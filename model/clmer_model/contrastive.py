@@ -7,6 +7,7 @@ the summary are not in the paper; the values here are those that its authors pub
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -70,12 +71,39 @@ def temporal_loss(predicted: Tensor, tokens: Tensor, valid: Tensor, last: int, n
     return torch.stack(terms).mean() if terms else predicted.sum() * 0.0
 
 
+def usual_negatives(encoder: ModalityEncoder) -> Negatives:
+    """Return where the negatives of a modality are from, if nobody says so.
+
+    The tokens of a face series in layout ``slots`` are its slots: they are told from each other, as Eq. 3 has it. All
+    others are told from other samples, as in the code that the authors published.
+    """
+    return "batch" if encoder.is_signal or encoder.by_points else "time"
+
+
+def past_of(encoder: ModalityEncoder, x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the window and its mask, cut after the samples or slots of its first n tokens.
+
+    In layout ``points`` the cut comes after the slot that holds the last point: points of one slot are not in time.
+
+    Args:
+        encoder: The modality's encoder.
+        x: (B, C, T) or (B, F, ...), as the encoder takes it.
+        mask: (B, C) or (B, F); that of a signal says which channels the whole window has, and stays.
+        n: Number of tokens of the past, each of ``encoder.stride`` steps.
+    """
+    n_steps = n * encoder.stride
+    if encoder.is_signal:
+        return x[..., :n_steps], mask
+    n_slots = math.ceil(n_steps / math.prod(x.shape[2:-1])) if encoder.by_points else n_steps
+    return x[:, :n_slots], mask[:, :n_slots]
+
+
 def past_tokens(encoder: ModalityEncoder, x: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Return the first n tokens (B, n, width) as if the window ended with them, and which are valid (B, n).
 
     The encoder's filters reach past their token, and its door scales by the whole window. So the window is cut, not
-    its tokens: what comes later has no part in the result. Within one frame of a face, whose points are not in time,
-    only the convolutions are kept from looking ahead.
+    its tokens: what comes later has no part in the result. Of later points of the same slot, which are not later in
+    time, the door of landmarks takes centre and size of the face; the convolutions do not reach them.
 
     Args:
         encoder: The modality's encoder.
@@ -83,16 +111,11 @@ def past_tokens(encoder: ModalityEncoder, x: Tensor, mask: Tensor, n: int) -> tu
         mask: As the encoder takes it.
         n: Number of tokens of the past, each of ``encoder.stride`` steps.
     """
-    n_steps = n * encoder.stride
-    if encoder.is_signal:
-        steps = encoder.steps(x[..., :n_steps], mask)
-    elif encoder.by_points:
-        steps = encoder.steps(x, mask)[..., :n_steps]
-    else:
-        steps = encoder.steps(x[:, :n_steps], mask[:, :n_steps])
+    x, mask = past_of(encoder, x, mask, n)
+    steps = encoder.steps(x, mask)[..., : n * encoder.stride]
     tokens: Tensor = encoder.blocks(steps).transpose(1, 2)[:, :n]
     whole = encoder.is_signal or encoder.by_points
-    return tokens, mask.any(1, keepdim=True).expand(-1, n) if whole else mask[:, :n]
+    return tokens, mask.any(1, keepdim=True).expand(-1, n) if whole else mask
 
 
 class ProjectionHead(nn.Module):

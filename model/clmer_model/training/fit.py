@@ -17,7 +17,7 @@ from clmer_model.training.optimise import Stepper
 from clmer_model.training.pretrain import Report, batches
 from clmer_model.training.ranks import agree, own_generator, shares
 from clmer_model.training.snapshot import Snapshot
-from clmer_model.training.views import ViewConfig, drop_modalities, view_of
+from clmer_model.training.views import View, ViewConfig, drop_modalities, view_of
 
 GENTLE_VIEWS = ViewConfig(
     eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, eeg_band_stop=0.0, channel_dropout=0.1
@@ -81,6 +81,9 @@ class Fitting:
         self._epoch, self._best, self._best_epoch = 0, math.inf, 0
         self._best_state = _copy_state(model)
         self._view_rng = own_generator(config.seed, self._rng)
+        self._view_of = {
+            encoder.name: view_of(encoder.name, encoder.is_signal) for encoder in model.modality_encoders()
+        }
 
     @property
     def finished(self) -> bool:
@@ -136,7 +139,7 @@ class Fitting:
 
     def _step(self, rows: Tensor) -> float:
         config, device = self._config, _device(self._model)
-        seen, known = _views(self._x, self._mask, rows, config, self._view_rng)
+        seen, known = _views(self._view_of, (self._x, self._mask), rows, config, self._view_rng)
         seen, known = ({name: t.to(device) for name, t in part.items()} for part in (seen, known))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
             truth = self._truth[rows].to(device)
@@ -170,13 +173,16 @@ def _parameter_groups(model: Clmer, config: FitConfig) -> list[dict[str, Any]]:
 
 
 def _views(
-    x: dict[str, Tensor], mask: dict[str, Tensor], rows: Tensor, config: FitConfig, rng: torch.Generator
+    views: dict[str, View],
+    examples: tuple[dict[str, Tensor], dict[str, Tensor]],
+    rows: Tensor,
+    config: FitConfig,
+    rng: torch.Generator,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    seen = {name: series[rows] for name, series in x.items()}
-    known = {name: measured[rows] for name, measured in mask.items()}
+    seen, known = ({name: values[rows] for name, values in part.items()} for part in examples)
     if config.views is not None:
-        for name in x:
-            seen[name], known[name] = view_of(name)(seen[name], known[name], config.views, rng)
+        for name in seen:
+            seen[name], known[name] = views[name](seen[name], known[name], config.views, rng)
     return seen, drop_modalities(known, config.modality_dropout, rng)
 
 

@@ -17,9 +17,11 @@ from clmer_model.contrastive import (
     Negatives,
     ProjectionHead,
     nt_xent,
+    past_of,
     past_tokens,
     temporal_loss,
     unit_tokens,
+    usual_negatives,
 )
 from clmer_model.encoder import ModalityEncoder, masked_mean
 from clmer_model.training.ranks import agree, average_gradients, own_generator, shares
@@ -50,7 +52,7 @@ class PretrainConfig:
     lambda_sample: float = 1.0  # weight of the sample loss (Eq. 4)
     lambda_temporal: float = 0.0  # weight of the temporal loss, both directions together; 0 leaves it out
     steps_ahead: int = STEPS_AHEAD  # tokens that a summary predicts; fewer where a modality has fewer
-    negatives: Negatives = "batch"  # of the temporal loss
+    negatives: Negatives | None = None  # of the temporal loss; None: slots of a face over time, all else by batch
     sample_of: Literal["tokens", "context"] = "tokens"  # what the sample loss compares: mean token, or s_t
     mixed_precision: bool = False  # bfloat16 where it is safe; on CUDA alone
 
@@ -120,7 +122,13 @@ def batches(n: int, size: int, rng: torch.Generator) -> list[Tensor]:
 
 
 class Contrast(nn.Module):
-    """What the contrastive losses need beside the encoder; thrown away after pre-training."""
+    """What the contrastive losses need beside the encoder; thrown away after pre-training.
+
+    What the temporal loss predicts from is a view of its own, of a window that is cut first: whatever a view or a door
+    takes from the whole of its window (noise by its SD, the size of a face) is then of the past. And no view moves
+    samples in time where there is a temporal loss. A shift of its own would show one view what the other is to
+    predict, and one shift for both would only move the cut.
+    """
 
     def __init__(self, encoder: ModalityEncoder, config: PretrainConfig) -> None:
         super().__init__()
@@ -131,20 +139,19 @@ class Contrast(nn.Module):
         self.head = ProjectionHead(context.out_width if context is not None and of_context else encoder.out_width)
         self.context = context
         self.of_context = of_context
+        self.negatives = config.negatives or usual_negatives(encoder)
+        self.views = config.views if context is None else config.views.in_time()
 
     def losses(self, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of Eq. 2 and 3 for a batch (series and mask), its two views drawn anew."""
-        device = next(encoder.parameters()).device
-        view = view_of(encoder.name)
-        views = [view(*batch, self.config.views, rng) for _ in range(2)]
-        views = [(x.to(device), mask.to(device)) for x, mask in views]
-        encoded = [encoder(*seen) for seen in views]
+        encoded = [encoder(*seen) for seen in self._two_views(encoder, batch, rng)]
         losses: dict[str, Tensor] = {}
         summaries = [masked_mean(*tokens) for tokens in encoded]
         if self.context is not None:
             last = int(torch.randint(0, encoder.n_tokens - self.steps_ahead, (1,), generator=rng))
+            pasts = self._two_views(encoder, past_of(encoder, *batch, last + 1), rng)
             with kept_statistics(encoder):
-                told = [self.context(*past_tokens(encoder, *seen, last + 1)) for seen in views]
+                told = [self.context(*past_tokens(encoder, *seen, last + 1)) for seen in pasts]
             summaries = [s for s, _ in told] if self.of_context else summaries
             losses["temporal"] = self._ahead(told[0][1], encoded[1], last) + self._ahead(told[1][1], encoded[0], last)
         if self.config.lambda_sample:
@@ -157,9 +164,16 @@ class Contrast(nn.Module):
         weights = {"sample": self.config.lambda_sample, "temporal": self.config.lambda_temporal}
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
+    def _two_views(
+        self, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], rng: torch.Generator
+    ) -> list[tuple[Tensor, Tensor]]:
+        device, view = next(encoder.parameters()).device, view_of(encoder.name, encoder.is_signal)
+        views = [view(*batch, self.views, rng) for _ in range(2)]
+        return [(x.to(device), mask.to(device)) for x, mask in views]
+
     def _ahead(self, predicted: Tensor, encoded: tuple[Tensor, Tensor], last: int) -> Tensor:
         tokens, valid = encoded
-        return temporal_loss(predicted, unit_tokens(tokens, valid), valid, last, self.config.negatives)
+        return temporal_loss(predicted, unit_tokens(tokens, valid), valid, last, self.negatives)
 
 
 @contextmanager

@@ -10,23 +10,29 @@ eeg        gain of each channel; noise relative to the channel's SD;   one chann
            one band stopped, one time shift and one blank stretch,     a shift or a band of each channel: phases and
            the same in all channels; channels dropped                  rhythms across the head are lost; parts of a
                                                                        window in another order: no such signal
-further    as EEG, but no band stopped                                 band-stop: breath and skin conductance fill one
-series                                                                 narrow band, and a beat is all of its bands
+further    as EEG, but no band stopped: amplifiers and electrodes     band-stop: breath and skin conductance fill one
+signals    differ in gain and noise there, too                         narrow band, and a beat is all of its bands
 landmarks  scale of the face; noise; one change of shape for all       mirroring or turning: left and right, and pose,
            slots; slots dropped                                        are taken out or told elsewhere; band-stop:
                                                                        eight slots have no spectrum
 aus        scale of all intensities and an offset of each unit, the    a change of sign, values outside 0-5, band-stop,
            same in all slots; noise where not zero; slots dropped;     presences altered without their cause: no face
            intensities stay in 0-5, presences as they are              looks so
-gaze       slots dropped                                               noise, scale or band-stop: the angle is the
-                                                                       meaning
+gaze       one offset of the angle for all slots, as an eye that was   scale, mirroring, an offset of each slot: where
+           never calibrated has it; noise; slots dropped               one looked, and when that changed, is the
+                                                                       meaning; band-stop
+further    as gaze, relative to each value's SD over the batch         scale, a change of sign, band-stop: nobody told
+slots                                                                  what a value means
 =========  ==========================================================  =============================================
 
-In no view does a value move to another channel, or anything masked become measured.
+In no view does a value move to another channel, or anything masked become measured. And before a temporal loss,
+nothing may move in time: no shift, and no band stopped, whose filter spreads every sample over the window. What is left
+reads SD and size from the window it is given, so the past is cut off first and gets views of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -49,8 +55,13 @@ class ViewConfig:
     shapes counts. Depth gets the most, because one camera guesses it. ``au_offset`` does the same to intensities:
     a calibration that is somewhat off, which a unit meets only as far as the scale of 0-5 lets it.
 
-    Further series have the strengths of EEG. A shift is never longer than an eighth of the window, a blank stretch
+    Further signals have the strengths of EEG. A shift is never longer than an eighth of the window, a blank stretch
     never longer than a quarter: series of a low rate have few samples.
+
+    Gaze without calibration is off by the person more than by the moment (Chen and Shi 2020, who found more squared
+    bias between people than variance within), by several degrees in all: 9.1 on average with OpenFace (Baltrusaitis
+    et al. 2018). ``gaze_offset`` is 3 degrees, ``gaze_jitter`` 1, so that a look elsewhere stays one. Values of which
+    nobody told the unit have neither source nor unit: a quarter and a tenth of their SD leave windows in their order.
     """
 
     eeg_gain: tuple[float, float] = (0.5, 2.0)  # of each channel, log-uniform
@@ -66,6 +77,14 @@ class ViewConfig:
     au_scale: tuple[float, float] = (0.8, 1.25)  # of all intensities of a window
     au_jitter: float = 0.15  # SD of noise on an intensity that is not zero, points
     au_offset: float = 0.5  # points, SD of what each unit's neutral is off throughout a window
+    gaze_offset: float = 0.05  # rad, SD of what either angle is off throughout a window
+    gaze_jitter: float = 0.02  # rad, SD of noise
+    slot_offset: float = 0.25  # SD of an offset throughout a window, in the value's SD; of further series in slots
+    slot_jitter: float = 0.1  # SD of noise on them, in the value's SD
+
+    def in_time(self) -> ViewConfig:
+        """Return the strengths without what carries samples to another time."""
+        return dataclasses.replace(self, eeg_shift=0, eeg_band_stop=0.0)
 
 
 IDENTITY_SPAN = 5  # landmarks that share most of their identity shift; contours are numbered along themselves
@@ -79,7 +98,9 @@ def signal_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generato
     n, channels, times = x.shape
     low, high = (torch.tensor(bound).log() for bound in config.eeg_gain)
     gain = torch.exp(low + (high - low) * torch.rand(n, channels, 1, generator=rng))
-    level = config.eeg_jitter * torch.rand(n, 1, 1, generator=rng) * x.std(2, keepdim=True)
+    level = (
+        config.eeg_jitter * torch.rand(n, 1, 1, generator=rng) * x.std(2, correction=min(1, times - 1), keepdim=True)
+    )
     x = (x + level * torch.randn(x.shape, generator=rng)) * gain
     most, longest = min(config.eeg_shift, times // 8), min(config.eeg_blank, times // 4)
     shift = torch.randint(-most, most + 1, (n, 1), generator=rng)
@@ -146,18 +167,34 @@ def au_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -
     return torch.stack([moved, x[..., 1]], dim=3), drop(mask, config.slot_dropout, rng)
 
 
-def plain_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the series as it is, with dropped slots."""
-    return x.clone(), drop(mask, config.slot_dropout, rng)
+def gaze_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return gaze (B, F, 2) in rad with an offset for all slots, noise and dropped slots (B, F)."""
+    offset = config.gaze_offset * torch.randn(x[:, :1].shape, generator=rng)
+    noise = config.gaze_jitter * torch.randn(x.shape, generator=rng)
+    return x + offset + noise, drop(mask, config.slot_dropout, rng)
 
 
-VIEWS: Mapping[str, View] = {"eeg": eeg_view, "landmarks": landmark_view, "aus": au_view, "gaze": plain_view}
-"""The views of each modality."""
+def slot_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return values of any kind (B, F, ...) with an offset for all slots, noise and dropped slots (B, F)."""
+    sd = _spread(x, mask)
+    offset = config.slot_offset * sd * torch.randn(x[:, :1].shape, generator=rng)
+    noise = config.slot_jitter * sd * torch.randn(x.shape, generator=rng)
+    return x + offset + noise, drop(mask, config.slot_dropout, rng)
 
 
-def view_of(name: str) -> View:
-    """Return the view of a modality; further physiological series have the one of signals in general."""
-    return VIEWS.get(name, signal_view)
+def _spread(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the SD of each value over the measured slots of all samples, of the shape of a slot; 0 without any."""
+    measured = x.detach()[mask]
+    return measured.std(0, correction=0) if len(measured) else torch.zeros(x.shape[2:], dtype=x.dtype)
+
+
+VIEWS: Mapping[str, View] = {"eeg": eeg_view, "landmarks": landmark_view, "aus": au_view, "gaze": gaze_view}
+"""The views of the modalities whose meaning is known."""
+
+
+def view_of(name: str, is_signal: bool) -> View:
+    """Return the view of a modality; further series have the one of signals, or of slots, in general."""
+    return VIEWS.get(name, signal_view if is_signal else slot_view)
 
 
 def drop(mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
@@ -170,6 +207,11 @@ def drop_modalities(mask: Mapping[str, Tensor], probability: float, rng: torch.G
     """Return the masks with whole modalities taken away from some samples.
 
     With ``probability`` a sample keeps a random number of modalities, at least one and not all, chosen at random.
+
+    Args:
+        mask: By modality, (B, C) or (B, F) bool; two modalities or more.
+        probability: Share of the samples that lose some.
+        rng: Draws samples and modalities.
     """
     names = list(mask)
     n, m = next(iter(mask.values())).size(0), len(names)

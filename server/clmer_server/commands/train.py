@@ -46,7 +46,8 @@ def _add_stages(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
     group.add_argument("--lambda-sample", type=float, help="weight of the loss between two views of a window")
     group.add_argument("--lambda-temporal", type=float, help="weight of the loss between past and future; 0: without")
-    group.add_argument("--negatives", choices=("batch", "time"), help="what the temporal loss tells the future from")
+    told_from = "what the temporal loss tells the future from (slots of a face: time; all else, and points: batch)"
+    group.add_argument("--negatives", choices=("batch", "time"), help=told_from)
     group.add_argument("--epochs", type=int, help="epochs of the supervised stage")
     group.add_argument("--stop-after", type=int, help="epochs without a better validation loss that end the training")
     group.add_argument(
