@@ -1,6 +1,6 @@
 """Augmented views of windows, legal for each modality and drawn anew at every call.
 
-Views act on the units of the window (microvolts, centimetres, intensity points), before the model's door. This is
+Views act on the units of the window (microvolts, centimetres, intensity points, rad), before the model's door. This is
 the list of what is legal; everything else is not.
 
 =========  ==========================================================  =============================================
@@ -18,9 +18,9 @@ landmarks  scale of the face; noise; one change of shape for all       mirroring
 aus        scale of all intensities and an offset of each unit, the    a change of sign, values outside 0-5, band-stop,
            same in all slots; noise where not zero; slots dropped;     presences altered without their cause: no face
            intensities stay in 0-5, presences as they are              looks so
-gaze       one offset of the angle for all slots, as an eye that was   scale, mirroring, an offset of each slot: where
-           never calibrated has it; noise; slots dropped               one looked, and when that changed, is the
-                                                                       meaning; band-stop
+gaze       one small offset for all slots, as an eye that was never    scale, mirroring, noise that hides a look
+           calibrated has it; a little noise; slots dropped            elsewhere: where one looked, and when that
+                                                                       changed, is the meaning; band-stop, as above
 further    as gaze, relative to each value's SD over the batch         scale, a change of sign, band-stop: nobody told
 slots                                                                  what a value means
 =========  ==========================================================  =============================================
@@ -60,8 +60,8 @@ class ViewConfig:
 
     Gaze without calibration is off by the person more than by the moment (Chen and Shi 2020, who found more squared
     bias between people than variance within), by several degrees in all: 9.1 on average with OpenFace (Baltrusaitis
-    et al. 2018). ``gaze_offset`` is 3 degrees, ``gaze_jitter`` 1, so that a look elsewhere stays one. Values of which
-    nobody told the unit have neither source nor unit: a quarter and a tenth of their SD leave windows in their order.
+    et al. 2018). ``gaze_offset`` is 3 degrees, ``gaze_jitter`` 1, so that a look elsewhere stays one. The strengths of
+    further slots have no source; a quarter and a tenth of a value's SD mostly leave windows in their order.
     """
 
     eeg_gain: tuple[float, float] = (0.5, 2.0)  # of each channel, log-uniform
@@ -98,9 +98,8 @@ def signal_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generato
     n, channels, times = x.shape
     low, high = (torch.tensor(bound).log() for bound in config.eeg_gain)
     gain = torch.exp(low + (high - low) * torch.rand(n, channels, 1, generator=rng))
-    level = (
-        config.eeg_jitter * torch.rand(n, 1, 1, generator=rng) * x.std(2, correction=min(1, times - 1), keepdim=True)
-    )
+    sd = x.std(2, correction=min(1, times - 1), keepdim=True)
+    level = config.eeg_jitter * torch.rand(n, 1, 1, generator=rng) * sd
     x = (x + level * torch.randn(x.shape, generator=rng)) * gain
     most, longest = min(config.eeg_shift, times // 8), min(config.eeg_blank, times // 4)
     shift = torch.randint(-most, most + 1, (n, 1), generator=rng)
