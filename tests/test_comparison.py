@@ -10,20 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clmer_model.modalities import modality_specs
 from clmer_model.training.comparison import ROWS, compare, summary
 from clmer_model.training.examples import Examples
 from clmer_model.training.learners import Floats, NeighbourLearner, NetworkLearner, without_muscle
-from clmer_model.training.metrics import confusion, eq8_over_all
+from clmer_model.training.metrics import CLASS_SCORES, PLAIN_SCORES, confusion, eq8_over_all
 from clmer_model.training.protocols import PROTOCOLS, Protocol, Split, draw_split
+from clmer_model.training.recipes import recipe
 from clmer_model.training.store import WindowStore, open_store
 from clmer_model.training.train import TrainConfig
 from clmer_server.cli import main
+from clmer_server.commands.evaluate import SCORES
+from clmer_streaming.config import PhysioConfig
 from clmer_streaming.sources.simulation.dataset import write_dataset
 from clmer_streaming.sources.simulator import SimulationConfig, simulate_cohort
 from feature_store import small_store
-from model_windows import SMALL
+from model_windows import CONFIG, SMALL, random_input
 
-NEIGHBOURS = NeighbourLearner(n_classes=2, sfreq=128.0)
+NEIGHBOURS = NeighbourLearner(n_classes=2, preprocess=CONFIG)
 
 
 def quietly(splits: Iterable[Split]) -> Iterable[Split]:
@@ -61,11 +65,18 @@ def test_the_summary_equals_what_follows_from_the_answers() -> None:
         assert row["shuffles"]["accuracy"] == pytest.approx(right, abs=1e-4)
         assert row["mean"]["accuracy"] == pytest.approx(np.mean(right), abs=1e-4)
         assert row["sd"]["accuracy"] == pytest.approx(np.std(right), abs=1e-4)
-        assert row["shuffles"]["ece"] == pytest.approx([abs(0.9 - r) for r in right], abs=1e-4)
+        assert row["shuffles"]["calibration_error"] == pytest.approx([abs(0.9 - r) for r in right], abs=1e-4)
         assert row["mean"]["prior"] == pytest.approx(0.5, abs=0.01)
         assert sum(map(sum, row["confusion"])) == sum(len(split.test) for split in shuffles)
+        assert set(row["interval"]) == set(PLAIN_SCORES)
         low, high = row["interval"]["accuracy"]
         assert low <= row["mean"]["accuracy"] <= high
+        for k, label in enumerate(store.labels):
+            found, named = row["confusion"][k][k], sum(line[k] for line in row["confusion"])
+            precision, recall = found / named, found / sum(row["confusion"][k])
+            f1 = 2 * precision * recall / (precision + recall)
+            told = {"precision": precision, "recall": recall, "f1": f1}
+            assert row["classes"][label] == pytest.approx(told, abs=1e-4)
     first = answers["people"]["all"][0]
     matrix = confusion(first.truth, first.answer, 2)
     assert plain["people"]["rows"]["all"]["shuffles"]["eq8_over_all"][0] == pytest.approx(
@@ -135,6 +146,23 @@ def test_neighbours_find_the_band_that_tells_the_classes_apart() -> None:
     assert np.array_equal(probs[:1], NEIGHBOURS.answer(train, validation, alone, {"all": ("eeg",)})["all"])
 
 
+def test_every_signal_is_cut_into_bands_by_its_own_rate() -> None:
+    """A sine of 1 Hz has its power at 1 Hz, at 64 samples a second, at 8, and whatever the rate of the EEG is."""
+    rates = {"ecg": 64.0, "gsr": 8.0}
+    series = tuple(PhysioConfig(name, ("X",), rate) for name, rate in rates.items())
+    learner = NeighbourLearner(2, dataclasses.replace(CONFIG, modalities=("eeg", *rates), physio=series))
+    n, store = 3, small_store(n_people=1)
+    times = {name: np.arange(round(2 * rate)) / rate for name, rate in rates.items()}
+    waves = {name: np.tile(np.sin(2 * np.pi * t), (n, 1, 1)).astype(np.float32) for name, t in times.items()}
+    whole = np.ones((n, 1), dtype=np.bool_)
+    examples = dataclasses.replace(store.examples, series=waves, mask=dict.fromkeys(rates, whole))
+    for name, n_bands in (("ecg", 6), ("gsr", 3)):  # up to 32 Hz, and up to 4 Hz
+        features = learner.features(examples, name)
+        assert features.shape == (n, n_bands)
+        assert (features.argmax(1) == 1).all()  # from 1 Hz to 2 Hz
+        assert features[:, 1] == pytest.approx(np.log(rates[name] ** 2))
+
+
 @pytest.fixture(scope="module")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of five simulated people with eight short trials each."""
@@ -170,6 +198,44 @@ def test_the_network_learns_nothing_from_the_test_side(store_folder: Path) -> No
         assert not np.allclose(whole[name][1:], other[name][1:])
 
 
+def test_a_recipe_of_whole_windows_has_a_network_of_its_own_for_eeg_alone() -> None:
+    """The paper's recipe takes no modality away: what its network makes of a masked face was never learnt.
+
+    The network that answers for EEG alone saw no face: with other faces it is the same, bit for bit. A recipe that
+    takes modalities away has one network for both.
+    """
+    paper = recipe("paper")
+    tiny = dataclasses.replace(
+        paper,
+        dims=dataclasses.replace(paper.dims, conv_widths=(4, 8, 16), cross_layers=1, self_layers=1),
+        pretrain=dataclasses.replace(paper.pretrain, epochs=1, batch=8),
+        fit=dataclasses.replace(paper.fit, epochs=1, batch=8),
+    )
+    x, mask = random_input(16, specs=modality_specs(paper.preprocess))
+    who = np.arange(16)
+    series, known = ({name: values.numpy() for name, values in part.items()} for part in (x, mask))
+    train = Examples(series, known, who % 4, who, who)
+    other = dataclasses.replace(train, series={k: v if k == "eeg" else v[::-1].copy() for k, v in series.items()})
+    subsets = {"all": paper.preprocess.modalities, "eeg": ("eeg",)}
+    lines: list[dict[str, object]] = []
+    learner = NetworkLearner(tiny, report=lines.append)
+    found, changed = (learner.answer(part, train, train, subsets) for part in (train, other))
+    assert not np.array_equal(found["all"], changed["all"])
+    assert np.array_equal(found["eeg"], changed["eeg"])
+    assert np.isfinite(found["eeg"]).all()
+    assert sum(line["stage"] == "calibrate" for line in lines) == 4
+
+    lines.clear()
+    dropping = dataclasses.replace(tiny, fit=dataclasses.replace(tiny.fit, modality_dropout=0.5))
+    NetworkLearner(dropping, report=lines.append).answer(train, train, train, subsets)
+    assert sum(line["stage"] == "calibrate" for line in lines) == 1
+
+
+def cells_of(printed: str) -> list[list[str]]:
+    """Return the cells of every line of the tables."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+
+
 def test_evaluate_prints_the_four_splits_and_writes_them(
     store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,13 +245,23 @@ def test_evaluate_prints_the_four_splits_and_writes_them(
     command = ["evaluate", str(store_folder), "--preset", "neighbours", "--shuffles", "2"]
     assert main([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    for title in (*PROTOCOLS.values(), *ROWS.values(), "baseline: majority", "Eq. 8-9 as printed"):
+    for title in (*PROTOCOLS.values(), *ROWS.values()):
         assert title in printed
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert set(report["splits"]) == set(PROTOCOLS)
     assert set(report["splits"]["people"]["rows"]) == set(ROWS)
-    accuracy = report["splits"]["people"]["rows"]["all"]["mean"]["accuracy"]
-    assert f"{accuracy:.3f} ± " in printed
+    rows = [split["rows"]["all"] for split in report["splits"].values()]
+    cells = cells_of(printed)
+    for name, title in SCORES.items():
+        line = next(k for k, row in enumerate(cells) if row[0] == title)
+        assert cells[line][1:] == [f"{row['mean'][name]:.3f} ± {row['sd'][name]:.3f}" for row in rows]
+        if name in PLAIN_SCORES:
+            edges = [row["interval"][name] for row in rows]
+            assert cells[line + 1] == ["", *(f"({low:.3f} to {high:.3f})" for low, high in edges)]
+    for row in rows:
+        for label, counts in zip(report["labels"], row["confusion"], strict=True):
+            of_class = (f"{row['classes'][label][name]:.3f}" for name in CLASS_SCORES)
+            assert [label, *map(str, counts), *of_class] in cells
     computed = [name for name, split in report["splits"].items() if not split["reason"]]
     files = {path.name for path in (out / "splits").iterdir()}
     assert files == {f"{name}-{k}.json" for name in computed for k in (1, 2)}
@@ -199,3 +275,39 @@ def test_evaluate_prints_the_four_splits_and_writes_them(
             path.unlink()
     assert main([*command, "--splits", str(out / "splits"), "--out", str(tmp_path / "alone")]) == 2
     assert "not reported alone" in capsys.readouterr().err
+
+
+def test_evaluate_says_where_the_label_is_the_stimulus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one stimulus of each class no split can tell emotions from pictures, and the table says so."""
+    monkeypatch.setenv("COLUMNS", "240")
+    rng = np.random.default_rng(0)
+    n_people, n_trials = 5, 3
+    label = np.tile(np.repeat(["calm", "angry"], n_trials), n_people)
+    n = label.size
+    np.savez(
+        tmp_path / "windows.npz",
+        label=label,
+        person=np.repeat([f"P{k}" for k in range(n_people)], 2 * n_trials),
+        trial=np.arange(n),
+        stimulus=label,
+        eeg=rng.standard_normal((n, 14, 256)),
+        landmarks=rng.standard_normal((n, 8, 68, 3)),
+        aus=rng.uniform(0.0, 1.0, (n, 8, 17, 2)),
+    )
+    store, out = tmp_path / "store", tmp_path / "report"
+    assert main(["prepare", "--dataset", "arrays", str(tmp_path / "windows.npz"), "--out", str(store)]) == 0
+    assert main(["evaluate", str(store), "--preset", "neighbours", "--shuffles", "1", "--out", str(out)]) == 0
+    accuracy = next(row for row in cells_of(capsys.readouterr().out) if row[0] == "accuracy")
+    assert accuracy[-1] == "not computable: the label is the stimulus"
+
+
+@pytest.mark.parametrize(("device", "said"), [("cuda:99", "CUDA devices"), ("gpu", "cuda:N")])
+def test_evaluate_refuses_a_device_that_is_not_there(
+    device: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One clear line, before the store is opened or anything is written."""
+    assert main(["evaluate", str(tmp_path), "--out", str(tmp_path / "report"), "--device", device]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()

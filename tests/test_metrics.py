@@ -7,18 +7,24 @@ import pytest
 
 from clmer_model.training.metrics import (
     MATRIX_SCORES,
+    PLAIN_SCORES,
     accuracy,
+    calibration_bins,
     calibration_error,
     class_f1,
+    class_precision,
+    class_recall,
     confusion,
     eq8_as_printed,
     eq8_over_all,
+    error_of_bins,
+    intervals_of,
     kappa,
     macro_f1,
     matrices_of_people,
     people_interval,
     permutation_p,
-    score,
+    scores_of,
     weighted_f1,
 )
 
@@ -27,14 +33,14 @@ MATRIX = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
 
 
 def test_scores_equal_those_worked_out_by_hand() -> None:
-    """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; the majority class 0 occurs thrice."""
+    """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; sure of 0.8 and right in 0.6 of all."""
     truth, answer = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
-    scores = score(truth, answer, np.array([1, 1, 2, 2, 2]), majority_class=0)
-    assert scores.accuracy == pytest.approx(0.6)
-    assert scores.majority == pytest.approx(0.6)
-    assert scores.n_people == 2
-    assert scores.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert scores.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
+    scores = scores_of(truth, np.where(np.arange(2) == answer[:, None], 0.8, 0.2))
+    assert scores["accuracy"] == pytest.approx(0.6)
+    assert scores["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["calibration_error"] == pytest.approx(0.2)
+    assert set(scores) == {*MATRIX_SCORES, "calibration_error"} > set(PLAIN_SCORES)
 
 
 def test_every_score_of_a_confusion_matrix_equals_the_one_by_hand() -> None:
@@ -57,6 +63,8 @@ def test_f1_follows_precision_and_recall() -> None:
     """Class 1 was named four times, twice rightly, and occurs twice: P 1/2, R 1, F1 2/3; class 2 is never right."""
     matrix = confusion(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 1]), 3)
     precision, recall = 2 / 4, 2 / 2
+    assert class_precision(matrix) == pytest.approx([1, precision, 0])
+    assert class_recall(matrix) == pytest.approx([1 / 2, recall, 0])
     assert class_f1(matrix) == pytest.approx([2 / 3, 2 * precision * recall / (precision + recall), 0.0])
     assert weighted_f1(matrix) == pytest.approx((2 * 2 / 3 + 2 * 2 / 3 + 0) / 5)
     assert macro_f1(matrix) == pytest.approx((2 / 3 + 2 / 3) / 3)
@@ -90,6 +98,34 @@ def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     """Always 90 % sure and right half the time is an error of 0.4."""
     assert calibration_error(np.full(10, 0.9), np.arange(10) % 2 == 0) == pytest.approx(0.4)
+
+
+def test_calibration_errors_of_people_add_up_by_their_bins() -> None:
+    """One person is sure of 0.9 and always right, another never: apart the errors are 0.1 and 0.9, together 0.4."""
+    sure, right = np.full(10, 0.9), np.arange(10) < 5
+    parts = [calibration_bins(sure[mine], right[mine]) for mine in (right, ~right)]
+    assert [error_of_bins(bins) for bins in parts] == pytest.approx([0.1, 0.9])
+    assert error_of_bins(parts[0] + parts[1]) == pytest.approx(0.4)
+
+
+def test_every_score_has_an_interval_by_the_same_draws() -> None:
+    """People who answer alike leave no doubt; where one of ten differs, every score has its value inside an interval.
+
+    With 0.9 for every answer the calibration error is the gap to the accuracy, in every draw: 0.9 - accuracy.
+    """
+    truth, person = np.tile([0, 0, 1, 1, 1, 1], 10), np.repeat(np.arange(10), 6)
+    answer = np.tile([0, 1, 1, 1, 1, 0], 10)
+    probs = np.where(np.arange(2) == answer[:, None], 0.9, 0.1)
+    scores = scores_of(truth, probs)
+    assert intervals_of(truth, probs, person) == {
+        name: (pytest.approx(scores[name]), pytest.approx(scores[name])) for name in PLAIN_SCORES
+    }
+    answer[:6] = 1 - truth[:6]
+    probs = np.where(np.arange(2) == answer[:, None], 0.9, 0.1)
+    scores, intervals = scores_of(truth, probs), intervals_of(truth, probs, person)
+    assert all(low < scores[name] < high for name, (low, high) in intervals.items())
+    low, high = intervals["accuracy"]
+    assert intervals["calibration_error"] == pytest.approx((0.9 - high, 0.9 - low))
 
 
 def test_the_permutation_test_deals_whole_trials() -> None:

@@ -27,10 +27,10 @@ from clmer_streaming.sources.simulator import SimulationConfig
 from model_windows import CONFIG
 
 CHANCE_P = 0.001
-N_TRIALS, TRIAL_S, REST_S = 16, 8.0, 1.0
+N_STIMULI, TRIAL_S, REST_S = 16, 8.0, 1.0
 UNSEEN_SHUFFLES = 3  # four unseen stimuli can be dealt in 24 ways: fewer shuffles never leave chance
 
-NEIGHBOURS = NeighbourLearner(len(LABELS_VA4), sfreq=128.0)
+NEIGHBOURS = NeighbourLearner(len(LABELS_VA4), CONFIG)
 
 EAGER = NetworkLearner(
     TrainConfig(
@@ -48,9 +48,9 @@ EAGER = NetworkLearner(
 
 
 @functools.cache
-def people_without(preset: str, n_people: int, every: int, cache: Path) -> WindowStore:
-    """Return the windows of people who each saw all sixteen stimuli once."""
-    seconds = session_seconds(N_TRIALS, TRIAL_S, REST_S)
+def people_without(preset: str, n_people: int, every: int, cache: Path, n_views: int = 1) -> WindowStore:
+    """Return the windows of people who each saw all sixteen stimuli so many times."""
+    seconds = session_seconds(n_views * N_STIMULI, TRIAL_S, REST_S)
     sessions = [
         SimulationConfig(seconds, seed=1, preset=preset, participant=k, trial_s=TRIAL_S, rest_s=REST_S)
         for k in range(n_people)
@@ -99,11 +99,15 @@ def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path)
 
 @pytest.mark.deep
 def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp_path: Path) -> None:
-    """Preset null-stimulus: unseen people saw stimuli that the model knows. With unseen ones it is at chance."""
-    store = people_without("null-stimulus", 16, 4, tmp_path)
-    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, {"random": 5, "people": 5, "stimuli": 5}))
+    """Preset null-stimulus: unseen trials and people, but stimuli that the model knows; with unseen ones, chance.
+
+    Everybody saw each stimulus twice. The nearest neighbours of a trial are windows of the same person: if that one
+    saw a stimulus once, they cannot know it.
+    """
+    store = people_without("null-stimulus", 16, 4, tmp_path, n_views=2)
+    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, dict.fromkeys(PROTOCOLS, 5)))
     assert p["stimuli"] > CHANCE_P
-    assert all(p[name] <= CHANCE_P for name in ("random", "people")), p
+    assert all(p[name] <= CHANCE_P for name in ("random", "trial", "people")), p
 
 
 @pytest.mark.deep
@@ -119,10 +123,10 @@ def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -
 
 @pytest.mark.deep
 def test_the_network_takes_stimuli_for_emotions_until_they_are_unseen(tmp_path: Path) -> None:
-    """Preset null-stimulus: unseen people who saw the same stimuli are above chance, unseen stimuli are not."""
+    """Preset null-stimulus: unseen trials and people who saw the same stimuli are above chance; unseen ones are not."""
     store = people_without("null-stimulus", 12, 1, tmp_path)
-    answers = answers_by_split(store, EAGER, {"random": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
+    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
     p = p_by_split(store, answers)
     assert p["stimuli"] > CHANCE_P
-    assert all(p[name] <= CHANCE_P for name in ("random", "people")), p
+    assert all(p[name] <= CHANCE_P for name in ("random", "trial", "people")), p
     assert says_something(answers)

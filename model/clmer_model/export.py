@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,19 @@ REFERENCE_SEED = 20240
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; when a file was made is not part of the model
 
 
-def export(checkpoint: Checkpoint, path: Path, abstain_below: float | None = None) -> str:
+def export(
+    checkpoint: Checkpoint,
+    path: Path,
+    abstain_below: float | None = None,
+    split_scores: Mapping[str, Any] | None = None,
+) -> str:
     """Write the artefact and enter it into the manifest beside it; return its SHA-256.
 
     Args:
         checkpoint: A trained model.
         path: ``NAME.ts``, or ``NAME.onnx`` for ONNX Runtime; NAME becomes the model's name.
         abstain_below: Confidence under which the model gives no label, between 0 and 1; None: it always gives one.
+        split_scores: What the model says of its recipe by four splits; None: nothing.
 
     Raises:
         ArtefactError: The path has another suffix, the threshold is no probability, what ONNX needs is not
@@ -49,7 +56,8 @@ def export(checkpoint: Checkpoint, path: Path, abstain_below: float | None = Non
         check_threshold(abstain_below)
     model = checkpoint.model.eval().requires_grad_(False)
     reference = make_reference(model, modality_specs(checkpoint.preprocess))
-    meta = dataclasses.replace(_describe(checkpoint, path.stem, reference), abstain_below=abstain_below)
+    described = _describe(checkpoint, path.stem, reference)
+    meta = dataclasses.replace(described, abstain_below=abstain_below, split_scores=split_scores)
     content = (_onnx if path.suffix == ONNX_SUFFIX else _torchscript)(model, meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

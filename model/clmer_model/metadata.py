@@ -24,6 +24,8 @@ from clmer_streaming.face.layout import EXTRACTOR_ID
 SCHEMA = 1
 """Version of the layout of ``clmer.json``."""
 
+_OPTIONAL = {"abstain_below", "split_scores"}
+
 MEND_EXPORT = "export the model again with this version of clmer (clmer train, clmer export)"
 
 Field = TypeVar("Field")
@@ -79,9 +81,10 @@ class ArtefactMeta:
     versions: Mapping[str, str]  # of clmer and torch at export
     reference: Reference
     abstain_below: float | None = None  # confidence under which no label is given; None: always the most probable
+    split_scores: Mapping[str, Any] | None = None  # by protocol, of the same recipe trained anew; None: not evaluated
 
     def to_json(self) -> str:
-        """Return the canonical JSON: sorted keys, no spaces, finite numbers only, no word of a threshold not set."""
+        """Return the canonical JSON: sorted keys, no spaces, finite numbers only, no word of what is not set."""
         plain = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "schema": SCHEMA,
@@ -93,8 +96,7 @@ class ArtefactMeta:
             "dims": self.dims.to_dict(),
             "reference": self.reference.to_dict(),
         }
-        if self.abstain_below is None:
-            del plain["abstain_below"]
+        plain = {name: value for name, value in plain.items() if name not in _OPTIONAL or value is not None}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -126,6 +128,7 @@ class ArtefactMeta:
             versions=_take(plain, "versions", dict),
             reference=Reference.from_dict(_take(plain, "reference", dict), specs, len(labels)),
             abstain_below=check_threshold(_take(plain, "abstain_below", float)) if "abstain_below" in plain else None,
+            split_scores=_take(plain, "split_scores", dict) if "split_scores" in plain else None,
         )
 
 
@@ -143,7 +146,7 @@ def _check_schema(plain: dict[str, Any]) -> None:
     if plain.get("schema") != SCHEMA:
         raise ArtefactError(f"clmer.json of schema {SCHEMA}", f"schema {plain.get('schema')!r}", MEND_EXPORT)
     names = {field.name for field in dataclasses.fields(ArtefactMeta)} | {"schema"}
-    required = names - {"abstain_below"}
+    required = names - _OPTIONAL
     if not required <= set(plain) <= names:
         found = f"missing {sorted(required - set(plain))}, unknown {sorted(set(plain) - names)}"
         raise ArtefactError("clmer.json with exactly the known fields", found, MEND_EXPORT)

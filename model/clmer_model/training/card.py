@@ -41,7 +41,7 @@ def card_text(meta: ArtefactMeta, n_parameters: int, n_bytes: int, evidence: Pla
         _head(meta, n_parameters, n_bytes, evidence["latency"]),
         _training(meta.training),
         _scores(meta),
-        _splits(evidence["splits"], evidence["split_people"]),
+        _splits(evidence),
         _nulls(evidence),
         _reading(),
         NOT_FOR,
@@ -113,21 +113,31 @@ def _scores(meta: ArtefactMeta) -> str:
     )
 
 
-def _splits(splits: Plain, n_people: int) -> str:
-    network, neighbours = splits["network"], splits["neighbours"]
+def _splits(evidence: Plain) -> str:
+    network, neighbours = evidence["splits"]["network"], evidence["splits"]["neighbours"]
     rows = [[title, *(_cell(network[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
-    for name, title in (("macro_f1", "macro F1"), ("ece", "calibration error"), ("prior", "drawing by shares")):
+    further = {"macro_f1": "macro F1", "calibration_error": "calibration error", "prior": "drawing by shares"}
+    for name, title in further.items():
         rows.append([title, *(_cell(network[p], "all", name) for p in PROTOCOLS)])
     rows.append(["commonest class", *(_cell(network[p], "all", "majority") for p in PROTOCOLS)])
     rows.append(["nearest neighbours", *(_cell(neighbours[p], "all", "accuracy") for p in PROTOCOLS)])
     return (
         "## The recipe, by four splits\n\n"
-        f"The same recipe, trained anew for every column on the same {n_people} people; accuracy, with the 95 % "
-        "interval over people, unless the row says otherwise:\n\n" + table(["", *PROTOCOLS.values()], rows) + "\n"
+        f"The same recipe, trained anew for every column on the same {evidence['split_people']} people, "
+        f"{_shuffles(evidence['split_shuffles'])}; accuracy, with the 95 % interval over the people of the test, "
+        "unless the row says otherwise. The file's `clmer.json` has the network's figures as `split_scores`:\n\n"
+        + table(["", *PROTOCOLS.values()], rows)
+        + "\n"
         "The first column is the one that papers report, and on its own it says nothing: neighbouring windows of a\n"
         "trial are alike. The rows of EEG are controls. Muscles of the face are in the EEG, most of them above 20 Hz:\n"
         "what is lost without them was read from the face.\n"
     )
+
+
+def _shuffles(n: int) -> str:
+    if n == 1:
+        return "one shuffle of each split, so that another draw gives other figures"
+    return f"means over {n} shuffles of each split"
 
 
 def _cell(split: Plain, row: str, name: str) -> str:

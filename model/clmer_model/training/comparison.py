@@ -10,15 +10,7 @@ import numpy as np
 
 from clmer_model.training.examples import Examples
 from clmer_model.training.learners import Learner, without_muscle
-from clmer_model.training.metrics import (
-    MATRIX_SCORES,
-    Floats,
-    Labels,
-    calibration_error,
-    confusion,
-    matrices_of_people,
-    people_interval,
-)
+from clmer_model.training.metrics import CLASS_SCORES, Floats, Labels, confusion, intervals_of, scores_of
 from clmer_model.training.protocols import PROTOCOLS, Protocol, Split, guard, why_not
 from clmer_model.training.store import WindowStore
 
@@ -29,8 +21,6 @@ ROWS: Mapping[str, str] = {
     "eeg_below_20_hz": "EEG alone, above 20 Hz removed",
 }
 """What is scored: the model, and controls. Muscle reads the face: what EEG loses without it was not the brain's."""
-
-INTERVALS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,32 +109,37 @@ def summary(
         rows = answers.get(protocol, {})
         reason = why_not(store, protocol) or ("" if rows else "not computed")
         plain[protocol] = {"title": title, "reason": reason} | (
-            {}
-            if reason
-            else {"rows": {name: _row(shuffles, len(store.labels), seed) for name, shuffles in rows.items()}}
+            {} if reason else {"rows": {name: _row(shuffles, store.labels, seed) for name, shuffles in rows.items()}}
         )
     return plain
 
 
-def _row(shuffles: Sequence[Answers], n_classes: int, seed: int) -> dict[str, Any]:
-    """Return mean and SD over the shuffles of every score, and intervals over the people of all of them."""
-    matrices = [confusion(one.truth, one.answer, n_classes) for one in shuffles]
-    values = {name: [function(matrix) for matrix in matrices] for name, function in MATRIX_SCORES.items()}
-    values["ece"] = [calibration_error(one.probs.max(1), one.answer == one.truth) for one in shuffles]
-    values["majority"] = [one.majority for one in shuffles]
-    values["prior"] = [one.prior for one in shuffles]
-    truth, answer, person = (
-        np.concatenate(parts) for parts in zip(*((one.truth, one.answer, one.person) for one in shuffles), strict=True)
+def _row(shuffles: Sequence[Answers], labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return mean and SD over the shuffles of every score, and intervals over the people of all of them.
+
+    Calibration errors shrink where windows are put together: their mean may lie above the interval.
+    """
+    found = [{**scores_of(one.truth, one.probs), "majority": one.majority, "prior": one.prior} for one in shuffles]
+    values = {name: [scores[name] for scores in found] for name in found[0]}
+    truth, probs, person = (
+        np.concatenate(parts) for parts in zip(*((one.truth, one.probs, one.person) for one in shuffles), strict=True)
     )
-    of_people = matrices_of_people(truth, answer, person, n_classes)
-    known = INTERVALS if len(of_people) > 1 else ()  # one person alone has none
-    intervals = {name: people_interval(MATRIX_SCORES[name], of_people, seed) for name in known}
+    n_people = len(np.unique(person))
+    intervals = intervals_of(truth, probs, person, seed) if n_people > 1 else {}  # one person alone has none
+    matrix = confusion(truth, probs.argmax(1), len(labels))
     return {
         "mean": {name: round(float(np.mean(parts)), 4) for name, parts in values.items()},
         "sd": {name: round(float(np.std(parts)), 4) for name, parts in values.items()},
         "shuffles": {name: [round(part, 4) for part in parts] for name, parts in values.items()},
         "interval": {name: [round(edge, 4) for edge in edges] for name, edges in intervals.items()},
-        "confusion": np.sum(matrices, axis=0).astype(int).tolist(),
+        "classes": _classes(matrix, labels),
+        "confusion": matrix.astype(int).tolist(),
         "n_windows": [len(one.truth) for one in shuffles],
-        "n_people": len(of_people),
+        "n_people": n_people,
     }
+
+
+def _classes(matrix: Floats, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return precision, recall and F1 of each class over all shuffles together."""
+    values = {name: value(matrix) for name, value in CLASS_SCORES.items()}
+    return {label: {name: round(float(of[k]), 4) for name, of in values.items()} for k, label in enumerate(labels)}

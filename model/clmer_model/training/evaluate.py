@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from clmer_model.clmer import Clmer
 from clmer_model.training.examples import Examples
-from clmer_model.training.metrics import calibration_error, score
+from clmer_model.training.metrics import PLAIN_SCORES, intervals_of, scores_of
 
 EVALUATION_BATCH = 256
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
@@ -29,6 +29,16 @@ def subsets_of(model: Clmer) -> dict[str, tuple[str, ...]]:
     """Return the subsets that are scored for this model, whose further series count to ``all``."""
     known = {name: subset for name, subset in SUBSETS.items() if set(subset) < set(model.names)}
     return {"all": tuple(model.names), **known}
+
+
+def trained_subsets(model: Clmer, modality_dropout: float) -> dict[str, tuple[str, ...]]:
+    """Return the subsets that the model has learnt to answer from: whole windows alone if nothing was ever missing.
+
+    What stands for an absent modality is learnt from windows that lack it. Without them it is what it was at the
+    start, and an answer means nothing.
+    """
+    known = subsets_of(model)
+    return known if modality_dropout else {"all": known["all"]}
 
 
 def logits_of(model: Clmer, examples: Examples, modalities: Sequence[str]) -> Tensor:
@@ -61,20 +71,35 @@ def fit_temperature(model: Clmer, examples: Examples, subsets: Mapping[str, Sequ
     return best
 
 
-def evaluate(model: Clmer, examples: Examples, majority_class: int) -> dict[str, Any]:
-    """Return the scores of each subset of modalities, as plain JSON values.
+def evaluate(
+    model: Clmer, examples: Examples, majority_class: int, subsets: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """Return the scores of each subset of modalities, as plain JSON values rounded to four digits.
 
-    Windows in which a subset has nothing measured are not scored for it.
+    Windows in which a subset has nothing measured are not scored for it, and a subset that has none is left out.
+    ``interval`` is that of the accuracy.
+
+    Args:
+        model: Trained and calibrated.
+        examples: Windows of the test people.
+        majority_class: The most frequent class of the training people.
+        subsets: By name the modalities that are not masked; None: all that are scored.
     """
     scores: dict[str, Any] = {}
-    for subset, names in subsets_of(model).items():
+    for subset, names in (subsets or subsets_of(model)).items():
         known = np.any([examples.mask[name].any(1) for name in names], axis=0)
+        if not known.any():
+            continue
         part = examples.take(np.flatnonzero(known))
-        probs = logits_of(model, part, names).softmax(1).numpy()
-        answer = probs.argmax(1).astype(np.int64)
+        probs = logits_of(model, part, names).softmax(1).numpy().astype(np.float64)
+        found = scores_of(part.label, probs)
+        interval = intervals_of(part.label, probs, part.person)["accuracy"]
         scores[subset] = {
-            **score(part.label, answer, part.person, majority_class).to_dict(),
-            "calibration_error": round(calibration_error(probs.max(1), answer == part.label), 4),
+            **{name: round(found[name], 4) for name in PLAIN_SCORES},
+            "interval": [round(edge, 4) for edge in interval],
+            "majority": round(float((part.label == majority_class).mean()), 4),
             "mean_confidence": round(float(probs.max(1).mean()), 4),
+            "n_windows": len(part),
+            "n_people": len(np.unique(part.person)),
         }
     return scores

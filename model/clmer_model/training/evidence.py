@@ -29,6 +29,9 @@ NULLS: Mapping[str, str] = {
 }
 """The simulator's presets without any emotion in the signals."""
 
+EVIDENCE_NAME = "evidence.json"
+"""What was gathered, in the folder of the checkpoint."""
+
 FIRST_NULL_PERSON = 5000  # far from those who are trained on
 
 Told = Callable[[str], None]
@@ -81,6 +84,7 @@ def gather(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
     """
     return {
         "split_people": config.of_splits.n_people,
+        "split_shuffles": config.shuffles,
         "splits": _splits(config, told),
         "nulls": {preset: _null_splits(config, preset, told) for preset in NULLS},
         "unaware": _of_null_people(config, model, told),
@@ -155,7 +159,7 @@ def _answers(task: Task) -> dict[str, Answers]:
 
 def _learner(task: Task, store: WindowStore) -> Learner:
     if task.learner == "neighbours":
-        return NeighbourLearner(len(store.labels), store.preprocess.signal.sfreq)
+        return NeighbourLearner(len(store.labels), store.preprocess)
     return NetworkLearner(task.config, report=lambda line: None)
 
 

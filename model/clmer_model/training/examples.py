@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,11 @@ class Examples:
     def of_people(self, people: Iterable[int]) -> Examples:
         """Return the examples of these participants, in the order they have here."""
         return self.take(np.flatnonzero(np.isin(self.person, list(people))))
+
+    def showing(self, modalities: Collection[str]) -> Examples:
+        """Return the examples with every modality masked that is not named."""
+        hidden = {name: known if name in modalities else np.zeros_like(known) for name, known in self.mask.items()}
+        return dataclasses.replace(self, mask=hidden)
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the model's input, by modality."""

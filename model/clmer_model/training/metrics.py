@@ -6,7 +6,6 @@ Most are functions of a confusion matrix (K, K), whose rows are the true classes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,39 +17,6 @@ Floats = npt.NDArray[np.float64]
 N_BOOTSTRAP = 1000
 INTERVAL = (2.5, 97.5)  # percentiles: 95 %
 CALIBRATION_BINS = 10
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How often a model was right. Every value is 0-1."""
-
-    accuracy: float
-    balanced_accuracy: float  # mean over the classes that occur of their recall
-    macro_f1: float  # mean over the classes that occur of their F1
-    interval: tuple[float, float]  # 95 %, of the accuracy, bootstrap over people
-    majority: float  # accuracy of always naming the most frequent class of the training people
-    n_windows: int
-    n_people: int
-
-    def to_dict(self) -> dict[str, float | int | list[float]]:
-        """Return plain JSON values, rounded to four digits."""
-        plain = {name: round(value, 4) for name, value in asdict(self).items() if name != "interval"}
-        return {**plain, "interval": [round(value, 4) for value in self.interval]}
-
-
-def score(truth: Labels, answer: Labels, person: Labels, majority_class: int, seed: int = 0) -> Scores:
-    """Return the scores of answers (n,) against the truth (n,), windows of ``person`` (n,)."""
-    n_classes = int(max(truth.max(), answer.max())) + 1
-    matrix = confusion(truth, answer, n_classes)
-    return Scores(
-        accuracy=accuracy(matrix),
-        balanced_accuracy=balanced_accuracy(matrix),
-        macro_f1=macro_f1(matrix),
-        interval=people_interval(accuracy, matrices_of_people(truth, answer, person, n_classes), seed),
-        majority=float((truth == majority_class).mean()),
-        n_windows=len(truth),
-        n_people=len(np.unique(person)),
-    )
 
 
 def confusion(truth: Labels, answer: Labels, n_classes: int) -> Floats:
@@ -71,11 +37,32 @@ def balanced_accuracy(matrix: Floats) -> float:
     return float(np.mean(np.diag(matrix)[n > 0] / n[n > 0]))
 
 
+def class_precision(matrix: Floats) -> Floats:
+    """Return the share of right answers among those that name each class (paper, Eq. 11); 0 where none does, (K,)."""
+    return _share(np.diag(matrix), matrix.sum(0))
+
+
+def class_recall(matrix: Floats) -> Floats:
+    """Return the share of each class that was found (paper, Eq. 12); 0 where it does not occur, (K,)."""
+    return _share(np.diag(matrix), matrix.sum(1))
+
+
 def class_f1(matrix: Floats) -> Floats:
-    """Return the F1 of each class, 2PR / (P + R) (paper, Eq. 10-12); 0 where it has no right answer, (K,)."""
-    total = matrix.sum(0) + matrix.sum(1)
-    f1: Floats = np.divide(2 * np.diag(matrix), total, out=np.zeros(len(matrix)), where=total > 0)
-    return f1
+    """Return the F1 of each class, 2PR / (P + R) (paper, Eq. 10); 0 where it has no right answer, (K,)."""
+    return _share(2 * np.diag(matrix), matrix.sum(0) + matrix.sum(1))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    share: Floats = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return share
+
+
+CLASS_SCORES: Mapping[str, Callable[[Floats], Floats]] = {
+    "precision": class_precision,
+    "recall": class_recall,
+    "f1": class_f1,
+}
+"""Every score (K,) of single classes that a confusion matrix gives."""
 
 
 def macro_f1(matrix: Floats) -> float:
@@ -132,30 +119,74 @@ MATRIX_SCORES: Mapping[str, Callable[[Floats], float]] = {
 }
 """Every score that a confusion matrix gives. ``weighted_f1`` is the paper's Eq. 10-13."""
 
+PLAIN_SCORES = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "kappa", "calibration_error")
+"""What a model is judged by: all but the paper's Eq. 8-9, which stand beside for comparison with it alone."""
+
 
 def calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> float:
     """Return the expected calibration error (Guo et al. 2017) of confidences (n,) over ten even bins."""
+    return error_of_bins(calibration_bins(confidence, right))
+
+
+def calibration_bins(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> Floats:
+    """Return of each bin the sum of confidences, of right answers and of answers, (3, CALIBRATION_BINS)."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [abs(float(confidence[bins == b].sum()) - float(right[bins == b].sum())) for b in np.unique(bins)]
-    return sum(gaps) / len(confidence)
+    weights = (confidence, right, np.ones_like(confidence))
+    return np.stack([np.bincount(bins, weight, CALIBRATION_BINS) for weight in weights])
+
+
+def error_of_bins(bins: Floats) -> float:
+    """Return the expected calibration error of what ``calibration_bins`` returned, or of a sum of such."""
+    return float(np.abs(bins[0] - bins[1]).sum() / bins[2].sum())
+
+
+def scores_of(truth: Labels, probs: Floats) -> dict[str, float]:
+    """Return every score of probabilities (n, K) against the truth (n,): those of the matrix, and calibration."""
+    answer = probs.argmax(1)
+    matrix = confusion(truth, answer, probs.shape[1])
+    found = {name: value(matrix) for name, value in MATRIX_SCORES.items()}
+    return {**found, "calibration_error": calibration_error(probs.max(1), answer == truth)}
+
+
+def intervals_of(truth: Labels, probs: Floats, person: Labels, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval over people of each score in ``PLAIN_SCORES``, all by the same draws.
+
+    Args:
+        truth: Classes (n,).
+        probs: Probabilities (n, K).
+        person: Whose window it is (n,).
+        seed: Of the draws.
+    """
+    answer, sure = probs.argmax(1), probs.max(1)
+    matrices = matrices_of_people(truth, answer, person, probs.shape[1])
+    bins = np.stack([calibration_bins(sure[mine], (answer == truth)[mine]) for mine in _rows_of_people(person)])
+    known = [name for name in PLAIN_SCORES if name in MATRIX_SCORES]
+    found = {name: people_interval(MATRIX_SCORES[name], matrices, seed) for name in known}
+    return {**found, "calibration_error": people_interval(error_of_bins, bins, seed)}
 
 
 def matrices_of_people(truth: Labels, answer: Labels, person: Labels, n_classes: int) -> Floats:
     """Return the confusion matrix of each person, (people, K, K)."""
-    return np.stack([confusion(truth[person == p], answer[person == p], n_classes) for p in np.unique(person)])
+    return np.stack([confusion(truth[mine], answer[mine], n_classes) for mine in _rows_of_people(person)])
 
 
-def people_interval(value: Callable[[Floats], float], matrices: Floats, seed: int = 0) -> tuple[float, float]:
+def _rows_of_people(person: Labels) -> list[npt.NDArray[np.bool_]]:
+    return [person == p for p in np.unique(person)]
+
+
+def people_interval(value: Callable[[Floats], float], of_people: Floats, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a score when people are drawn again with replacement.
 
+    Seed and number of people decide who is drawn: scores of the same people have the same draws.
+
     Args:
-        value: The score of a confusion matrix.
-        matrices: That of each person, (people, K, K).
+        value: The score of a confusion matrix, or of other counts that add up over people.
+        of_people: The counts of each person, (people, ...), e.g. (people, K, K).
         seed: Of the draws.
     """
-    n = len(matrices)
+    n = len(of_people)
     drawn = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
-    low, high = np.percentile([value(matrices[people].sum(0)) for people in drawn], INTERVAL)
+    low, high = np.percentile([value(of_people[people].sum(0)) for people in drawn], INTERVAL)
     return float(low), float(high)
 
 

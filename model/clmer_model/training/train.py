@@ -21,7 +21,7 @@ from clmer_model.modalities import MODEL_MODALITIES, modality_specs
 from clmer_model.predictor import choose_device
 from clmer_model.presets import DEFAULT
 from clmer_model.training.curves import PICTURE_NAME, Curves, draw_curves
-from clmer_model.training.evaluate import evaluate, fit_temperature
+from clmer_model.training.evaluate import evaluate, fit_temperature, trained_subsets
 from clmer_model.training.examples import Examples, concatenate
 from clmer_model.training.fit import FitConfig, Fitting
 from clmer_model.training.normalise import fit_doors
@@ -142,7 +142,7 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
     model = train_model(config, sides, curves.report, Keeper(start, keep)).cpu()
     majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
     split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
-    scores = {split_name: evaluate(model, sides.test, majority)}
+    scores = {split_name: evaluate(model, sides.test, majority, trained_subsets(model, config.fit.modality_dropout))}
     curves.report({"stage": "test", **scores[split_name]})
     draw_curves(curves.lines, run.out / PICTURE_NAME)
     checkpoint = Checkpoint(
@@ -208,8 +208,8 @@ def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keepe
         report(fitting.run_epoch())
         keeper.keep(fitting.snapshot())
     fitting.finish()
-    whole = None if config.fit.modality_dropout else {"all": model.names}
-    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation, whole)})
+    subsets = trained_subsets(model, config.fit.modality_dropout)
+    report({"stage": "calibrate", "temperature": fit_temperature(model, sides.validation, subsets)})
     return model
 
 
@@ -244,6 +244,17 @@ def _check_device(config: TrainConfig, run: Run) -> None:
 
 def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
+    return {
+        **recipe_of(config),
+        "people": sides.n_people(),
+        "test_people": list(sides.split.test),
+        "windows": sides.n_windows(),
+        "processes": n_ranks(),
+    }
+
+
+def recipe_of(config: TrainConfig) -> dict[str, Any]:
+    """Return how a model is trained, and on which data, as plain JSON values."""
     simulated = {
         "first_person": config.first_person,
         "trials_per_person": config.n_trials,
@@ -253,11 +264,7 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     return {
         "preset": config.preset,
         **(simulated if config.store is None else {"store": open_store(Path(config.store)).key}),
-        "people": sides.n_people(),
-        "test_people": list(sides.split.test),
-        "windows": sides.n_windows(),
         "seed": config.seed,
-        "processes": n_ranks(),
         "pretrain": dataclasses.asdict(config.pretrain),
         "fit": dataclasses.asdict(config.fit),
     }

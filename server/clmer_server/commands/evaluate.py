@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clmer_model.training.learners import Learner
     from clmer_model.training.protocols import Protocol, Split
     from clmer_model.training.store import WindowStore
+    from clmer_model.training.train import TrainConfig
 
 HELP = "score a model on random windows, trials, unseen people and unseen stimuli"
 
@@ -26,7 +27,7 @@ SCORES = {
     "weighted_f1": "weighted F1 (Eq. 10-13)",
     "macro_f1": "macro F1",
     "kappa": "kappa",
-    "ece": "calibration error",
+    "calibration_error": "calibration error (ECE)",
     "eq8_as_printed": "Eq. 8-9 as printed (may pass 1)",
     "eq8_over_all": "Eq. 8-9 over all samples",
     "majority": "baseline: majority",
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
     parser.add_argument("--shuffles", type=int, default=5, help="how often each split is drawn (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of splits, weights and batches (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto, of the network (%(default)s)")
     parser.add_argument("--splits", type=Path, metavar="DIR", help="take the split files in this folder")
 
 
@@ -53,30 +55,25 @@ def run(args: argparse.Namespace) -> int:
     """Train and ask for every split and shuffle; print the table and write it beside the split files."""
     from rich.console import Console
 
+    from clmer_model.predictor import choose_device
     from clmer_model.training.comparison import compare, summary
+    from clmer_model.training.split_scores import REPORT_NAME, report_of
     from clmer_model.training.store import open_store, write_json
 
     for name, least in (("shuffles", 1), ("epochs", 1), ("pretrain_epochs", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise SettingsError(f"--{name.replace('_', '-')} of {least} or more", str(value), "raise it")
+    choose_device(args.device)
     store = open_store(args.store)
     splits = _read_splits(args.splits, store) if args.splits else _draw_splits(args, store)
     console = Console()
-    answers = compare(store, splits, _learner(args, store), _progress(console))
-    report = {
-        "store": store.key,
-        "trained_on": store.trained_on,
-        "labels": list(store.labels),
-        "preset": args.preset,
-        "epochs": args.epochs,
-        "pretrain_epochs": args.pretrain_epochs,
-        "seed": args.seed,
-        "splits": summary(store, answers, args.seed),
-    }
-    write_json(args.out / "report.json", report)
+    config = None if args.preset == "neighbours" else _config(args, store)
+    answers = compare(store, splits, _learner(config, store), _progress(console))
+    report = report_of(store, summary(store, answers, args.seed), config, args.seed)
+    write_json(args.out / REPORT_NAME, report)
     _print(console, report)
-    console.print(f"written: {args.out / 'report.json'}, {args.out / 'splits'}", highlight=False, soft_wrap=True)
+    console.print(f"written: {args.out / REPORT_NAME}, {args.out / 'splits'}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -117,20 +114,30 @@ def _read_splits(folder: Path, store: WindowStore) -> dict[Protocol, list[Split]
     return splits
 
 
-def _learner(args: argparse.Namespace, store: WindowStore) -> Learner:
-    from clmer_model.training.learners import NeighbourLearner, NetworkLearner
+def _config(args: argparse.Namespace, store: WindowStore) -> TrainConfig:
     from clmer_model.training.recipes import recipe
 
-    if args.preset == "neighbours":
-        return NeighbourLearner(len(store.labels), store.preprocess.signal.sfreq)
-    usual = dataclasses.replace(recipe(args.preset), seed=args.seed, preprocess=store.preprocess, labels=store.labels)
+    usual = recipe(args.preset)
     pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
     epochs = usual.fit.epochs if args.epochs is None else args.epochs
-    config = dataclasses.replace(
+    return dataclasses.replace(
         usual,
+        store=str(args.store),
+        trained_on=store.trained_on,
+        seed=args.seed,
+        preprocess=store.preprocess,
+        labels=store.labels,
         pretrain=dataclasses.replace(usual.pretrain, seed=args.seed, epochs=pretrain),
         fit=dataclasses.replace(usual.fit, seed=args.seed, epochs=epochs),
+        device=args.device,
     )
+
+
+def _learner(config: TrainConfig | None, store: WindowStore) -> Learner:
+    from clmer_model.training.learners import NeighbourLearner, NetworkLearner
+
+    if config is None:
+        return NeighbourLearner(len(store.labels), store.preprocess)
     return NetworkLearner(config, report=lambda line: None)
 
 
@@ -144,7 +151,7 @@ def _progress(console: Any) -> Any:
 
 
 def _print(console: Any, report: Mapping[str, Any]) -> None:
-    """Print the scores, the controls and the confusion matrices."""
+    """Print the scores, the controls, and of each split the confusion matrix with the scores of single classes."""
     from clmer_model.training.comparison import ROWS
 
     splits = report["splits"]
@@ -159,9 +166,15 @@ def _print(console: Any, report: Mapping[str, Any]) -> None:
     table.add_row("windows, people in the tests", *(_counts(split) for split in told))
     console.print(table)
     console.print(
-        "Mean ± SD over the shuffles; in brackets the 95 % interval over people, where there are several.",
+        "Mean ± SD over the shuffles; in brackets the 95 % interval over the people of all, where there are several.",
         highlight=False,
     )
+    if report.get("recipe", {}).get("fit", {}).get("modality_dropout") == 0:
+        console.print(
+            "EEG alone: by a network of its own. This recipe shows whole windows only, and what it makes of one "
+            "without a face means nothing.",
+            highlight=False,
+        )
     for split in told:
         if not split["reason"]:
             _print_confusion(console, split, report["labels"])
@@ -197,7 +210,11 @@ def _counts(split: Mapping[str, Any]) -> str:
 
 
 def _print_confusion(console: Any, split: Mapping[str, Any], labels: Sequence[str]) -> None:
-    table = _table(f"{split['title']}: truth (row) and answer (column)", ["", *labels])
-    for label, counts in zip(labels, split["rows"]["all"]["confusion"], strict=True):
-        table.add_row(label, *map(str, counts))
+    from clmer_model.training.metrics import CLASS_SCORES
+
+    scores = split["rows"]["all"]
+    table = _table(f"{split['title']}: truth (row) and answer (column)", ["", *labels, *CLASS_SCORES])
+    for label, counts in zip(labels, scores["confusion"], strict=True):
+        of_class = scores["classes"][label]
+        table.add_row(label, *map(str, counts), *(f"{of_class[name]:.3f}" for name in CLASS_SCORES))
     console.print(table)

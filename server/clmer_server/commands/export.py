@@ -18,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model file NAME.ts, or NAME.onnx for ONNX Runtime; its hash is entered into manifest.toml beside it",
     )
     parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="report.json of clmer evaluate, whose scores by four splits the model then carries "
+        "(report.json in the checkpoint's folder, if there is one)",
+    )
+    parser.add_argument(
         "--abstain-below",
         type=float,
         metavar="P",
@@ -29,8 +36,15 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print the file's hash."""
     from clmer_model.checkpoint import load_checkpoint
     from clmer_model.export import export
+    from clmer_model.training.split_scores import REPORT_NAME, read_split_scores
 
-    digest = export(load_checkpoint(args.checkpoint), args.out, args.abstain_below)
+    checkpoint = load_checkpoint(args.checkpoint)
+    beside = args.checkpoint / REPORT_NAME
+    report = args.report or (beside if beside.is_file() else None)
+    split_scores = None if report is None else read_split_scores(report, checkpoint)
+    digest = export(checkpoint, args.out, args.abstain_below, split_scores)
     print(f"{args.out}: {args.out.stat().st_size} bytes, SHA-256 {digest}")
     print(f"entered into {args.out.parent / 'manifest.toml'}")
+    if report is not None:
+        print(f"with the scores by four splits of {report}")
     return 0
