@@ -199,6 +199,7 @@ def test_a_zip_without_metadata_is_refused(tmp_path: Path) -> None:
         ({"abstain_below": "often"}, "often"),
         ({"temperature": -1.0}, "-1.0"),
         ({"temperature": "hot"}, "hot"),
+        ({"split_scores": "good"}, "split_scores of type dict"),
         ({"scores": None}, "missing \\['scores'\\]"),
         ({"surprise": 1}, "unknown \\['surprise'\\]"),
         ({"modalities": []}, "differ"),

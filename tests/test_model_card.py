@@ -66,6 +66,7 @@ def test_the_whole_way_to_a_card_in_small(tmp_path: Path) -> None:
     for word in (*PROTOCOLS.values(), *NULLS, "EEG above 20 Hz removed", "EEG alone", "Temperature", "Do not use it"):
         assert word in text, word
     assert "5 simulated people" in text
+    assert "the same 5 people, one shuffle of each split" in text
     for name in ("all", "eeg", "face"):
         values = artefact.meta.scores["unseen simulated people"][name]
         assert f"| {values['accuracy']:.3f} |" in text
