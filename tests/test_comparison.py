@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clmer_model.artefact import find_artefact
+from clmer_model.checkpoint import load_checkpoint
 from clmer_model.modalities import modality_specs
 from clmer_model.training.comparison import ROWS, compare, summary
+from clmer_model.training.evaluate import evaluate, trained_subsets
 from clmer_model.training.examples import Examples
 from clmer_model.training.learners import Floats, NeighbourLearner, NetworkLearner, without_muscle
 from clmer_model.training.metrics import CLASS_SCORES, PLAIN_SCORES, confusion, eq8_over_all
@@ -25,7 +28,7 @@ from clmer_streaming.config import PhysioConfig
 from clmer_streaming.sources.simulation.dataset import write_dataset
 from clmer_streaming.sources.simulator import SimulationConfig, simulate_cohort
 from feature_store import small_store
-from model_windows import CONFIG, SMALL, random_input
+from model_windows import CONFIG, SMALL, random_input, small_model
 
 NEIGHBOURS = NeighbourLearner(n_classes=2, preprocess=CONFIG)
 
@@ -277,17 +280,16 @@ def test_evaluate_prints_the_four_splits_and_writes_them(
     assert "not reported alone" in capsys.readouterr().err
 
 
-def test_evaluate_says_where_the_label_is_the_stimulus(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one stimulus of each class no split can tell emotions from pictures, and the table says so."""
-    monkeypatch.setenv("COLUMNS", "240")
+@pytest.fixture(scope="module")
+def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of noise: five people who saw the one stimulus of each class three times."""
+    folder = tmp_path_factory.mktemp("noise")
     rng = np.random.default_rng(0)
     n_people, n_trials = 5, 3
     label = np.tile(np.repeat(["calm", "angry"], n_trials), n_people)
     n = label.size
     np.savez(
-        tmp_path / "windows.npz",
+        folder / "windows.npz",
         label=label,
         person=np.repeat([f"P{k}" for k in range(n_people)], 2 * n_trials),
         trial=np.arange(n),
@@ -296,11 +298,63 @@ def test_evaluate_says_where_the_label_is_the_stimulus(
         landmarks=rng.standard_normal((n, 8, 68, 3)),
         aus=rng.uniform(0.0, 1.0, (n, 8, 17, 2)),
     )
-    store, out = tmp_path / "store", tmp_path / "report"
-    assert main(["prepare", "--dataset", "arrays", str(tmp_path / "windows.npz"), "--out", str(store)]) == 0
-    assert main(["evaluate", str(store), "--preset", "neighbours", "--shuffles", "1", "--out", str(out)]) == 0
-    accuracy = next(row for row in cells_of(capsys.readouterr().out) if row[0] == "accuracy")
+    assert main(["prepare", "--dataset", "arrays", str(folder / "windows.npz"), "--out", str(folder / "store")]) == 0
+    return folder / "store"
+
+
+def test_evaluate_says_where_the_label_is_the_stimulus(
+    noise_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one stimulus of each class no split can tell emotions from pictures, and the table says so."""
+    monkeypatch.setenv("COLUMNS", "240")
+    command = ["evaluate", str(noise_folder), "--preset", "neighbours", "--shuffles", "1", "--out", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    accuracy = next(row for row in cells_of(printed) if row[0] == "accuracy")
     assert accuracy[-1] == "not computable: the label is the stimulus"
+    assert "a network of its own" not in printed
+
+
+@pytest.mark.deep
+def test_the_papers_recipe_goes_from_its_splits_into_a_model_file(
+    noise_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table says by whom EEG alone was answered; the model trained on the same windows takes the scores along."""
+    monkeypatch.setenv("COLUMNS", "240")
+    first, report, run = (tmp_path / name for name in ("first", "report", "run"))
+    assert main(["evaluate", str(noise_folder), "--preset", "neighbours", "--shuffles", "1", "--out", str(first)]) == 0
+    for path in (first / "splits").glob("*.json"):
+        if path.name != "people-1.json":
+            path.unlink()
+    short = ["--preset", "paper", "--epochs", "1", "--pretrain-epochs", "0", "--device", "cpu"]
+    capsys.readouterr()
+    taken = ["--splits", str(first / "splits"), "--out", str(report)]
+    assert main(["evaluate", str(noise_folder), *short, *taken]) == 0
+    assert "EEG alone: by a network of its own" in capsys.readouterr().out
+
+    assert main(["train", "--store", str(noise_folder), "--out", str(run), *short]) == 0
+    (scores,) = load_checkpoint(run).scores.values()
+    assert set(scores) == {"all"}
+    told = ["--report", str(report / "report.json")]
+    assert main(["export", str(run), "--out", str(tmp_path / "paper.ts"), *told]) == 0
+    splits = find_artefact(str(tmp_path / "paper.ts")).meta.split_scores
+    assert splits is not None
+    assert set(splits["people"]["rows"]) == set(ROWS)
+    assert splits["random"]["reason"] == "not computed"
+
+
+def test_only_what_was_trained_and_measured_is_scored() -> None:
+    """Without modality dropout whole windows alone are scored, and nothing is said of a face that nobody showed."""
+    model = small_model()
+    assert set(trained_subsets(model, 0.5)) == {"all", "eeg", "face"}
+    assert set(trained_subsets(model, 0.0)) == {"all"}
+    x, mask = random_input(8)
+    who = np.arange(8)
+    series, known = ({name: values.numpy() for name, values in part.items()} for part in (x, mask))
+    examples = Examples(series, known, who % 4, who, who)
+    assert set(evaluate(model, examples, 0)) == {"all", "eeg", "face"}
+    assert set(evaluate(model, examples.showing(("eeg",)), 0)) == {"all", "eeg"}
+    assert set(evaluate(model, examples, 0, trained_subsets(model, 0.0))) == {"all"}
 
 
 @pytest.mark.parametrize(("device", "said"), [("cuda:99", "CUDA devices"), ("gpu", "cuda:N")])
