@@ -158,11 +158,12 @@ def intervals_of(truth: Labels, probs: Floats, person: Labels, seed: int = 0) ->
         seed: Of the draws.
     """
     answer, sure = probs.argmax(1), probs.max(1)
-    matrices = matrices_of_people(truth, answer, person, probs.shape[1])
-    bins = np.stack([calibration_bins(sure[mine], (answer == truth)[mine]) for mine in _rows_of_people(person)])
+    matrices = redrawn(matrices_of_people(truth, answer, person, probs.shape[1]), seed)
+    of_people = [calibration_bins(sure[mine], (answer == truth)[mine]) for mine in _rows_of_people(person)]
+    bins = redrawn(np.stack(of_people), seed)
     known = [name for name in PLAIN_SCORES if name in MATRIX_SCORES]
-    found = {name: people_interval(MATRIX_SCORES[name], matrices, seed) for name in known}
-    return {**found, "calibration_error": people_interval(error_of_bins, bins, seed)}
+    found = {name: _interval(MATRIX_SCORES[name], matrices) for name in known}
+    return {**found, "calibration_error": _interval(error_of_bins, bins)}
 
 
 def matrices_of_people(truth: Labels, answer: Labels, person: Labels, n_classes: int) -> Floats:
@@ -177,16 +178,27 @@ def _rows_of_people(person: Labels) -> list[npt.NDArray[np.bool_]]:
 def people_interval(value: Callable[[Floats], float], of_people: Floats, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a score when people are drawn again with replacement.
 
-    Seed and number of people decide who is drawn: scores of the same people have the same draws.
-
     Args:
         value: The score of a confusion matrix, or of other counts that add up over people.
         of_people: The counts of each person, (people, ...), e.g. (people, K, K).
         seed: Of the draws.
     """
+    return _interval(value, redrawn(of_people, seed))
+
+
+def redrawn(of_people: Floats, seed: int = 0) -> Floats:
+    """Return the counts of people who were drawn again with replacement, summed for each draw, (N_BOOTSTRAP, ...).
+
+    Seed and number of people decide who is drawn: different counts of the same people have the same draws.
+    """
     n = len(of_people)
     drawn = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
-    low, high = np.percentile([value(of_people[people].sum(0)) for people in drawn], INTERVAL)
+    times = np.stack([np.bincount(people, minlength=n) for people in drawn])
+    return np.tensordot(times, of_people, axes=1)
+
+
+def _interval(value: Callable[[Floats], float], draws: Floats) -> tuple[float, float]:
+    low, high = np.percentile([value(counts) for counts in draws], INTERVAL)
     return float(low), float(high)
 
 
