@@ -22,7 +22,7 @@ from comparison_parts.runs import Run, result_of
 
 from clmer_model.predictor import limit_threads
 from clmer_model.training.examples import Examples
-from clmer_model.training.train import Sides
+from clmer_model.training.sides import Sides
 
 NOTHING_TO_SHOW = 2  # exit code
 RATES = (1e-3,)

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from clmer_model.artefact import ArtefactFile, find_artefact
 from clmer_model.clmer import Clmer
 from clmer_model.modalities import ModalitySpec
-from clmer_model.predictor import TorchScriptRunner, device_name
+from clmer_model.predictor import device_name
 from clmer_model.presets import DEFAULT
+from clmer_model.torchscript_runner import TorchScriptRunner
 
 NO_CUDA = 2  # exit code
 BATCHES = (1, 16, 64, 512)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, fit
-from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
+from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.ranks import average_gradients, joined, rank, shares
 from model_windows import random_input, small_model
 

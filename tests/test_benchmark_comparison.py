@@ -25,7 +25,7 @@ from comparison_parts.runs import Run, result_of, train  # noqa: E402
 from clmer_model.modalities import modality_specs  # noqa: E402
 from clmer_model.presets import DEFAULT, PAPER  # noqa: E402
 from clmer_model.training.metrics import accuracy  # noqa: E402
-from clmer_model.training.train import Sides  # noqa: E402
+from clmer_model.training.sides import Sides  # noqa: E402
 from model_windows import random_input  # noqa: E402
 
 TINY = Cohort(n_train=2, n_validation=1, n_test=2, n_trials=4)

@@ -47,7 +47,7 @@ RULES = (
         ("clmer_model/training/", "clmer_server/commands/", "clmer_server/archive/deletion.py"),
     ),
     Rule(("torch",), ("clmer_model/",)),
-    Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/predictor.py")),
+    Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/torchscript_runner.py")),
     Rule(
         ("pylsl", "cv2", "mediapipe"),
         (
@@ -156,7 +156,7 @@ def test_a_planted_violation_is_found(file: str, source: str) -> None:
     ("file", "source"),
     [
         ("clmer_server/session.py", "from clmer_model.predictor import Predictor\nimport asyncio"),
-        ("clmer_model/predictor.py", "import torch\nnet = torch.jit.load"),
+        ("clmer_model/torchscript_runner.py", "import torch\nnet = torch.jit.load"),
         ("clmer_model/encoder.py", "from torch import nn\nfrom clmer_streaming.types import Window"),
         ("clmer_streaming/sources/lsl.py", "def f():\n    import pylsl"),
         ("clmer_streaming/face/process.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import cv2"),

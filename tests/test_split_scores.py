@@ -12,6 +12,7 @@ import pytest
 from clmer_model.artefact import find_artefact
 from clmer_model.checkpoint import load_checkpoint
 from clmer_model.training.protocols import PROTOCOLS
+from clmer_model.training.sides import examples_key
 from clmer_model.training.split_scores import REPORT_NAME, read_split_scores, report_of
 from clmer_model.training.train import TrainConfig, recipe_of
 from clmer_server.cli import main
@@ -39,7 +40,7 @@ SPLITS = {
 
 def write_run(folder: Path, config: TrainConfig = CONFIG) -> Path:
     """Leave a checkpoint and a report, as ``clmer train`` and ``clmer evaluate`` leave them; return the report."""
-    training = {**recipe_of(CONFIG), "people": {"test": 3}}
+    training = {**recipe_of(CONFIG, examples_key(CONFIG)), "people": {"test": 3}}
     checkpoint = dataclasses.replace(small_checkpoint(), training=training)
     checkpoint.save(folder)
     store = dataclasses.replace(small_store(), labels=checkpoint.labels)

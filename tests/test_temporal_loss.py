@@ -15,7 +15,8 @@ from clmer_model.dims import ClmerDims
 from clmer_model.encoder import ModalityEncoder
 from clmer_model.modalities import ModalitySpec, modality_spec
 from clmer_model.presets import find_preset
-from clmer_model.training.pretrain import Contrast, PretrainConfig, kept_statistics, pretrain_encoder
+from clmer_model.training.contrast_stage import pretrain_encoder
+from clmer_model.training.pretrain import Contrast, PretrainConfig, kept_statistics
 from clmer_model.training.recipes import recipe
 from clmer_model.training.views import VIEWS, ViewConfig, view_of
 from clmer_streaming.config import PhysioConfig, WindowConfig

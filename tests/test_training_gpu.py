@@ -84,7 +84,7 @@ def test_a_model_trained_on_cuda_serves_on_a_cpu(mixed_precision: bool, tmp_path
 def test_a_snapshot_taken_on_cuda_is_restored_there(tmp_path: Path) -> None:
     """Weights, optimiser and both random states come back bit for bit; the epochs that follow are close."""
     config = FitConfig(epochs=4, batch=16)
-    examples, file = small_examples(), SnapshotFile(tmp_path, {"batch": 16})
+    examples, file = small_examples(), SnapshotFile(tmp_path, {"batch": 16}, "these")
     fitting = Fitting(small_model().to(DEVICE), examples, examples, config)
     for _ in range(2):
         fitting.run_epoch()

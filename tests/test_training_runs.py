@@ -1,9 +1,10 @@
-"""Whole training runs in small: each preset to a prediction, interruption, frozen extractors, curves."""
+"""Whole training runs in small: each preset to a prediction, frozen extractors, curves, the command."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +18,25 @@ from clmer_model.clmer import Clmer
 from clmer_model.export import export
 from clmer_model.modalities import modality_specs
 from clmer_model.predictor import Predictor
+from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.curves import draw_curves
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, Fitting, fit
-from clmer_model.training.pretrain import PretrainConfig, pretrain_encoder
+from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.recipes import recipe
-from clmer_model.training.snapshot import SNAPSHOT_NAME, SnapshotFile
-from clmer_model.training.train import Run, TrainConfig, train
+from clmer_model.training.train import TrainConfig, train
 from clmer_model.training.views import ViewConfig
 from clmer_server.cli import main
 from clmer_streaming.errors import DeviceError, SettingsError
 from clmer_streaming.types import Window
-from model_windows import SMALL, SPECS, random_input, small_model
-
-
-def tiny(preset: str, **changes: Any) -> TrainConfig:
-    """Return a preset's recipe for a few people and one or two epochs, with both losses and small layers."""
-    usual = recipe(preset)
-    sizes = dataclasses.replace(usual.dims, conv_widths=(4, 8, 16), cross_layers=1, self_layers=1)
-    return dataclasses.replace(
-        usual,
-        n_people=5,
-        n_trials=2,
-        sim_preset="easy",
-        dims=sizes,
-        pretrain=dataclasses.replace(usual.pretrain, epochs=1, batch=16, lambda_sample=0.7, lambda_temporal=1.0),
-        fit=dataclasses.replace(usual.fit, epochs=3, batch=16, **changes),
-    )
-
-
-def run_in(out: Path, cache: Path, show: Any = lambda line: None, resume: bool = False) -> Run:
-    return Run(out, cache, show, lambda made, _: made, resume)
+from model_windows import SMALL, SPECS, small_model
+from tiny_training import run_in, small_examples, tiny
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that keeps the simulated people for all tests of this file."""
     return tmp_path_factory.mktemp("cache")
-
-
-def small_examples(n: int = 24) -> Examples:
-    """Noise with labels in turn."""
-    x, mask = random_input(n)
-    who = np.arange(n)
-    return Examples({k: v.numpy() for k, v in x.items()}, {k: v.numpy() for k, v in mask.items()}, who % 4, who, who)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
@@ -84,58 +60,6 @@ def test_a_preset_goes_from_people_to_a_prediction(preset: str, tmp_path: Path, 
     assert answer.probs is not None
     assert set(answer.probs) == set(trained.labels)
     assert sum(answer.probs.values()) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_a_resumed_training_is_the_one_without_interruption(tmp_path: Path, cache: Path) -> None:
-    """Interrupted while pre-training and again after two epochs, the weights and the curves are the same bits."""
-    config = tiny("default")
-    train(config, run_in(tmp_path / "whole", cache))
-    for stage, epoch in (("pretrain landmarks", 0), ("fit", 1)):
-
-        def interrupt(line: dict[str, Any], stage: str = stage, epoch: int = epoch) -> None:
-            if (line["stage"], line.get("epoch")) == (stage, epoch):
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            train(config, run_in(tmp_path / "cut", cache, interrupt, resume=stage == "fit"))
-        assert (tmp_path / "cut" / SNAPSHOT_NAME).is_file()
-    train(config, run_in(tmp_path / "cut", cache, resume=True))
-    for name in ("model.safetensors", "curves.jsonl", "checkpoint.json"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert not (tmp_path / "cut" / SNAPSHOT_NAME).exists()
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_snapshot_holds_all_that_decides_the_next_epoch(schedule: Any, tmp_path: Path) -> None:
-    """Written to disk and read by a fresh model, two epochs and two more are four, for either schedule."""
-    config = FitConfig(epochs=4, batch=8, schedule=schedule, plateau_patience=0)
-    examples, file = small_examples(), SnapshotFile(tmp_path, {"batch": 8})
-    whole = small_model()
-    fitting = Fitting(whole, examples, examples, config)
-    lines = [fitting.run_epoch() for _ in range(2)]
-    file.write(fitting.snapshot(), n_lines=2)
-    lines += [fitting.run_epoch() for _ in range(2)]
-    other = small_model(seed=9)
-    resumed = Fitting(other, examples, examples, config)
-    snapshot, n_lines = file.read()
-    assert n_lines == 2
-    resumed.restore(snapshot)
-    assert [resumed.run_epoch() for _ in range(2)] == lines[2:]
-    assert resumed.finish() == fitting.finish()
-    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in other.state_dict().items())
-
-
-def test_only_an_unfinished_training_of_the_same_settings_is_resumed(tmp_path: Path) -> None:
-    """Without a snapshot, with a file that is none, or with one of other settings, the error says what to do."""
-    with pytest.raises(SettingsError, match="train without --resume"):
-        SnapshotFile(tmp_path, {"seed": 1}).read()
-    examples = small_examples()
-    SnapshotFile(tmp_path, {"seed": 1}).write(Fitting(small_model(), examples, examples, FitConfig()).snapshot(), 0)
-    with pytest.raises(SettingsError, match="other values of seed"):
-        SnapshotFile(tmp_path, {"seed": 2}).read()
-    (tmp_path / SNAPSHOT_NAME).write_bytes(b"not a snapshot at all")
-    with pytest.raises(SettingsError, match="train without --resume"):
-        SnapshotFile(tmp_path, {"seed": 1}).read()
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -264,7 +188,28 @@ def test_the_command_trains_with_its_options(tmp_path: Path, cache: Path, capsys
     stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()]
     assert stages == ["examples", *(f"pretrain {s.name}" for s in SPECS), "fit", "calibrate", "test"]
     assert (tmp_path / "run" / "curves.png").is_file()
-    assert "checkpoint" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "checkpoint" in told.out
+    assert "fit: epoch 1 of 1, loss" in told.err
+
+
+def test_the_command_stops_when_nothing_improves(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--stop-after 1`` ends with the first epoch that is no better than the best; a terminal's bar is full then."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as if in a terminal
+    given = [
+        *("train", "--out", str(tmp_path / "run"), "--cache", str(cache), "--people", "5", "--trials", "2"),
+        *("--sim-preset", "easy", "--pretrain-epochs", "0", "--epochs", "60", "--stop-after", "1"),
+    ]
+    assert main(given) == 0
+    assert load_checkpoint(tmp_path / "run").training["fit"]["stop_after"] == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()]
+    losses = [line["validation"] for line in lines if line["stage"] == "fit"]
+    assert len(losses) < 60
+    assert losses[:-1] == sorted(losses[:-1], reverse=True)
+    assert losses[-1] >= losses[-2]
+    assert f"{len(losses)}/{len(losses)}" in re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +219,7 @@ def test_the_command_trains_with_its_options(tmp_path: Path, cache: Path, capsys
         (["--preset", "paper", "--width", "52"], "heads 5"),
         (["--lambda-sample", "0"], "lambda_temporal"),
         (["--resume"], "train without --resume"),
+        (["--stop-after", "0"], "raise --epochs or --stop-after"),
     ],
 )
 def test_the_command_refuses_what_cannot_be(

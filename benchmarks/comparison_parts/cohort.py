@@ -13,9 +13,9 @@ import numpy.typing as npt
 from clmer_model.labels import LABELS_VA4
 from clmer_model.presets import DEFAULT
 from clmer_model.training.examples import Examples, concatenate
+from clmer_model.training.sides import Sides
 from clmer_model.training.simulated import PersonRecipe, examples_of_people
 from clmer_model.training.splits import PeopleSplit
-from clmer_model.training.train import Sides
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.sources.simulation.trials import session_seconds
 from clmer_streaming.sources.simulator import SimulationConfig

@@ -17,13 +17,15 @@ from clmer_model.clmer import Clmer
 from clmer_model.labels import LABELS_VA4
 from clmer_model.modalities import modality_specs
 from clmer_model.presets import DEFAULT, PRESETS
+from clmer_model.training.contrast_stage import pretrain
 from clmer_model.training.evaluate import fit_temperature, logits_of, subsets_of
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, Fitting
 from clmer_model.training.metrics import calibration_error, matrices_of_people
 from clmer_model.training.normalise import fit_doors
 from clmer_model.training.pretrain import PretrainConfig
-from clmer_model.training.train import Keeper, Sides, pretrain
+from clmer_model.training.sides import Sides
+from clmer_model.training.snapshot import Keeper
 from clmer_streaming.config import PREPROCESSOR_ID
 from clmer_streaming.sources.simulator import SIMULATOR_ID
 from comparison_parts.cohort import Cohort, end_of_windows

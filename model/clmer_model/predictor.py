@@ -1,8 +1,7 @@
-"""Runs an artefact: windows in, predictions out. One of the two places that touch ``torch.jit``."""
+"""Runs an artefact: windows in, predictions out."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import time
@@ -17,6 +16,7 @@ from clmer_model.labels import affect
 from clmer_model.metadata import ArtefactMeta
 from clmer_model.onnx_runner import OnnxRunner
 from clmer_model.prediction import Prediction
+from clmer_model.torchscript_runner import TorchScriptRunner
 from clmer_streaming.errors import ArtefactError, DeviceError
 from clmer_streaming.types import Reason, Window
 
@@ -138,42 +138,6 @@ class Predictor:
                 found=f"a difference of {difference:g} on {self.device} with {self._runner.version}",
                 mend="export the model again with this version, or choose --device cpu",
             )
-
-
-class TorchScriptRunner:
-    """Computes logits by a scripted module, moved to the device and frozen there.
-
-    Args:
-        content: The TorchScript file, whose hash and metadata were checked.
-        name: What the file is called in errors.
-        device: Where it runs.
-
-    Raises:
-        ArtefactError: torch cannot load the file.
-    """
-
-    name = "torchscript"
-    tolerance = 1e-4  # largest difference of a logit between devices and versions of torch
-
-    def __init__(self, content: bytes, name: str, device: torch.device) -> None:
-        self.version = f"torch {torch.__version__}"
-        if device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # its 10-bit mantissa would break the tolerance
-        try:
-            module = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
-            self._module: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
-        except RuntimeError as error:
-            raise ArtefactError(
-                expected=f"{name} to be a TorchScript module that {self.version} loads",
-                found=str(error).strip().splitlines()[0],
-                mend="export the model again with this version of torch",
-            ) from error
-
-    def logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
-        """Return logits (B, K) from series and masks on the device, as the module's ``forward`` has them."""
-        with torch.inference_mode():
-            logits: Tensor = self._module(x, mask)
-        return logits
 
 
 def choose_device(name: str) -> torch.device:

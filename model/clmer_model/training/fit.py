@@ -16,8 +16,9 @@ from clmer_model.training.examples import Examples
 from clmer_model.training.optimise import Stepper
 from clmer_model.training.pretrain import Report, batches
 from clmer_model.training.ranks import agree, own_generator, shares
-from clmer_model.training.snapshot import Snapshot
+from clmer_model.training.snapshot import Snapshot, random_state, set_random_state
 from clmer_model.training.views import View, ViewConfig, drop_modalities, view_of
+from clmer_streaming.errors import SettingsError
 
 GENTLE_VIEWS = ViewConfig(
     eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, eeg_band_stop=0.0, channel_dropout=0.1
@@ -48,14 +49,20 @@ class FitConfig:
     freeze_encoders: bool = False  # keep the pre-trained encoders as they are
     mixed_precision: bool = False  # bfloat16 where it is safe; on CUDA alone
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or (self.stop_after is not None and self.stop_after < 1):
+            found = f"{self.epochs} epochs, stopped after {self.stop_after}"
+            raise SettingsError("an epoch or more to train, and to stop after", found, "raise --epochs or --stop-after")
+
 
 def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, report: Report) -> float:
     """Train the model in place; return the least validation loss, whose weights the model keeps.
 
     Args:
         model: With fitted doors and pre-trained encoders.
-        train: Windows of the training people.
-        validation: Windows of other people; they choose the epoch.
+        train: Windows of the training side.
+        validation: Windows of the validation side, none of them in ``train``; they choose the epoch. They are of other
+            people where the split is one by people, as in ``clmer train``; other splits may share people.
         config: Settings.
         report: Is told the losses of each epoch.
     """
@@ -123,7 +130,7 @@ class Fitting:
             **{f"model.{name}": value for name, value in self._model.state_dict().items()},
             **{f"best.{name}": value for name, value in self._best_state.items()},
             **optimiser,
-            **_random_state(self._rng, _device(self._model)),
+            **random_state(self._rng, _device(self._model)),
         }
         values = {**values, "epoch": self._epoch, "best": self._best, "best_epoch": self._best_epoch}
         return Snapshot("fit", tensors, values)
@@ -133,7 +140,7 @@ class Fitting:
         self._model.load_state_dict(snapshot.part("model."))
         self._best_state = snapshot.part("best.")
         self._stepper.restore(snapshot.part("optimiser."), snapshot.values)
-        _set_random_state(self._rng, _device(self._model), snapshot.tensors)
+        set_random_state(self._rng, _device(self._model), snapshot.part("random."))
         self._epoch, self._best = snapshot.values["epoch"], snapshot.values["best"]
         self._best_epoch = snapshot.values["best_epoch"]
 
@@ -192,15 +199,3 @@ def _copy_state(model: Clmer) -> dict[str, Tensor]:
 
 def _device(model: Clmer) -> torch.device:
     return model.temperature.device
-
-
-def _random_state(rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-    states = {"random.views": rng.get_state(), "random.torch": torch.get_rng_state()}
-    return {**states, "random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
-
-
-def _set_random_state(rng: torch.Generator, device: torch.device, states: dict[str, Tensor]) -> None:
-    rng.set_state(states["random.views"])
-    torch.set_rng_state(states["random.torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["random.cuda"], device)

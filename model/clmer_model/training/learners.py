@@ -16,8 +16,9 @@ from clmer_model.modalities import modality_spec
 from clmer_model.training.evaluate import logits_of
 from clmer_model.training.examples import Examples
 from clmer_model.training.pretrain import Report
+from clmer_model.training.sides import Sides
 from clmer_model.training.splits import PeopleSplit
-from clmer_model.training.train import Sides, TrainConfig, train_model
+from clmer_model.training.train import TrainConfig, train_model
 from clmer_streaming.config import PreprocessConfig
 
 Floats = npt.NDArray[np.float64]

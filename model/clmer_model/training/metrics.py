@@ -178,6 +178,8 @@ def _rows_of_people(person: Labels) -> list[npt.NDArray[np.bool_]]:
 def people_interval(value: Callable[[Floats], float], of_people: Floats, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a score when people are drawn again with replacement.
 
+    Seed and number of people decide who is drawn: scores of the same people have the same draws.
+
     Args:
         value: The score of a confusion matrix, or of other counts that add up over people.
         of_people: The counts of each person, (people, ...), e.g. (people, K, K).

@@ -53,24 +53,35 @@ class Stepper:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors, named from ``optimiser.`` on, and plain JSON values."""
-        plain = self._optimiser.state_dict()
-        tensors = {
-            f"optimiser.{index}.{name}": value
-            for index, state in plain["state"].items()
-            for name, value in state.items()
-        }
+        tensors, groups = optimiser_state(self._optimiser)
         schedules = [_plain(schedule.state_dict()) for schedule in (self._cosine, self._plateau)]
-        return tensors, {"groups": plain["param_groups"], "schedules": schedules}
+        return tensors, {"groups": groups, "schedules": schedules}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Take up what ``state`` returned, the tensors named without ``optimiser.``."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-        self._optimiser.load_state_dict({"state": state, "param_groups": values["groups"]})
+        restore_optimiser(self._optimiser, tensors, values["groups"])
         for schedule, plain in zip((self._cosine, self._plateau), values["schedules"], strict=True):
             schedule.load_state_dict({**schedule.state_dict(), **plain})
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Return an optimiser's tensors, named from ``optimiser.`` on, and its groups as plain JSON values."""
+    plain = optimiser.state_dict()
+    tensors = {
+        f"optimiser.{index}.{name}": value for index, state in plain["state"].items() for name, value in state.items()
+    }
+    return tensors, plain["param_groups"]
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Take up what ``optimiser_state`` returned, the tensors named without ``optimiser.``."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from clmer_model.contrastive import (
     usual_negatives,
 )
 from clmer_model.encoder import ModalityEncoder, masked_mean
-from clmer_model.training.ranks import agree, average_gradients, own_generator, shares
 from clmer_model.training.views import ViewConfig, view_of
 from clmer_streaming.errors import SettingsError
 
@@ -69,46 +68,6 @@ class PretrainConfig:
                 "lambda_temporal 0",
                 "raise --lambda-temporal, or choose the default preset",
             )
-
-
-def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: Report) -> None:
-    """Train the encoder in place, so that two views of a window are closer than views of other windows.
-
-    With a temporal loss, also so that the tokens of a view tell those that follow in the other view.
-
-    Args:
-        encoder: The modality's encoder; its door already has the constants of the training data.
-        x: Windows of the training people, (n, ...).
-        mask: Their masks (n, ...); windows without this modality are left out.
-        config: Settings.
-        report: Is told the mean losses of each epoch.
-    """
-    present = mask.any(1)
-    x, mask = x[present], mask[present]
-    if len(x) < 2:
-        return
-    torch.manual_seed(config.seed)
-    rng = torch.Generator().manual_seed(config.seed)
-    device = next(encoder.parameters()).device
-    contrast = Contrast(encoder, config).to(device)
-    parameters = [*encoder.parameters(), *contrast.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    view_rng = own_generator(config.seed, rng)
-    encoder.train()
-    for epoch in range(config.epochs):
-        lines = []
-        for rows in shares(batches(len(x), config.batch, rng)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
-                losses = contrast.losses(encoder, (x[rows], mask[rows]), view_rng)
-            loss = contrast.weigh(losses)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            average_gradients(parameters)
-            optimiser.step()
-            lines.append({"loss": loss.item(), **{name: term.item() for name, term in losses.items()}})
-        agree(encoder)
-        means = {name: sum(line[name] for line in lines) / len(lines) for name in lines[0]}
-        report({"stage": f"pretrain {encoder.name}", "epoch": epoch, **means})
 
 
 def batches(n: int, size: int, rng: torch.Generator) -> list[Tensor]:

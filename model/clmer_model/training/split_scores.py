@@ -28,7 +28,7 @@ def report_of(store: WindowStore, splits: Mapping[str, Any], config: TrainConfig
         config: The network that was trained anew for every split; None: nearest neighbours.
         seed: Of the splits.
     """
-    recipe = {} if config is None else {"recipe": {**recipe_of(config), "dims": config.dims.to_dict()}}
+    recipe = {} if config is None else {"recipe": {**recipe_of(config, store.key), "dims": config.dims.to_dict()}}
     return {
         "store": store.key,
         "trained_on": store.trained_on,

@@ -1,17 +1,15 @@
-"""From simulated people to a checkpoint: the whole recipe, read from top to bottom."""
+"""From labelled windows, recorded or simulated, to a checkpoint: the whole recipe, read from top to bottom."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.clmer import Clmer
@@ -20,17 +18,16 @@ from clmer_model.labels import LABELS_VA4
 from clmer_model.modalities import MODEL_MODALITIES, modality_specs
 from clmer_model.predictor import choose_device
 from clmer_model.presets import DEFAULT
+from clmer_model.training.contrast_stage import pretrain
 from clmer_model.training.curves import PICTURE_NAME, Curves, draw_curves
 from clmer_model.training.evaluate import evaluate, fit_temperature, trained_subsets
-from clmer_model.training.examples import Examples, concatenate
 from clmer_model.training.fit import FitConfig, Fitting
 from clmer_model.training.normalise import fit_doors
-from clmer_model.training.pretrain import PretrainConfig, Report, pretrain_encoder
-from clmer_model.training.ranks import n_ranks, rank, wait_for_all
-from clmer_model.training.simulated import PersonRecipe, examples_of_people
-from clmer_model.training.snapshot import Snapshot, SnapshotFile
-from clmer_model.training.splits import PeopleSplit, split_people
-from clmer_model.training.store import open_store
+from clmer_model.training.pretrain import PretrainConfig, Report
+from clmer_model.training.ranks import n_ranks, rank
+from clmer_model.training.sides import Progress, Sides, examples_key, make_sides
+from clmer_model.training.simulated import PersonRecipe
+from clmer_model.training.snapshot import Keeper, Snapshot, SnapshotFile
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.simulation.trials import session_seconds
@@ -78,28 +75,6 @@ class TrainConfig:
         ]
 
 
-Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
-"""Wraps an iterable of known length, to show how far it is."""
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The examples of the three sides of a split by people."""
-
-    split: PeopleSplit
-    train: Examples
-    validation: Examples
-    test: Examples
-
-    def n_windows(self) -> dict[str, int]:
-        """Return the number of windows of each side."""
-        return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
-
-    def n_people(self) -> dict[str, int]:
-        """Return the number of people of each side."""
-        return {name: len(people) for name, people in dataclasses.asdict(self.split).items()}
-
-
 @dataclass(frozen=True)
 class Run:
     """Where a training leaves what it makes, and whom it tells."""
@@ -112,12 +87,14 @@ class Run:
 
 
 def train(config: TrainConfig, run: Run) -> Checkpoint:
-    """Train a model on simulated people; write its checkpoint, ``curves.jsonl`` and ``curves.png``.
+    """Train a model, split by people, and write its checkpoint, ``curves.jsonl`` and ``curves.png``.
 
-    Of several processes each does the same on its share of every batch, and the first one's files are kept.
+    Its windows are those of a store that ``clmer prepare`` made of recordings, or of simulated people. Of several
+    processes each does the same on its share of every batch, and the first one's files are kept.
 
     Raises:
-        SettingsError: A setting is out of range, or there is nothing to resume.
+        DatasetError: The store cannot be read.
+        SettingsError: A setting is out of range, or there is nothing to resume, or it began with other windows.
         DeviceError: The device is unknown or absent.
     """
     _check_device(config, run)
@@ -129,7 +106,8 @@ def train(config: TrainConfig, run: Run) -> Checkpoint:
 
 def _train(config: TrainConfig, run: Run) -> Checkpoint:
     run.out.mkdir(parents=True, exist_ok=True)
-    snapshots = SnapshotFile(run.out, dataclasses.asdict(config))
+    key = examples_key(config)
+    snapshots = SnapshotFile(run.out, _settings(config), key)
     start, n_lines = snapshots.read() if run.resume else (None, 0)
     sides = make_sides(config, run.cache, run.progress)
     curves = Curves(run.out, run.show, n_lines)
@@ -140,59 +118,46 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
         snapshots.write(snapshot, len(curves.lines))
 
     model = train_model(config, sides, curves.report, Keeper(start, keep)).cpu()
-    majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
-    split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
-    scores = {split_name: evaluate(model, sides.test, majority, trained_subsets(model, config.fit.modality_dropout))}
-    curves.report({"stage": "test", **scores[split_name]})
+    checkpoint = _checkpoint(config, key, sides, model)
+    (scores,) = checkpoint.scores.values()
+    curves.report({"stage": "test", **scores})
     draw_curves(curves.lines, run.out / PICTURE_NAME)
-    checkpoint = Checkpoint(
-        model=model,
-        labels=config.labels,
-        preprocess=config.preprocess,
-        dims=config.dims,
-        trained_on=config.trained_on,
-        training=_recipe(config, sides),
-        scores=scores,
-    )
     checkpoint.save(run.out)
     snapshots.remove()
     return checkpoint
 
 
-@dataclass(frozen=True)
-class Keeper:
-    """From where a training goes on, and who keeps what it has reached."""
-
-    start: Snapshot | None = None
-    keep: Callable[[Snapshot], None] = lambda snapshot: None
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Return all that decides a run but its windows: the folder of a store says nothing of what is in it."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name != "store"}
 
 
-def make_sides(config: TrainConfig, cache: Path, progress: Progress) -> Sides:
-    """Return everybody's examples, split by people; the first process simulates those that the cache lacks."""
-    if config.store is not None:
-        store = open_store(Path(config.store))
-        return _split(store.examples, range(len(store.people)), config.seed)
-    if rank() > 0:
-        wait_for_all()
-    recipes = config.recipes()
-    everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
-    if rank() == 0:
-        wait_for_all()
-    return _split(everybody, config.people, config.seed)
-
-
-def _split(everybody: Examples, people: range, seed: int) -> Sides:
-    split = split_people(people, seed)
-    return Sides(
-        split=split,
-        train=everybody.of_people(split.train),
-        validation=everybody.of_people(split.validation),
-        test=everybody.of_people(split.test),
+def _checkpoint(config: TrainConfig, key: str, sides: Sides, model: Clmer) -> Checkpoint:
+    """Return the model with its scores on the test side, and with what decided it."""
+    majority = int(np.bincount(sides.train.label, minlength=len(config.labels)).argmax())
+    subsets = trained_subsets(model, config.fit.modality_dropout)
+    split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
+    return Checkpoint(
+        model=model,
+        labels=config.labels,
+        preprocess=config.preprocess,
+        dims=config.dims,
+        trained_on=config.trained_on,
+        training=_recipe(config, key, sides),
+        scores={split_name: evaluate(model, sides.test, majority, subsets)},
     )
 
 
 def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keeper | None = None) -> Clmer:
-    """Return a model whose extractors were trained by contrast, then all of it with labels, then calibrated."""
+    """Return a model whose extractors were trained by contrast, then all of it with labels, then calibrated.
+
+    Args:
+        config: The recipe.
+        sides: Its training side teaches, its validation side chooses the epoch and the temperature; the test side is
+            not looked at.
+        report: Is told every line of the log.
+        keeper: From where to go on; is given what each epoch has reached.
+    """
     keeper = keeper or Keeper()
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
@@ -213,26 +178,6 @@ def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keepe
     return model
 
 
-def pretrain(
-    model: Clmer,
-    examples: tuple[dict[str, Tensor], dict[str, Tensor]],
-    config: PretrainConfig,
-    report: Report,
-    keeper: Keeper,
-) -> None:
-    """Train the model's encoders by contrast, one after the other, but those that the keeper's start has done."""
-    x, mask = examples
-    n_done = 0
-    if keeper.start is not None:
-        model.load_state_dict(keeper.start.part("model."))
-        n_done = keeper.start.values["n_done"]
-    for i, encoder in enumerate(model.modality_encoders()):
-        if i >= n_done:
-            pretrain_encoder(encoder, x[encoder.name], mask[encoder.name], config, report)
-            state = {f"model.{name}": value for name, value in model.state_dict().items()}
-            keeper.keep(Snapshot("pretrain", state, {"n_done": i + 1}))
-
-
 def _check_device(config: TrainConfig, run: Run) -> None:
     device = choose_device(config.device)
     if (config.pretrain.mixed_precision or config.fit.mixed_precision) and device.type != "cuda":
@@ -242,10 +187,10 @@ def _check_device(config: TrainConfig, run: Run) -> None:
         raise SettingsError("one process, to resume or to train on CUDA", found, "start clmer train without torchrun")
 
 
-def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
+def _recipe(config: TrainConfig, key: str, sides: Sides) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
     return {
-        **recipe_of(config),
+        **recipe_of(config, key),
         "people": sides.n_people(),
         "test_people": list(sides.split.test),
         "windows": sides.n_windows(),
@@ -253,8 +198,8 @@ def _recipe(config: TrainConfig, sides: Sides) -> dict[str, Any]:
     }
 
 
-def recipe_of(config: TrainConfig) -> dict[str, Any]:
-    """Return how a model is trained, and on which data, as plain JSON values."""
+def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
+    """Return how a model is trained, and on which data (``key`` as of ``examples_key``), as plain JSON values."""
     simulated = {
         "first_person": config.first_person,
         "trials_per_person": config.n_trials,
@@ -263,7 +208,7 @@ def recipe_of(config: TrainConfig) -> dict[str, Any]:
     }
     return {
         "preset": config.preset,
-        **(simulated if config.store is None else {"store": open_store(Path(config.store)).key}),
+        **(simulated if config.store is None else {"store": key}),
         "seed": config.seed,
         "pretrain": dataclasses.asdict(config.pretrain),
         "fit": dataclasses.asdict(config.fit),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clmer_streaming.sources.simulation.config import PRESETS
 
 if TYPE_CHECKING:
-    from clmer_model.training.examples import Examples
     from clmer_model.training.train import TrainConfig
 
 HELP = "train a model on recordings or on simulated people"
@@ -61,11 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
     from clmer_model.training.ranks import joined
     from clmer_model.training.train import Run, train
+    from clmer_server.commands.train_progress import training_progress
 
     with joined() as is_first:
-        console = Console(quiet=not is_first)
-        run = Run(args.out, args.cache or args.out / "examples", _printer(console), _progress(console), args.resume)
-        checkpoint = train(config_from(args), run)
+        console, config = Console(quiet=not is_first), config_from(args)
+        with training_progress(Console(stderr=True, quiet=not is_first), config) as progress:
+            run = Run(args.out, args.cache or args.out / "examples", progress.show, progress.people, args.resume)
+            checkpoint = train(config, run)
     _print_scores(console, checkpoint.scores)
     console.print(f"checkpoint: {args.out}", highlight=False)
     return 0
@@ -110,24 +110,6 @@ def _of_store(usual: TrainConfig, folder: Path) -> TrainConfig:
     return dataclasses.replace(
         usual, store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels
     )
-
-
-def _printer(console: Any) -> Any:
-    def show(line: dict[str, Any]) -> None:
-        if line["stage"] != "test":
-            values = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in line.items() if k != "stage")
-            console.print(f"{line['stage']}: {', '.join(values)}", highlight=False)
-
-    return show
-
-
-def _progress(console: Any) -> Any:
-    from rich.progress import track
-
-    def progress(examples: Iterable[Examples], total: int) -> Iterable[Examples]:
-        return track(examples, "simulating people", total=total, console=console)
-
-    return progress
 
 
 def _print_scores(console: Any, scores: Any) -> None:
