@@ -11,6 +11,7 @@ import numpy as np
 from clmer_model.prediction import Prediction
 from clmer_server.events import EventContext, EventTimes, emotion_event, status_message
 from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, GapMessage, Message, Notice, Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ModelInfo, ServerInfo, SourceMode
 from clmer_server.protocol.prediction import EmotionEvent
@@ -120,8 +121,8 @@ def every_message() -> list[Message]:
         WELCOME,
         event(),
         status_message(STATUS, "abc"),
-        Notice(code="a", message="b"),
+        Notice(code=NoticeCode.SESSION_WARNING, message="b"),
         GapMessage(from_seq=1, to_seq=2, dropped=2),
         ErrorMessage(code=ErrorCode.UNKNOWN_TYPE, message="b"),
-        Bye(reason="shutdown"),
+        Bye(reason=ByeReason.SHUTDOWN),
     ]

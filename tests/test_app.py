@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgpack
 import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
@@ -28,8 +29,10 @@ from clmer_server.inference import InferenceThread
 from clmer_server.inputs import Inputs
 from clmer_server.listening import open_listener, uvicorn_config
 from clmer_server.loop_lag import LoopLag
-from clmer_server.metrics import Metrics
+from clmer_server.metrics import Metrics, Reading
+from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.protocol.names import PROTOCOL
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
 from clmer_server.run_opening import Site as Shared
@@ -43,6 +46,7 @@ from clmer_server.watchdog import Watchdog
 from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.sources.pace import Pace
 from clmer_streaming.sources.stream_claims import Claim, StreamClaims
 from clmer_streaming.types import Item, Source, StreamStatus
 from session_parts import MODEL, STATUS, ListSource, event, predict_certain
@@ -87,22 +91,36 @@ class SilentSource:
         stop.wait(60)
 
 
+class BrokenPace(Pace):
+    """A pace that cannot be held: a fault that nobody foresaw."""
+
+    def hold(self) -> None:
+        raise OSError("no such clock")
+
+
+def broken_reading() -> Reading:
+    raise OSError("no such number")
+
+
 @asynccontextmanager
-async def serving(source: Source | None = None) -> AsyncIterator[Site]:
+async def serving(source: Source | None = None, read: Callable[[], Reading] | None = None) -> AsyncIterator[Site]:
     settings = ServeSettings(replay=Path("a.xdf"))
-    inputs = Inputs("replay", (source or ListSource([]),))
+    inputs = Inputs("replay", (source or ListSource([]),), pace=BrokenPace(1.0))
     model = ServedModel(MODEL, PreprocessConfig(), InferenceThread(predict_certain), {"name": "tiny"})
     prepared = PreparedRun(EventContext("abc", MODEL, "replay"), inputs, None, outlets=False, claim=Claim())
     with ThreadPoolExecutor() as workers, open_listener("127.0.0.1", 0) as listener:
         sessions = SessionManager(Shared(model, StreamClaims(), workers), max_sessions=2)
         sessions.open(SessionPlan("abc", settings, recordings=None), prepared)
-        parts = Watchdog(), Metrics(sessions.reading), LoopLag()
+        parts = Watchdog(), Metrics(read or sessions.reading), LoopLag()
         access, served = Access("127.0.0.1"), Served(sessions, model, settings, *parts)
         server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         yield Site(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}")
         server.should_exit = True
         await task
+
+
+ACK: dict[str, Any] = {"type": "ack", "id": None, "topics": [], "failed": [], "marker": None}
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -126,7 +144,7 @@ def test_a_client_is_welcomed_then_told_what_happens() -> None:
             assert abs(welcome["clock"]["lsl_time"] - local_clock()) < 20.0
             site.hub.publish(event(seq=5))
             assert (await receive(client))["seq"] == 5
-            site.hub.publish(Bye(reason="shutdown"))
+            site.hub.publish(Bye(reason=ByeReason.SHUTDOWN))
             assert (await receive(client))["type"] == "bye"
             with pytest.raises(ConnectionClosed):
                 await client.recv()
@@ -216,6 +234,54 @@ def test_a_message_that_is_too_long_ends_the_connection() -> None:
             assert client.close_code == 1009
             site.hub.publish(event(seq=1))
             assert (await receive(other))["seq"] == 1
+
+    run(test())
+
+
+def test_a_fault_of_the_service_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With the id that was given, and without the cause, which is in the log alone; the connection goes on."""
+
+    async def test() -> None:
+        async with serving(SilentSource()) as site, site.connect() as client:
+            await receive(client)
+            site.session.start()
+            await client.send('{"type": "replay.control", "id": "x", "action": "pause"}')
+            told = {"type": "error", "id": "x", "code": "internal_error", "message": UNEXPECTED, "fatal": False}
+            assert await receive(client) == told
+            await client.send('{"type": "hello", "id": "y"}')
+            assert await receive(client) == {**ACK, "id": "y"}
+            await asyncio.to_thread(site.session.stop, 10)
+
+    run(test())
+    (record,) = [record for record in caplog.records if record.name == "clmer_server.conversation"]
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "no such clock"
+
+
+def test_a_fault_of_the_service_is_answered_over_http_too() -> None:
+    """In the form of all errors, with the headers of all answers."""
+
+    async def test() -> None:
+        async with serving(read=broken_reading) as site:
+            answer = await site.get("/metrics")
+            assert (answer.status_code, answer.json()) == (500, {"code": "internal_error", "message": UNEXPECTED})
+            assert {name: answer.headers[name] for name in RESPONSE_HEADERS} == RESPONSE_HEADERS
+            assert (await site.get("/healthz")).status_code == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("key", [b"\x90", b"\x80"], ids=["list", "map"])
+def test_a_map_whose_key_is_no_key_is_answered(key: bytes) -> None:
+    """MessagePack can write what no program's dictionary takes."""
+
+    async def test() -> None:
+        async with serving() as site, site.connect(subprotocols=["clmer.v1.msgpack"]) as client:
+            await client.recv()
+            await client.send(b"\x81" + key + b"\x01")
+            answer = await client.recv()
+            assert isinstance(answer, bytes)
+            assert msgpack.unpackb(answer)["code"] == "bad_message"
 
     run(test())
 

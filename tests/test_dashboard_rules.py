@@ -16,6 +16,7 @@ import clmer_server
 from chromium import headless_chromium
 from clmer_server.events import status_message
 from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice, Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, ModelInfo, ModelRef, ServerInfo
 from clmer_server.protocol.prediction import Calibration, EegQuality, EmotionEvent, FaceQuality, Latency, Modalities
@@ -192,7 +193,7 @@ def test_a_measured_zero_is_shown_as_zero(modules: Page) -> None:
 def test_labels_are_text(modules: Page) -> None:
     """Markup in a label or a sentence is shown, not obeyed."""
     markup = "<b id='planted'>bold</b>"
-    notice = plain(Notice(code="c", message=markup))
+    notice = plain(Notice(code=NoticeCode.SESSION_WARNING, message=markup))
     state = state_after(modules, welcome(), notice, prediction(1, EVEN, label=markup))
     assert texts(modules, state, "#notices li")[0].endswith(markup)
     assert texts(modules, state, "#label") == [markup]
@@ -224,7 +225,7 @@ def test_values_are_old_after_three_seconds(modules: Page) -> None:
 
 def test_the_end_of_a_recording_is_no_fault(modules: Page) -> None:
     """After ``replay_ended`` the page says so instead of complaining about silence."""
-    ended = plain(Notice(code="replay_ended", message="over"))
+    ended = plain(Notice(code=NoticeCode.REPLAY_ENDED, message="over"))
     state = state_after(modules, welcome(), prediction(1, EVEN), ended)
     status = status_at(modules, state, 60_000)
     assert (status["level"], status["old"]) == ("info", False)

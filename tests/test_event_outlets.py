@@ -8,6 +8,7 @@ import pytest
 
 from clmer_server.events import EventContext
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import MarkerMessage, Notice
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.event_outlets import NO_LABEL
@@ -27,7 +28,7 @@ def inlets() -> Inlets:
         feed.start()
         for seq, skipped in enumerate([False, False, True, False]):
             feed.message(event(seq=seq, skipped=skipped))
-        feed.message(Notice(code="a", message="b"))  # nothing for LSL
+        feed.message(Notice(code=NoticeCode.SESSION_WARNING, message="b"))  # nothing for LSL
         feed.message(MarkerMessage(session="abc", t=5.5, id="1", label="刺激", value=None, source="lsl:M"))
         feed.close(WAIT_S)
         others.wait_for({"CLMER-Emotion": 4, "CLMER-Label": 3, "CLMER-Markers": 1})

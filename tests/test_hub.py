@@ -17,6 +17,7 @@ from clmer_server.hub import Hub
 from clmer_server.letters import Letter
 from clmer_server.mailbox import Mailbox
 from clmer_server.protocol.names import Encoding
+from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, Notice
 from clmer_server.protocol.preview import Preview
 from session_parts import MODEL, STATUS, WELCOME, event
@@ -49,8 +50,8 @@ def sent(mailbox: Mailbox) -> list[dict[str, Any]]:
     return messages
 
 
-def notice(code: str) -> Letter:
-    return Letter(Notice(code=code, message=""))
+def notice(message: str) -> Letter:
+    return Letter(Notice(code=NoticeCode.SESSION_WARNING, message=message))
 
 
 def test_a_full_mailbox_loses_its_oldest_predictions_and_says_which() -> None:
@@ -77,7 +78,7 @@ def test_a_full_mailbox_keeps_what_is_not_a_prediction() -> None:
     for letter in (notice("a"), Letter(event(seq=0)), Letter(event(seq=1))):
         mailbox.put(letter)
     gap, first, second = sent(mailbox)
-    assert (gap["dropped"], first["code"], second["seq"]) == (1, "a", 1)
+    assert (gap["dropped"], first["message"], second["seq"]) == (1, "a", 1)
 
 
 def test_a_full_mailbox_loses_previews_before_predictions() -> None:
@@ -93,8 +94,8 @@ def test_a_full_mailbox_loses_previews_before_predictions() -> None:
 def test_a_mailbox_without_predictions_stays_bounded() -> None:
     """Even notices go when nothing else can."""
     mailbox = Mailbox(2)
-    for code in "abcd":
-        mailbox.put(notice(code))
+    for message in "abcd":
+        mailbox.put(notice(message))
     gap, *rest = sent(mailbox)
     assert (gap["session"], gap["from_seq"], gap["topics"], len(rest)) == (None, None, {"other": 2}, 2)
 
@@ -138,7 +139,7 @@ def test_every_client_gets_every_message_in_order() -> None:
         clients = [hub.attach(WELCOME), hub.attach(WELCOME)]
         for seq in range(3):
             hub.publish(event(seq=seq))
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         for client in clients:
             messages = await drain(client)
             assert [message["type"] for message in messages] == ["welcome", *["prediction"] * 3, "bye"]
@@ -153,12 +154,32 @@ def test_a_client_that_comes_late_knows_the_streams_and_the_notices() -> None:
     async def test() -> None:
         hub = Hub()
         hub.publish(status_message(STATUS, "abc"))
-        hub.publish(Notice(code="replay_ended", message=""))
+        hub.publish(Notice(code=NoticeCode.REPLAY_ENDED, message=""))
         hub.publish(event(seq=0))
         client = hub.attach(WELCOME)
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         assert [message["type"] for message in await drain(client)] == ["welcome", "notice", "bye"]
         assert [stream.source for stream in hub.streams] == ["eeg"]
+
+    run(test())
+
+
+def test_a_session_that_failed_and_is_started_again_still_knows_its_last_predictions() -> None:
+    """In its new hub, whose numbers count on."""
+
+    async def test() -> None:
+        before = Hub()
+        before.publish(event(seq=6))
+        before.publish(event(seq=7))
+        before.publish(Bye(reason=ByeReason.SESSION_FAILED))
+        hub = Hub(earlier=before)
+        hub.publish(event(seq=8))
+        client = hub.attach(WELCOME, after_seq=4)
+        hub.publish(event(seq=9))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
+        _, gap, *rest, _ = await drain(client)
+        assert (gap["from_seq"], gap["to_seq"], gap["reason"]) == (5, 5, "not_kept")
+        assert [message["seq"] for message in rest] == [6, 7, 8, 9]
 
     run(test())
 
@@ -169,9 +190,9 @@ def test_nothing_follows_bye() -> None:
     async def test() -> None:
         hub = Hub()
         early = hub.attach(WELCOME)
-        hub.publish(Bye(reason="session_failed"))
+        hub.publish(Bye(reason=ByeReason.SESSION_FAILED))
         hub.publish(event(seq=0))
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         late = hub.attach(WELCOME)
         for client in (early, late):
             messages = await drain(client)
@@ -193,7 +214,7 @@ def test_a_slow_client_does_not_hold_up_another() -> None:
             message = await take(quick)
             assert message is not None
             assert message["seq"] == seq
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         gap, welcome, *rest = await drain(slow)
         assert (gap["type"], gap["from_seq"], gap["to_seq"], gap["dropped"]) == ("gap", 0, 17, 18)
         assert [welcome["type"], *(message["type"] for message in rest)] == [
@@ -216,7 +237,7 @@ def test_a_replay_waits_for_a_client_that_reads() -> None:
         for seq in range(100):
             await hub.room()
             hub.publish(event(seq=seq))
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         seqs = [message["seq"] for message in await reading if message["type"] == "prediction"]
         assert seqs == list(range(100))
 

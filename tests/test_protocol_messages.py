@@ -81,7 +81,7 @@ def test_the_fields_that_may_differ_are_fields_of_the_event() -> None:
 def test_a_field_that_nobody_declared_is_refused() -> None:
     """The protocol has the fields that it declares, and no other."""
     with pytest.raises(ValidationError, match="surprise"):
-        Notice.model_validate({"code": "a", "message": "b", "surprise": 1})
+        Notice.model_validate({"code": "replay_ended", "message": "b", "surprise": 1})
 
 
 def test_quality_has_every_measure_of_every_channel() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.recorder import Backlog, Recorder
 from clmer_server.recording_folder import make_recording_folder
@@ -45,7 +46,7 @@ def test_items_and_predictions_are_written_in_the_order_in_which_they_came(tmp_p
         recorder.item(EEG)
         recorder.item(Tick(1.0, "eeg"))
         recorder.message(event(seq=0))
-        recorder.message(Notice(code="a", message="b"))  # no prediction
+        recorder.message(Notice(code=NoticeCode.SESSION_WARNING, message="b"))  # no prediction
         recorder.item(Tick(2.0, "eeg"))
     prediction = RecordedPrediction(encode(event(seq=0)))
     reader = SessionReader(tmp_path / "abc" / "session.xdf")

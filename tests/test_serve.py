@@ -150,7 +150,7 @@ def test_streams_are_told_as_they_become_live(at_max: Replay) -> None:
 def test_goodbye_is_the_last_word(speed: str, replays: dict[str, Replay]) -> None:
     """A signal ends the service without an error, in time."""
     replay = replays[speed]
-    assert replay.after_signal[-1] == {"type": "bye", "reason": "shutdown", "retry_after_s": None}
+    assert replay.after_signal[-1] == {"type": "bye", "reason": "shutdown", "retry_after_s": 2.0}
     assert replay.exit_code == 0
     assert replay.shutdown_s < SHUTDOWN_S
 

@@ -16,6 +16,7 @@ from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread, Predict
 from clmer_server.inputs import Inputs
+from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, MarkerMessage, Message, Notice, StreamStatusMessage
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.protocol.prediction import EmotionEvent
@@ -212,7 +213,7 @@ def test_warnings_of_the_inputs_are_told(mode: SourceMode, code: str) -> None:
     inputs = Inputs(mode, (ListSource([]),), warnings=("The file was cut short.",))
     with running(inputs) as run:
         run.session.wait()
-    assert run.messages[0] == Notice(code=code, message="The file was cut short.")
+    assert run.messages[0] == Notice(code=NoticeCode(code), message="The file was cut short.")
 
 
 def test_a_source_that_breaks_ends_the_session_with_its_cause() -> None:
@@ -225,7 +226,7 @@ def test_a_source_that_breaks_ends_the_session_with_its_cause() -> None:
     assert [(notice.code, notice.message) for notice in notices] == [
         ("session_failed", "expected a whole file, found half a file; record it again")
     ]
-    assert run.of_type(Bye) == [Bye(reason="session_failed")]
+    assert run.of_type(Bye) == [Bye(reason=ByeReason.SESSION_FAILED)]
 
 
 def test_a_model_that_breaks_ends_the_session_with_its_cause() -> None:

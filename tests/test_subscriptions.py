@@ -15,7 +15,9 @@ from clmer_server.client import Client
 from clmer_server.events import status_message
 from clmer_server.hub import Hub
 from clmer_server.letters import Letter
-from clmer_server.protocol.outbound import Bye, MarkerMessage
+from clmer_server.protocol.notices import ByeReason, NoticeCode
+from clmer_server.protocol.outbound import Bye, MarkerMessage, Notice
+from clmer_server.protocol.parts import TOPICS
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.protocol.preview import Preview, parse_preview
 from clmer_server.smoothing import Smoother
@@ -33,7 +35,7 @@ def marker(label: str) -> MarkerMessage:
 
 async def told(hub: Hub, client: Client) -> list[dict[str, Any]]:
     """Everything after the welcome that waits for a client, up to goodbye."""
-    hub.publish(Bye(reason="shutdown"))
+    hub.publish(Bye(reason=ByeReason.SHUTDOWN))
     messages = []
     while (letter := await client.take()) is not None:
         messages.append(json.loads(letter.written(client.encoding)))
@@ -69,6 +71,39 @@ def test_previews_are_wanted_only_while_somebody_has_subscribed() -> None:
         hub.subscribe(client, ["eeg.preview"])
         hub.detach(client)
         assert not hub.wants("eeg.preview")
+
+    run(test())
+
+
+def test_a_guest_who_leaves_its_last_topic_hears_no_notices_any_more() -> None:
+    """They are of a session that is not its own; who is at home hears them always."""
+
+    async def test() -> None:
+        home, other = Hub(), Hub()
+        guest, resident = home.attach(WELCOME), other.attach(WELCOME)
+        other.subscribe(guest, ["quality"])
+        for message in "ab":
+            other.publish(Notice(code=NoticeCode.SESSION_WARNING, message=message))
+            for client in (guest, resident):
+                other.unsubscribe(client, TOPICS)
+        assert [message["message"] for message in await told(home, guest)] == ["a"]
+        assert [message["message"] for message in await told(other, resident)] == ["a", "b"]
+
+    run(test())
+
+
+def test_a_guest_hears_which_session_has_said_goodbye_and_stays() -> None:
+    """Its own goes on."""
+
+    async def test() -> None:
+        home, other = Hub(), Hub(session="left")
+        guest = home.attach(WELCOME)
+        other.subscribe(guest, ["predictions"])
+        other.publish(Bye(reason=ByeReason.SESSION_FAILED))
+        assert other.over
+        home.publish(event(seq=1))
+        ended, prediction = await told(home, guest)
+        assert (ended["code"], ended["session"], prediction["seq"]) == ("session_ended", "left", 1)
 
     run(test())
 
@@ -193,7 +228,7 @@ def test_only_who_asked_for_a_mean_gets_one() -> None:
         plain, smooth = hub.attach(WELCOME), hub.attach(WELCOME)
         hub.subscribe(smooth, ["predictions"], Wish(smooth_s=2.0))
         hub.publish(event(seq=0))
-        hub.publish(Bye(reason="shutdown"))
+        hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         (with_mean,), (without,) = await told(hub, smooth), await told(hub, plain)
         assert with_mean["smoothed"]["probs"] == with_mean["probs"]
         assert without["smoothed"] is None

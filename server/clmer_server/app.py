@@ -64,8 +64,8 @@ def create_app(served: Served, access: Access) -> FastAPI:
     door = Door(TokenCheck(access.token), access.limits, served.watchdog)
 
     @app.websocket("/ws")
-    async def ws(socket: WebSocket, session: str | None = None) -> None:
-        await serve_client(socket, served.sessions, door, session)
+    async def ws(socket: WebSocket, session: str | None = None, after_seq: str | None = None) -> None:
+        await serve_client(socket, served.sessions, door, session, after_seq)
 
     return app
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import re
 from collections.abc import Awaitable, Callable
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -14,9 +14,11 @@ from uvicorn.protocols.utils import ClientDisconnected
 from clmer_server.client import Client
 from clmer_server.conversation import Conversation
 from clmer_server.door import Door, abort_of, too_fast
+from clmer_server.hub import Hub
 from clmer_server.letters import Letter
-from clmer_server.limits import Pace
+from clmer_server.limits import BURST_S, Pace
 from clmer_server.protocol.names import PROTOCOL, SUBPROTOCOLS, Encoding
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Ack, Bye
 from clmer_server.rooms import Rooms
 from clmer_server.transport import SEND_FRAME
@@ -26,32 +28,63 @@ from clmer_streaming.clock import local_clock
 GOING_AWAY = 1001
 """WebSocket close code of a service that has nothing more to say."""
 
-_numbers = itertools.count(1)  # of connections, in this process
+_NUMBER = "[0-9]{1,16}"
 
 LAST_WORDS_S = 1.0
 """How long a client that is put out has to hear why."""
 
 
-async def serve_client(socket: WebSocket, rooms: Rooms, door: Door, home: str | None = None) -> None:
-    """Accept the connection to the session ``home``, or the default one; send and read until one of both ends."""
+async def serve_client(
+    socket: WebSocket, rooms: Rooms, door: Door, home: str | None = None, after_seq: str | None = None
+) -> None:
+    """Accept a connection; send and read until one of both ends.
+
+    Args:
+        socket: As it asks to connect.
+        rooms: All sessions.
+        door: Who comes in.
+        home: The session that it asks for; None: the default one.
+        after_seq: The last prediction that the client had before, as it wrote that; None: it is new.
+    """
     home = next(iter(rooms.rooms)) if home is None else home
-    if home not in rooms.rooms:
-        message = f"expected one of the sessions {', '.join(rooms.rooms)}, found {home[:64]!a}"
-        await socket.send_denial_response(
-            JSONResponse({"code": "unknown_session", "message": message}, status_code=404)
-        )
+    if (refusal := _why_not(rooms, home, after_seq)) is not None:
+        await _refuse(socket, *refusal)
         return
     encoding = await _accept(socket)
     if encoding is None or (hellos := await door.hellos(socket, encoding)) is None:
         return
-    if (room := rooms.rooms.get(home)) is None:  # it was removed meanwhile
-        await socket.close(GOING_AWAY)
-        return
-    hub = room.hub
-    client = hub.attach(room.welcome().model_copy(update={"limits": door.limits}), encoding)
+    hub, client = _enter(rooms, home, door, encoding, None if after_seq is None else int(after_seq))
     for hello in hellos:
         client.put(Letter(Ack(id=hello.id)))
-    conversation = Conversation(client, next(_numbers), home, rooms, local_clock)
+    try:
+        await _converse(socket, client, Conversation(client, home, rooms, local_clock), door)
+    finally:
+        for other in {hub, *(room.hub for room in rooms.rooms.values())}:
+            other.detach(client)
+
+
+def _why_not(rooms: Rooms, home: str, after_seq: str | None) -> tuple[int, str, str] | None:
+    """Return status, code and message for an address that asks for what there is not; None where it can be served."""
+    if home not in rooms.rooms:
+        known = ", ".join(rooms.rooms)
+        return 404, "unknown_session", f"expected one of the sessions {known}, found {home[:64]!a}"
+    if after_seq is not None and not re.fullmatch(_NUMBER, after_seq):
+        return 400, "bad_field", f"expected the seq of a prediction as after_seq, found {after_seq[:64]!a}"
+    return None
+
+
+def _enter(rooms: Rooms, home: str, door: Door, encoding: Encoding, after_seq: int | None) -> tuple[Hub, Client]:
+    """Return a new client and its hub; where the session was removed while it brought its token, a goodbye waits."""
+    if (room := rooms.rooms.get(home)) is not None:
+        welcome = room.welcome().model_copy(update={"limits": door.limits})
+        return room.hub, room.hub.attach(welcome, encoding, after_seq)
+    client = Client(1, encoding)
+    client.end(Letter(Bye(reason=ByeReason.SESSION_REMOVED)))
+    return Hub(), client
+
+
+async def _converse(socket: WebSocket, client: Client, conversation: Conversation, door: Door) -> None:
+    """Send and read until one of both ends."""
     with door.watching(socket, lambda: client.mailbox.full) as watched:
         sender = asyncio.create_task(_send_all(socket, client, watched))
         try:
@@ -59,11 +92,14 @@ async def serve_client(socket: WebSocket, rooms: Rooms, door: Door, home: str | 
                 await asyncio.wait({sender}, timeout=LAST_WORDS_S)
                 abort_of(socket)()
         finally:
-            for other in {hub, *(room.hub for room in rooms.rooms.values())}:
-                other.detach(client)
             sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
+
+
+async def _refuse(socket: WebSocket, status: int, code: str, message: str) -> None:
+    """Answer a handshake over HTTP."""
+    await socket.send_denial_response(JSONResponse({"code": code, "message": message}, status_code=status))
 
 
 async def _accept(socket: WebSocket) -> Encoding | None:
@@ -72,8 +108,7 @@ async def _accept(socket: WebSocket) -> Encoding | None:
     chosen = next((name for name in offered if name in SUBPROTOCOLS), None)
     if offered and chosen is None:
         expected = " or ".join(SUBPROTOCOLS)
-        refusal = {"code": "protocol_unknown", "message": f"expected the subprotocol {expected}, found {offered!r}"}
-        await socket.send_denial_response(JSONResponse(refusal, status_code=400))
+        await _refuse(socket, 400, "protocol_unknown", f"expected the subprotocol {expected}, found {offered!r}")
         return None
     await socket.accept(subprotocol=chosen)
     return SUBPROTOCOLS[chosen or PROTOCOL]
@@ -99,7 +134,7 @@ async def _read_all(socket: WebSocket, client: Client, conversation: Conversatio
         else:
             client.put(Letter(too_fast(pace, door.limits)))
         if pace is Pace.GOES_ON:
-            client.end(Letter(Bye(reason="rate_limited")))
+            client.end(Letter(Bye(reason=ByeReason.RATE_LIMITED, retry_after_s=BURST_S)))
             return False
         await asyncio.sleep(0)  # many that came at once must not hold up the others
     return True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import secrets
 from collections.abc import Callable
 from typing import assert_never
 
 from clmer_server.client import Client
 from clmer_server.client_clock import ClientClock
-from clmer_server.protocol.errors import ErrorCode, ErrorMessage
+from clmer_server.protocol.errors import UNEXPECTED, ErrorCode, ErrorMessage
 from clmer_server.protocol.inbound import (
     CalibrationStart,
     CalibrationStop,
@@ -24,16 +26,21 @@ from clmer_server.protocol.inbound import (
     read_inbound,
 )
 from clmer_server.protocol.outbound import Ack, ClockReply, PlacedMarker, TopicFailure
-from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS, Topic
+from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS, RequestId, Topic
 from clmer_server.rooms import RefusalError, Room, Rooms, StartRequest
 from clmer_server.subscriptions import Wish
 from clmer_streaming.types import Marker
+
+logger = logging.getLogger(__name__)
 
 Answer = Ack | ErrorMessage | ClockReply
 """What a client gets back."""
 
 MARKER_SOURCE = "websocket"
 """The source of clients' markers within a session."""
+
+MARKER_ID_BYTES = 8
+"""Chance in a marker's id: it is new also in a replay of a recording that holds such markers already."""
 
 FARTHEST_S = 3600.0
 """How far from now, in seconds, a marker may lie; more is a mistaken clock."""
@@ -44,15 +51,13 @@ class Conversation:
 
     Args:
         client: Who asks.
-        number: Of the connection; makes the ids of its markers its own.
         home: Name of the session that welcomed it.
         rooms: All sessions.
         clock: Seconds of the LSL clock.
     """
 
-    def __init__(self, client: Client, number: int, home: str, rooms: Rooms, clock: Callable[[], float]) -> None:
+    def __init__(self, client: Client, home: str, rooms: Rooms, clock: Callable[[], float]) -> None:
         self._client = client
-        self._number = number
         self._home = home
         self._rooms = rooms
         self._now = clock
@@ -62,9 +67,16 @@ class Conversation:
     async def answer(self, data: str | bytes | None) -> Answer:
         """Return the answer to what the client sent, and do what it asks for."""
         t1 = self._now()
-        said = read_inbound(data, self._client.encoding)
-        if isinstance(said, ErrorMessage):
-            return said
+        request: RequestId | None = None
+        try:
+            said = read_inbound(data, self._client.encoding)
+            request = said.id
+            return said if isinstance(said, ErrorMessage) else await self._answer_to(said, t1)
+        except Exception:
+            logger.exception("a message of a client could not be answered")
+            return ErrorMessage(id=request, code=ErrorCode.INTERNAL_ERROR, message=UNEXPECTED)
+
+    async def _answer_to(self, said: Inbound, t1: float) -> Answer:
         try:
             return self._compare_clocks(said, t1) if isinstance(said, ClockSync) else await self._act(said, t1)
         except RefusalError as refusal:
@@ -108,14 +120,22 @@ class Conversation:
 
     def _subscribe(self, said: Subscribe) -> Ack:
         hub = self._room(said.session).hub
+        if hub.over:
+            name = said.session or self._home
+            raise RefusalError("session_not_running", f"expected a session that goes on, found that {name} has ended")
         topics, failed = _sorted_out(said.topics)
-        if topics and not self._subscribed:
-            self._subscribed = True
-            self._room(None).hub.unsubscribe(self._client, DEFAULT_TOPICS)
-        hub.subscribe(self._client, topics, Wish(said.max_hz, said.overflow == "latest", said.smooth_s))
+        if topics:
+            self._leave_defaults()
+            hub.subscribe(self._client, topics, Wish(said.max_hz, said.overflow == "latest", said.smooth_s))
         if "status" in topics:
             hub.tell_status(self._client)
         return Ack(id=said.id, topics=topics, failed=failed)
+
+    def _leave_defaults(self) -> None:
+        """Let the first subscription take the place of what comes unasked."""
+        if not self._subscribed:
+            self._subscribed = True
+            self._room(None).hub.unsubscribe(self._client, DEFAULT_TOPICS)
 
     def _unsubscribe(self, said: Unsubscribe) -> Ack:
         topics, failed = _sorted_out(said.topics)
@@ -131,7 +151,7 @@ class Conversation:
                 "time_implausible",
                 f"expected a time within an hour of {here:.3f} s, found {t:.3f}; is it of the clock {said.clock!r}?",
             )
-        marker_id = f"{MARKER_SOURCE}-{self._number}-{said.id}"
+        marker_id = f"{MARKER_SOURCE}-{secrets.token_hex(MARKER_ID_BYTES)}-{said.id}"
         room.mark(Marker(t, marker_id, said.label, said.value, MARKER_SOURCE, uncertainty_s=uncertainty_s))
         return Ack(id=said.id, marker=PlacedMarker(id=marker_id, t=t, uncertainty_s=uncertainty_s))
 

@@ -17,6 +17,7 @@ from clmer_server.protocol.encoding import encode_as
 from clmer_server.protocol.errors import ErrorCode, ErrorMessage
 from clmer_server.protocol.inbound import Hello, read_inbound
 from clmer_server.protocol.names import Encoding
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import Limits
 from clmer_server.transport import ABORT
@@ -47,7 +48,7 @@ class Door:
         if isinstance(heard, Hello):
             return (heard,)
         with contextlib.suppress(WebSocketDisconnect):
-            for message in (heard, Bye(reason=heard.code)):
+            for message in (heard, Bye(reason=ByeReason(heard.code))):
                 await _send(socket, encode_as(message, encoding))
             await socket.close(POLICY_VIOLATION, heard.code)
         return None

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clmer_model.prediction import Prediction
 from clmer_server.protocol.outbound import (
@@ -69,32 +70,20 @@ def emotion_event(
         context: What all events of the session share.
         times: When the window was ready, answered and published.
     """
-    model = context.model
     return EmotionEvent(
+        **_origin(context),
         seq=seq,
-        session=context.session,
-        participant=context.participant,
         t_start=window.t_start,
         t_end=window.t_end,
         t_out=times.out,
         unix_time=times.unix,
-        valid=prediction is not None and prediction.valid,
         reasons=_reasons(window, prediction),
-        probs=prediction.probs if prediction else None,
-        label=prediction.label if prediction else None,
-        valence=prediction.valence if prediction else None,
-        arousal=prediction.arousal if prediction else None,
-        confidence=prediction.confidence if prediction else None,
-        entropy=prediction.entropy if prediction else None,
+        **_estimate(prediction),
         modalities=_modalities(window, frozenset(prediction.used if prediction else ())),
         latency_ms=_latency(window, prediction, context.source, times),
-        model=ModelRef(id=model.id, sha256=model.sha256, config_hash=model.config_hash),
-        runner=model.runner,
         batch=prediction.batch if prediction else 0,
-        trained_on=model.trained_on,
         calibration=Calibration(face=window.calibration.get("face"), eeg=window.calibration.get("eeg")),
         crc=window.crc,
-        source=context.source,
     )
 
 
@@ -177,6 +166,26 @@ def status_entry(status: StreamStatus) -> StreamEntry:
         chunk_s=status.chunk_s,
         delay_s=status.delay_s,
     )
+
+
+def _origin(context: EventContext) -> dict[str, Any]:
+    """Return the fields that all events of one run have in common."""
+    model = context.model
+    return {
+        "session": context.session,
+        "participant": context.participant,
+        "source": context.source,
+        "model": ModelRef(id=model.id, sha256=model.sha256, config_hash=model.config_hash),
+        "runner": model.runner,
+        "trained_on": model.trained_on,
+    }
+
+
+def _estimate(prediction: Prediction | None) -> dict[str, Any]:
+    """Return the fields of an event that are the model's answer; all are null where it was not asked."""
+    fields = ("probs", "label", "valence", "arousal", "confidence", "entropy")
+    found = {name: getattr(prediction, name) if prediction else None for name in fields}
+    return {"valid": prediction is not None and prediction.valid, **found}
 
 
 def _reasons(window: Window, prediction: Prediction | None) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"model": RefusalBody, "description": "The request cannot be meant so."},
     401: {"model": RefusalBody, "description": "The service's token is missing or wrong."},
     403: {"model": RefusalBody, "description": "The host or the page is a foreign one."},
+    500: {"model": RefusalBody, "description": "A fault of the service; its log has the cause."},
 }
 """What any request may be answered, for the description of the interface."""
 

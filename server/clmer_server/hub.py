@@ -11,8 +11,10 @@ import contextlib
 from collections.abc import Iterable
 
 from clmer_server.client import Client
+from clmer_server.history import History
 from clmer_server.letters import Letter
 from clmer_server.protocol.names import Encoding, protocol_name
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Bye, Message, Notice, StreamStatusMessage, Welcome
 from clmer_server.protocol.parts import DEFAULT_TOPICS, StreamEntry, Topic
 from clmer_server.protocol.prediction import EmotionEvent
@@ -36,9 +38,12 @@ class Hub:
     Args:
         capacity: Messages that may wait for one client.
         session: Its name.
+        earlier: The hub of the session before, which has said goodbye; None: there was none.
     """
 
-    def __init__(self, capacity: int = MAILBOX_CAPACITY, session: str | None = None) -> None:
+    def __init__(
+        self, capacity: int = MAILBOX_CAPACITY, session: str | None = None, earlier: Hub | None = None
+    ) -> None:
         self._session = session
         self.first_client = asyncio.Event()
         self._n_dropped_before = 0  # by clients that have gone
@@ -49,6 +54,7 @@ class Hub:
         self._smoothers: dict[float, Smoother] = {}  # by time constant, as long as anybody wants it
         self._status: dict[str, StreamStatusMessage] = {}
         self._notices: list[Notice] = []
+        self._history: History = earlier._history if earlier is not None else History()
         self._bye: Bye | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -64,6 +70,11 @@ class Hub:
         return self._n_dropped_before + sum(client.mailbox.n_dropped for client in self._home)
 
     @property
+    def over(self) -> bool:
+        """Whether goodbye has been said: nothing more comes from here."""
+        return self._bye is not None
+
+    @property
     def streams(self) -> tuple[StreamEntry, ...]:
         """The newest status of every stream."""
         entries = (message.model_dump(exclude={"type", "session"}) for message in self._status.values())
@@ -73,12 +84,21 @@ class Hub:
         """Whether anybody has subscribed to a topic; may be asked in any thread."""
         return topic in self._wanted
 
-    def attach(self, welcome: Welcome, encoding: Encoding = Encoding.JSON) -> Client:
-        """Return a new client, with the welcome, earlier notices and, if it is over, the goodbye waiting for it."""
+    def attach(self, welcome: Welcome, encoding: Encoding = Encoding.JSON, after_seq: int | None = None) -> Client:
+        """Return a new client, with the welcome, earlier notices and, if it is over, the goodbye waiting for it.
+
+        Args:
+            welcome: Its first message.
+            encoding: How its messages are written.
+            after_seq: The last prediction that it has; it gets those that it missed. None: it is new.
+        """
         client = Client(self._capacity, encoding)
         client.put(Letter(welcome.model_copy(update={"protocol": protocol_name(encoding)})))
         for notice in self._notices:
             client.put(Letter(notice))
+        if after_seq is not None:
+            for letter in self._history.after(after_seq):
+                client.put(letter)
         if self._bye is not None:
             client.end(Letter(self._bye))
         self._home.add(client)
@@ -101,8 +121,6 @@ class Hub:
 
     def subscribe(self, client: Client, topics: Iterable[Topic], wish: Wish = ALL) -> None:
         """Send a client these topics from now on, as it wishes; one that it had is sent as it wishes now."""
-        if self._bye is not None and client not in self._home:
-            return
         subscriptions = self._wishes.setdefault(client, {})
         for topic in topics:
             if topic in subscriptions:
@@ -111,11 +129,13 @@ class Hub:
         self._note_wishes()
 
     def unsubscribe(self, client: Client, topics: Iterable[Topic]) -> None:
-        """Send a client these topics no more."""
+        """Send a client these topics no more; a guest who keeps none hears no notices, either."""
         subscriptions = self._wishes.get(client, {})
         for topic in topics:
             if topic in subscriptions:
                 subscriptions.pop(topic).end()
+        if not subscriptions and client not in self._home:
+            self._wishes.pop(client, None)
         self._note_wishes()
 
     def tell_status(self, client: Client) -> None:
@@ -133,6 +153,8 @@ class Hub:
         elif isinstance(message, Notice):
             self._notices = [*self._notices, message][-MAX_KEPT_NOTICES:]
         letter = Letter(message)
+        if isinstance(message, EmotionEvent):
+            self._history.add(message, letter)
         smoothed = self._smoothed(message) if isinstance(message, EmotionEvent) else {}
         for client, subscriptions in self._wishes.items():
             if letter.topic is None:
@@ -152,8 +174,7 @@ class Hub:
             for client in self._home:
                 client.end(Letter(bye))
             for guest in self._wishes.keys() - self._home:
-                message = f"A session has ended: {bye.reason}."
-                guest.put(Letter(Notice(session=self._session, code="session_ended", message=message)))
+                guest.put(Letter(self._told_to_guests(bye)))
                 self.detach(guest)
 
     async def room(self, timeout_s: float = ROOM_TIMEOUT_S) -> None:
@@ -165,6 +186,10 @@ class Hub:
         """Wait until every client has gone, but no longer than ``timeout_s`` seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), timeout_s)
+
+    def _told_to_guests(self, bye: Bye) -> Notice:
+        text = f"The session {self._session} has said goodbye: {bye.reason}. Subscribe to it again when it is back."
+        return Notice(session=self._session, code=NoticeCode.SESSION_ENDED, message=text)
 
     def _smoothed(self, event: EmotionEvent) -> dict[float | None, Letter]:
         return {tau_s: Letter(smoother.push(event)) for tau_s, smoother in self._smoothers.items()}

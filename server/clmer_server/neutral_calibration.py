@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.rest_calibration import PATIENCE_S
 from clmer_server.rooms import RefusalError
@@ -71,7 +72,7 @@ class NeutralCalibration:
         if self._camera is None or not self._camera.calibrating:
             return None
         self._camera.stop_calibrating()
-        return Notice(code="calibration_failed", message=f"The neutral face could not be measured: {why}.")
+        return Notice(code=NoticeCode.CALIBRATION_FAILED, message=f"The neutral face could not be measured: {why}.")
 
     def take(self, windows: Sequence[Window]) -> None:
         """Take the newest windows, by which the time goes; what finds no face is given up."""
@@ -93,7 +94,7 @@ class NeutralCalibration:
                 text += f" It is kept in {self._keep(neutral)}."
             except SettingsError as error:
                 text += f" It could not be kept: {error.found}; {error.mend}."
-        self._tell(Notice(code="calibration_done", message=text))
+        self._tell(Notice(code=NoticeCode.CALIBRATION_DONE, message=text))
 
 
 def _lack_of_face(seconds: float, reason: str) -> str:

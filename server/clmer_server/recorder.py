@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.encoding import encode
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_server.recording_plan import RecordingPlan
@@ -130,9 +131,8 @@ class Recorder:
         """Take an item that the Preprocessor is fed; called in the pipeline thread, in that order."""
         if not self._backlog.put(item):
             self._log.error("the disk is too slow for the recording %s: items are missing in it", self._path)
-            self._tell(
-                Notice(code="recording_gap", message=f"The disk is too slow: {self._path} has a hole from here.")
-            )
+            text = f"The disk is too slow: {self._path} has a hole from here."
+            self._tell(Notice(code=NoticeCode.RECORDING_GAP, message=text))
 
     def message(self, message: Message) -> None:
         """Take a message to the clients; predictions are recorded."""
@@ -187,4 +187,4 @@ class Recorder:
         traceback = None if isinstance(error, RecordingError | OSError) else error  # a disk's failure needs none
         self._log.error("the recording %s has ended: %s", self._path, found, exc_info=traceback)
         text = f"The recording has ended, the session goes on: {found}. What was written so far can be read."
-        self._tell(Notice(code="recording_failed", message=text))
+        self._tell(Notice(code=NoticeCode.RECORDING_FAILED, message=text))

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from clmer_server.guard import RefusalBody
+from clmer_server.guard import RESPONSE_HEADERS, RefusalBody
+from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.rooms import RefusalError
 
 STATUS_OF_CODE = {
@@ -25,6 +26,7 @@ STATUS_OF_CODE = {
     "device_in_use": 409,
     "recording_off": 409,
     "cannot_start": 409,
+    "internal_error": 500,
 }
 """HTTP status of every refusal."""
 
@@ -34,6 +36,7 @@ def add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(RefusalError, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
@@ -55,6 +58,13 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
     answer.headers.update(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["allow"] = ", ".join(_methods(request))
+    return answer
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Answer what nobody foresaw; the error goes on to the web server, which logs it."""
+    answer = _answer(STATUS_OF_CODE["internal_error"], "internal_error", UNEXPECTED)
+    answer.headers.update(RESPONSE_HEADERS)  # it goes past the guard, which gives them to all others
     return answer
 
 

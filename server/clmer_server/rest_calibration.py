@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.rooms import RefusalError
 from clmer_streaming.config import PreprocessConfig
@@ -120,7 +121,7 @@ class RestCalibration:
         except StreamError as error:
             self._tell(_failed(f"expected {error.expected}, found {error.found}; {error.mend}"))
             return None
-        self._tell(Notice(code="calibration_done", message=self._told(rest)))
+        self._tell(Notice(code=NoticeCode.CALIBRATION_DONE, message=self._told(rest)))
         return rest
 
     def _told(self, rest: RestReference) -> str:
@@ -136,7 +137,7 @@ class RestCalibration:
 
 
 def _failed(why: str) -> Notice:
-    return Notice(code="calibration_failed", message=f"The EEG at rest could not be measured: {why}.")
+    return Notice(code=NoticeCode.CALIBRATION_FAILED, message=f"The EEG at rest could not be measured: {why}.")
 
 
 def _lack_of_eeg(window: Window) -> str:

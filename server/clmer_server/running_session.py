@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from clmer_server.hub import Hub
 from clmer_server.logs import OF_SESSION
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Bye, Notice
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.run_opening import RunOpener, Site, prepare
@@ -92,7 +93,7 @@ class RunningSession(SessionRoom):
             await self._work(self.run.stop, THREADS_TIMEOUT_S)
             self._hub.renew()
             given_up = self.run.session.controls.give_up("the session has been stopped")
-            for notice in (*given_up, self._notice("session_stopped", "has been stopped")):
+            for notice in (*given_up, self._notice(NoticeCode.SESSION_STOPPED, "has been stopped")):
                 self.run.publish(notice)
             await self._work(self.run.close, LISTENERS_TIMEOUT_S)
 
@@ -113,12 +114,12 @@ class RunningSession(SessionRoom):
         if before is not None:
             await self._end(before)
             first_seq = before.next_seq
-        hub = Hub(session=self.name) if self.state is SessionState.FAILED else self._hub
+        hub = Hub(session=self.name, earlier=self._hub) if self.state is SessionState.FAILED else self._hub
         run = await self._open_anew(plan, first_seq, hub)
         hub.renew()
         self.plan, self._hub, self.run = plan, hub, run
         if before is not None:
-            run.publish(self._notice("session_started", "has been started again"))
+            run.publish(self._notice(NoticeCode.SESSION_STARTED, "has been started again"))
         run.session.start()
 
     async def _open_anew(self, plan: SessionPlan, first_seq: int | None, hub: Hub) -> SessionRun:
@@ -130,7 +131,7 @@ class RunningSession(SessionRoom):
                 logger.exception("the session %s cannot start", self.name, extra={OF_SESSION: self.name})
             raise RefusalError("cannot_start", describe(error)) from error
 
-    def _notice(self, code: str, what: str) -> Notice:
+    def _notice(self, code: NoticeCode, what: str) -> Notice:
         return Notice(session=self.name, code=code, message=f"The session {self.name} {what}.")
 
     def _on_over(self) -> None:

@@ -18,6 +18,7 @@ from clmer_server.background import in_background
 from clmer_server.listening import uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
 from clmer_server.run_opening import Site
 from clmer_server.session_manager import SessionManager
@@ -30,6 +31,9 @@ from clmer_streaming.sources.stream_claims import StreamClaims
 
 GOODBYE_TIMEOUT_S = 1.0
 """How long clients have to take their last messages."""
+
+RESTART_S = 2.0
+"""How long a service needs at least until it answers again, where it is started again at once."""
 
 SPARE_WORKERS = 4
 """Threads for what may wait, beside one for every session."""
@@ -80,7 +84,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
             return replace(sessions.reading(), n_evicted=evicted, loop_lag_s=lag.seconds, gpu_memory_bytes=gpu)
 
         async def goodbye() -> None:
-            await sessions.end(Bye(reason="shutdown"), GOODBYE_TIMEOUT_S)
+            await sessions.end(Bye(reason=ByeReason.SHUTDOWN, retry_after_s=RESTART_S), GOODBYE_TIMEOUT_S)
 
         metrics = Metrics(read)
         site = Site(plan.model, plan.claims, workers, listener.getsockname()[1], metrics.message)

@@ -24,6 +24,7 @@ from clmer_server.inputs import Inputs
 from clmer_server.intake import Intake
 from clmer_server.logs import OF_SESSION
 from clmer_server.previews import Previews
+from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, Message, Notice
 from clmer_server.protocol.parts import SourceMode
 from clmer_server.session_state import SessionLife, SessionState, describe
@@ -43,12 +44,15 @@ LIVE_INTAKE_ITEMS = 8192
 REPLAY_INTAKE_ITEMS = 64
 """Items that may wait in a replay, which is held back by a full intake."""
 
-WARNING_CODES: dict[SourceMode, str] = {"live": "session_warning", "replay": "recording_warning"}
+WARNING_CODES: dict[SourceMode, NoticeCode] = {
+    "live": NoticeCode.SESSION_WARNING,
+    "replay": NoticeCode.RECORDING_WARNING,
+}
 """Codes of what a person should know before believing the numbers."""
 
 END_NOTICES: dict[SourceMode, Notice] = {
-    "live": Notice(code="input_ended", message="The input streams have ended."),
-    "replay": Notice(code="replay_ended", message="The recording has been replayed to its end."),
+    "live": Notice(code=NoticeCode.INPUT_ENDED, message="The input streams have ended."),
+    "replay": Notice(code=NoticeCode.REPLAY_ENDED, message="The recording has been replayed to its end."),
 }
 """What clients are told when the sources have nothing more."""
 
@@ -203,8 +207,8 @@ class Session:
         traceback = None if isinstance(error, ClmerError) else error  # the user can mend the former without one
         name, text = self._context.session, describe(error)
         logger.error("session %s has failed: %s", name, text, exc_info=traceback, extra={OF_SESSION: name})
-        last = Notice(code="session_failed", message=text), Bye(reason="session_failed")
-        self._say_last("the session has failed", *last)
+        notice = Notice(code=NoticeCode.SESSION_FAILED, message=text)
+        self._say_last("the session has failed", notice, Bye(reason=ByeReason.SESSION_FAILED))
 
     def _say_last(self, why: str, *messages: Message) -> None:
         """Tell of calibrations that come to nothing, and why; then the last messages."""

@@ -24,8 +24,9 @@ from clmer_streaming.sources.selection import StreamQuery
 Words = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """One line of words."""
 
-
 SessionName = Annotated[str, Path(description="Name of the session.", max_length=64)]
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": RefusalBody} for status in (404, 409, 422)}
 
 
 class _Body(BaseModel):
@@ -119,43 +120,52 @@ def add_session_api(app: FastAPI, sessions: SessionManager, settings: ServeSetti
         sessions: All of them.
         settings: Of the service; new sessions have from it what they leave open.
     """
-    refusals: dict[int | str, dict[str, Any]] = {status: {"model": RefusalBody} for status in sorted({404, 409, 422})}
+    _add_list(app, sessions)
+    _add_making(app, sessions, settings)
+    _add_running(app, sessions)
 
-    def told(session: RunningSession) -> SessionStatus:
-        return session_status(session, default=session is sessions.default)
 
+def _told(sessions: SessionManager, session: RunningSession) -> SessionStatus:
+    return session_status(session, default=session is sessions.default)
+
+
+def _add_list(app: FastAPI, sessions: SessionManager) -> None:
     @app.get("/api/sessions", tags=["sessions"])
     async def list_sessions() -> list[SessionStatus]:
         """Tell all sessions, the default one first."""
-        return [told(session) for session in sessions.rooms.values()]
+        return [_told(sessions, session) for session in sessions.rooms.values()]
 
-    @app.get("/api/sessions/{name}", tags=["sessions"], responses=refusals)
+    @app.get("/api/sessions/{name}", tags=["sessions"], responses=_REFUSALS)
     async def show_session(name: SessionName) -> SessionStatus:
         """Tell one session."""
-        return told(sessions.find(name))
+        return _told(sessions, sessions.find(name))
 
-    @app.post("/api/sessions", tags=["sessions"], status_code=201, responses=refusals)
+
+def _add_making(app: FastAPI, sessions: SessionManager, settings: ServeSettings) -> None:
+    @app.post("/api/sessions", tags=["sessions"], status_code=201, responses=_REFUSALS)
     async def create_session(session: NewSession) -> SessionStatus:
         """Make a live session, which waits to be started."""
         plan = session.plan(settings).asked_for(session.request())
-        return told(sessions.create(plan))
+        return _told(sessions, sessions.create(plan))
 
-    @app.post("/api/sessions/{name}/start", tags=["sessions"], responses=refusals)
-    async def start_session(name: SessionName, start: Annotated[StartSession | None, Body()] = None) -> SessionStatus:
-        """Start a session that waits, has ended, has failed or was stopped."""
-        await sessions.start(name, (start or StartSession()).request())
-        return told(sessions.find(name))
-
-    @app.post("/api/sessions/{name}/stop", tags=["sessions"], responses=refusals)
-    async def stop_session(name: SessionName) -> SessionStatus:
-        """Stop a session; the others go on, and its clients stay."""
-        await sessions.stop(name)
-        return told(sessions.find(name))
-
-    @app.delete("/api/sessions/{name}", tags=["sessions"], status_code=204, responses=refusals)
+    @app.delete("/api/sessions/{name}", tags=["sessions"], status_code=204, responses=_REFUSALS)
     async def remove_session(name: SessionName) -> None:
         """Take a session that does not run out of the list; its recordings stay."""
         sessions.remove(name)
+
+
+def _add_running(app: FastAPI, sessions: SessionManager) -> None:
+    @app.post("/api/sessions/{name}/start", tags=["sessions"], responses=_REFUSALS)
+    async def start_session(name: SessionName, start: Annotated[StartSession | None, Body()] = None) -> SessionStatus:
+        """Start a session that waits, has ended, has failed or was stopped."""
+        await sessions.start(name, (start or StartSession()).request())
+        return _told(sessions, sessions.find(name))
+
+    @app.post("/api/sessions/{name}/stop", tags=["sessions"], responses=_REFUSALS)
+    async def stop_session(name: SessionName) -> SessionStatus:
+        """Stop a session; the others go on, and its clients stay."""
+        await sessions.stop(name)
+        return _told(sessions, sessions.find(name))
 
 
 def _check_words(*texts: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from clmer_server.metrics import Reading
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_server.run_opening import Site
@@ -29,7 +30,7 @@ class SessionManager:
         self._site = site
         self._max_sessions = max_sessions
         self._sessions: dict[str, RunningSession] = {}
-        self._starting = asyncio.Lock()  # so that no two sessions take one device
+        self._starting: set[str] = set()  # names of those whose devices are reserved, until they have them
 
     @property
     def rooms(self) -> Mapping[str, RunningSession]:
@@ -96,19 +97,34 @@ class SessionManager:
             RefusalError: There is none of this name, it runs, or another one has its headset or camera.
         """
         session = self.find(name)
-        async with self._starting:
-            for other in self._sessions.values():
-                if other is not session and other.has_devices and (both := shared(session.plan, other.plan)):
-                    raise RefusalError("device_in_use", f"the session {other.name} has {both}; stop it first")
+        self._reserve(session)
+        try:
             await session.start(request)
+        finally:
+            self._starting.discard(name)
+
+    def _reserve(self, session: RunningSession) -> None:
+        """Keep a session's devices for it: what hangs at its start holds up no other."""
+        if session.name in self._starting:
+            raise RefusalError("session_running", f"the session {session.name} is being started already")
+        for other in self._sessions.values():
+            if other is not session and self._has_devices(other) and (both := shared(session.plan, other.plan)):
+                raise RefusalError("device_in_use", f"the session {other.name} has {both}; stop it first")
+        self._starting.add(session.name)
+
+    def _has_devices(self, session: RunningSession) -> bool:
+        return session.has_devices or session.name in self._starting
 
     async def stop(self, name: str) -> None:
         """Stop a session; the others go on.
 
         Raises:
-            RefusalError: There is none of this name, or it does not run.
+            RefusalError: There is none of this name, or it does not run, or not yet.
         """
-        await self.find(name).stop()
+        session = self.find(name)
+        if name in self._starting:
+            raise RefusalError("session_not_running", f"the session {name} is still being started; stop it then")
+        await session.stop()
 
     def remove(self, name: str) -> None:
         """Take a session that does not run out of the list; its recordings stay, its clients hear ``bye``.
@@ -119,10 +135,11 @@ class SessionManager:
         session = self.find(name)
         if session is self.default:
             raise RefusalError("session_default", f"{name} is the session of clients that name none; it stays")
-        if session.has_devices:
-            raise RefusalError("session_running", f"the session {name} is {session.state}; stop it first")
+        if self._has_devices(session):
+            state = "being started" if name in self._starting else session.state
+            raise RefusalError("session_running", f"the session {name} is {state}; stop it first")
         del self._sessions[name]
-        session.say_goodbye(Bye(reason="session_removed"))
+        session.say_goodbye(Bye(reason=ByeReason.SESSION_REMOVED))
 
     def why_not_ready(self) -> list[str]:
         """Return why no predictions come: of the sessions that should give some; of all, where none should."""

@@ -15,6 +15,7 @@ from clmer_server.inputs import Inputs, live_inputs, replay_inputs
 from clmer_server.listeners import Listeners, both_clocks
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
 from clmer_server.preprocessing import check_physio
+from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.parts import ModelInfo
 from clmer_server.protocol.prediction import EmotionEvent
@@ -184,7 +185,7 @@ class SessionRun:
 
     def _tell_of_video(self, reason: str) -> None:
         text = f"The video has ended, the session goes on: {reason}. What was written so far can be seen."
-        self._tell(Notice(code="video_failed", message=text))
+        self._tell(Notice(code=NoticeCode.VIDEO_FAILED, message=text))
 
     def _tell(self, message: Message) -> None:
         self._way.hand_over(lambda: self._way.publish(message))

@@ -12,6 +12,7 @@ from clmer_server.protocol import outbound, preview
 from clmer_server.protocol.errors import MEANINGS
 from clmer_server.protocol.inbound import Inbound
 from clmer_server.protocol.names import SUBPROTOCOLS
+from clmer_server.protocol.notices import GOODBYES, NOTICES
 from clmer_server.protocol.outbound import Message
 
 SENT: tuple[type[BaseModel], ...] = get_args(Message)
@@ -21,6 +22,16 @@ RECEIVED: tuple[type[BaseModel], ...] = get_args(Inbound)
 """What clients send."""
 
 _PREVIEW = "Preview"  # the one message that is no model
+
+
+_QUERY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "session": {"type": "string", "description": "Which one to join; without it, the default one."},
+        "after_seq": {"type": "integer", "minimum": 0, "description": "The last prediction that the client has."},
+    },
+}
+"""What may stand behind the address."""
 
 
 def type_of(model: type[BaseModel]) -> str:
@@ -45,6 +56,7 @@ def asyncapi(version: str) -> dict[str, Any]:
                 "address": "/ws",
                 "description": f"WebSocket with the subprotocol {' or '.join(SUBPROTOCOLS)}; without one, the first.",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {"ws": {"query": _QUERY, "bindingVersion": "0.1.0"}},
             }
         },
         "operations": {
@@ -56,6 +68,8 @@ def asyncapi(version: str) -> dict[str, Any]:
             "schemas": {**_schemas(SENT, "serialization"), **_schemas(RECEIVED, "validation")},
         },
         "x-error-codes": {code.value: meaning for code, meaning in MEANINGS.items()},
+        "x-notice-codes": {code.value: meaning for code, meaning in NOTICES.items()},
+        "x-bye-reasons": {reason.value: meaning for reason, meaning in GOODBYES.items()},
     }
 
 

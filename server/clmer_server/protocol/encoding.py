@@ -36,7 +36,10 @@ def decode(data: str | bytes | None, encoding: Encoding) -> Any:
         return json.loads(data, parse_constant=_refuse)
     if not isinstance(data, bytes):
         raise ValueError("text")
-    return msgpack.unpackb(data, strict_map_key=False)
+    try:
+        return msgpack.unpackb(data, strict_map_key=False)
+    except TypeError as error:  # a list or a map as the key of a map
+        raise ValueError(str(error)) from error
 
 
 def _refuse(word: str) -> NoReturn:

@@ -32,6 +32,7 @@ class ErrorCode(StrEnum):
     TOKEN_MISSING = "token_missing"
     TOKEN_WRONG = "token_wrong"
     AUTH_TIMEOUT = "auth_timeout"
+    INTERNAL_ERROR = "internal_error"
 
 
 MEANINGS: dict[ErrorCode, str] = {
@@ -41,7 +42,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.UNKNOWN_TOPIC: "There is no topic of this name.",
     ErrorCode.UNKNOWN_SESSION: "There is no session of this name.",
     ErrorCode.SESSION_RUNNING: "The session runs already.",
-    ErrorCode.SESSION_NOT_RUNNING: "The session does not run, or has not begun to deliver.",
+    ErrorCode.SESSION_NOT_RUNNING: "The session does not run, has not begun to deliver, or has said `bye`.",
     ErrorCode.DEVICE_IN_USE: "Another session that runs has the headset or the camera.",
     ErrorCode.RECORDING_OFF: "The service has no folder to record in.",
     ErrorCode.CANNOT_START: "The session cannot start; the message says why.",
@@ -56,8 +57,12 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.TOKEN_MISSING: "The first message was no `hello` with the service's token. Fatal.",
     ErrorCode.TOKEN_WRONG: "This is not the service's token. Fatal.",
     ErrorCode.AUTH_TIMEOUT: "The token did not come in time. Fatal.",
+    ErrorCode.INTERNAL_ERROR: "A fault of the service; its log has the cause. The message may have been acted upon.",
 }
 """What each code says, as the protocol's page has it."""
+
+UNEXPECTED = "something went wrong here that nobody foresaw; the service's log says what"
+"""What a client is told of a fault of the service: the cause itself may name what is not for everybody."""
 
 REFUSALS: dict[str, str] = {
     "host_refused": "403: the request is for a host that is not this one.",
@@ -66,6 +71,8 @@ REFUSALS: dict[str, str] = {
     "token_wrong": "401: this is not the service's token.",
     "token_in_url": "400: an address is no place for a token, be it right or wrong.",
     "protocol_unknown": "400: none of the subprotocols is one of these.",
+    "bad_field": "400: `after_seq` is not the number of a prediction.",
+    "unknown_session": "404: there is no session of the name that `/ws?session=` asks for.",
     "too_many_connections": "503: as many clients as may connect are connected.",
     "too_many_from_address": "503: as many clients as may connect from one address are connected.",
 }

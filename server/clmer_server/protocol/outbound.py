@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from clmer_server.protocol.errors import ErrorCode, ErrorMessage
 from clmer_server.protocol.names import PROTOCOL, ProtocolName
+from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.parts import (
     TOPICS,
     ClockReading,
@@ -113,7 +114,7 @@ class Notice(Part):
 
 
 class GapMessage(Part):
-    """This client was too slow: its oldest messages went."""
+    """Messages that this client does not get: it was too slow, or comes back too late."""
 
     type: Literal["gap"] = "gap"
     session: str | None = None  # whose messages; null for answers to the client
@@ -121,7 +122,7 @@ class GapMessage(Part):
     to_seq: int | None
     dropped: int  # messages of any kind
     topics: dict[str, int] = Field(default_factory=dict)  # how many of each; "other" for what has no topic
-    reason: Literal["slow_client"] = "slow_client"
+    reason: Literal["slow_client", "not_kept"] = "slow_client"
 
 
 class TopicFailure(Part):
@@ -164,11 +165,11 @@ class ClockReply(Part):
 
 
 class Bye(Part):
-    """Last message of every connection that the service ends."""
+    """Last message of a connection that the service ends."""
 
     type: Literal["bye"] = "bye"
-    reason: str
-    retry_after_s: float | None = None
+    reason: ByeReason
+    retry_after_s: float | None = None  # s, until it makes sense to connect again; null where a person must act first
 
 
 Message: TypeAlias = (
