@@ -92,7 +92,7 @@ def exchange_clocks(client: ProtocolClient, ahead_s: float) -> None:
 
 
 @contextmanager
-def client_of(service: Service, *, binary: bool = False) -> Iterator[ProtocolClient]:
-    """Connect to a service."""
-    with service.connect("clmer.v1.msgpack" if binary else "clmer.v1.json") as socket:
+def client_of(service: Service, query: str = "", *, binary: bool = False) -> Iterator[ProtocolClient]:
+    """Connect to a service; what comes is taken at once, so that nothing unread holds up the close."""
+    with service.connect("clmer.v1.msgpack" if binary else "clmer.v1.json", query, max_queue=None) as socket:
         yield ProtocolClient(socket, binary=binary)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -21,7 +22,7 @@ from websockets.sync.client import ClientConnection
 from chromium import WAIT_MS, headless_chromium
 from clmer_server.auth import bearer_subprotocol
 from clmer_server.guard import RESPONSE_HEADERS
-from clmer_server.limits import MAX_STRIKES
+from clmer_server.limits import BURST_S, MAX_STRIKES
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
 from serving import Service, serving
 
@@ -265,7 +266,7 @@ def test_a_client_that_sends_too_fast_is_told_and_then_closed(site: Site) -> Non
         assert 2 * limit <= n_answered < 10 * limit
         assert codes.count("rate_limited") > MAX_STRIKES
         assert [error["fatal"] for error in errors] == [False] * (len(errors) - 1) + [True]
-        assert (received[-1]["type"], received[-1]["reason"]) == ("bye", "rate_limited")
+        assert received[-1] == {"type": "bye", "reason": "rate_limited", "retry_after_s": BURST_S}
         assert receive(other)["type"] == "welcome"
 
 
@@ -283,6 +284,19 @@ def test_too_many_clients_of_one_address_are_refused(site: Site) -> None:
         time.sleep(0.05)
     with site.connect() as client:
         assert receive(client)["type"] == "welcome"
+
+
+def test_a_session_that_is_removed_before_the_token_has_come_says_goodbye(site: Site) -> None:
+    """There is no welcome to it any more."""
+    headers = {"Authorization": f"Bearer {site.token}"}
+    sessions = f"http://{site.service.address}/api/sessions"
+    with httpx.Client(trust_env=False, headers=headers) as http:
+        assert http.post(sessions, json={"name": "brief"}).status_code == 201
+        with site.service.connect(query="?session=brief") as client:
+            assert http.delete(f"{sessions}/brief").status_code == 204
+            client.send(json.dumps({"type": "hello", "token": site.token}))
+            assert rest(client) == [{"type": "bye", "reason": "session_removed", "retry_after_s": None}]
+            assert client.close_code == 1001
 
 
 def test_who_does_not_come_to_the_point_is_cut_off(site: Site) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from clmer_server.cli import main
+from clmer_server.protocol.inbound import TYPES
 from clmer_streaming.clock import local_clock
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import Marker, StreamInfo
@@ -25,6 +26,22 @@ AHEAD_S = 1000.0
 """How far the client's clock is ahead of the machine's."""
 
 
+REQUESTS: tuple[Told, ...] = (
+    {"type": "hello", "client": "live"},
+    {"type": "clock.sync", "t0": 1.0},
+    {"type": "marker", "id": "arrived", "label": "block 1", "clock": "arrival"},
+    {"type": "calibration.start", "kind": "neutral", "seconds": 60},
+    {"type": "calibration.stop", "kind": "neutral"},
+    {"type": "subscribe", "topics": ["predictions", "quality"], "max_hz": 1, "overflow": "latest", "smooth_s": 2},
+    {"type": "unsubscribe", "topics": ["quality"]},
+    {"type": "replay.control", "action": "resume"},
+)
+"""One of each type that leaves the session as it is."""
+
+RESTART: tuple[Told, ...] = ({"type": "session.stop"}, {"type": "session.start", "participant": "P07", "record": False})
+"""Those that do not."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a live session said and left."""
@@ -37,6 +54,9 @@ class Seen:
     predictions: dict[int, Told]
     calibration: dict[str, Told]  # what the service said, by step
     calibrated: Told  # a prediction behind it
+    answers_of_each: dict[str, Told]  # to one request of each type, by the type
+    wished: Told  # a prediction as another client wished it
+    restarted: Told  # a prediction of the session's second run
     folder: Path
 
     def window_of(self, echo: Told) -> Told:
@@ -53,7 +73,7 @@ def holds_all(heard: Sequence[Told]) -> bool:
     """Tell whether all echoes are there, a window behind the last one, and the end of the calibration."""
     echoes, newest = by_id(heard), max(told["seq"] for told in heard if told["type"] == "prediction")
     done = any(told.get("code") == "calibration_done" for told in heard)
-    return done and len(echoes) == 3 and newest > echoes["m2"]["windows"]["seq_last"]
+    return done and len(echoes) == 4 and newest > echoes["m2"]["windows"]["seq_last"]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +82,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("live")
     camera = network_camera(swaying(31))
     with headset(), camera as shown, serving(folder, "--camera", shown.url, "--record", "kept") as service:
-        with client_of(service) as client, Inlets("CLMER-Markers") as inlets:
+        with client_of(service) as client, client_of(service) as other, Inlets("CLMER-Markers") as inlets:
             client.until(lambda told: told["type"] == "prediction" and told["modalities"]["face"]["used"])
+            answers_of_each = {request["type"]: other.ask(**request) for request in REQUESTS}
+            wished = other.until(lambda told: bool(told.get("smoothed")))
             calibration = {"start": client.ask(type="calibration.start", kind="neutral", seconds=1)}
             calibration["again"] = client.ask(type="calibration.start", kind="neutral")
             refused = client.ask(type="replay.control", action="pause")
@@ -77,10 +99,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             calibrated = client.until(
                 lambda told: told["type"] == "prediction" and told["calibration"]["face"] == "explicit"
             )
-            inlets.wait_for({"CLMER-Markers": 3})
+            inlets.wait_for({"CLMER-Markers": 4})
+            answers_of_each |= {request["type"]: client.ask(**request) for request in RESTART}
+            restarted = client.next("prediction", participant="P07")
         service.end(signal.SIGTERM)
         (session,) = (folder / "kept").iterdir()
-        heard = client.heard
+        heard = client.heard[: client.heard.index(restarted)]
         calibration |= {told["code"]: told for told in heard if told["type"] == "notice"}
         yield Seen(
             refused,
@@ -91,6 +115,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             {told["seq"]: told for told in heard if told["type"] == "prediction"},
             calibration,
             calibrated,
+            answers_of_each,
+            wished,
+            restarted,
             session,
         )
 
@@ -133,6 +160,27 @@ def test_markers_are_recorded_with_their_uncertainty(seen: Seen) -> None:
 def test_a_live_session_cannot_be_held(seen: Seen) -> None:
     """Its time is that of the participant."""
     assert (seen.refused["type"], seen.refused["code"]) == ("error", "not_a_replay")
+
+
+def test_every_type_of_request_is_answered_by_a_live_session(seen: Seen) -> None:
+    """And acted upon, but for the one that only a replay can."""
+    assert seen.answers_of_each.keys() == set(TYPES)
+    answers = {kind: told.get("code", told["type"]) for kind, told in seen.answers_of_each.items()}
+    others = {"clock.sync": "clock.reply", "replay.control": "not_a_replay"}
+    assert answers == {kind: others.get(kind, "ack") for kind in TYPES}
+    assert seen.answers_of_each["subscribe"]["topics"] == ["predictions", "quality"]
+
+
+def test_a_live_client_gets_the_mean_that_it_asked_for(seen: Seen) -> None:
+    """Beside the values that everybody gets."""
+    assert seen.wished["smoothed"]["tau_s"] == 2.0
+    assert seen.predictions[seen.wished["seq"]] == {**seen.wished, "smoothed": None}
+
+
+def test_a_live_session_is_stopped_and_started_again_for_the_next_participant(seen: Seen) -> None:
+    """Its clients stay; the numbers of its events go on."""
+    assert seen.restarted["seq"] > max(seen.predictions)
+    assert seen.calibration.keys() >= {"session_stopped", "session_started", "session_warning"}
 
 
 def test_the_neutral_face_is_measured_while_the_session_runs(seen: Seen) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from clmer_server.client_clock import DRIFT, KEPT, STEP_S
+from clmer_server.history import N_KEPT
 from clmer_server.hub import MAILBOX_CAPACITY
 from clmer_server.protocol.asyncapi import RECEIVED, SENT, asyncapi, asyncapi_text, type_of
 from clmer_server.protocol.errors import MEANINGS, REFUSALS, ErrorCode
 from clmer_server.protocol.inbound import INBOUND
 from clmer_server.protocol.names import PROTOCOL_VERSION, SUBPROTOCOLS
+from clmer_server.protocol.notices import GOODBYES, NOTICES, ByeReason, NoticeCode
 from clmer_server.protocol.outbound import MESSAGE
 from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS
 
@@ -27,6 +29,12 @@ TO_SEND, TO_GET = PAGE.split("\n## What you may send\n")[1].split("\n## What you
 def examples(part: str) -> list[dict[str, Any]]:
     """Return the JSON examples of a part of the page."""
     return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", part, re.DOTALL)]
+
+
+def table(heading: str) -> dict[str, str]:
+    """Return the codes of a table in the part about what one gets, and what they mean."""
+    part = re.split(r"\n##", TO_GET.split(f"\n### {heading}\n")[1])[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.MULTILINE))
 
 
 @pytest.mark.parametrize("example", examples(TO_GET), ids=lambda example: example["type"])
@@ -55,9 +63,28 @@ def test_every_field_that_may_be_sent_is_on_the_page() -> None:
 
 def test_every_error_code_is_on_the_page_with_its_meaning() -> None:
     """As the service itself has it, and no other."""
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", TO_GET.split("### error")[1].split("###")[0], re.MULTILINE)
-    assert dict(rows) == {code.value: meaning for code, meaning in MEANINGS.items()}
+    assert table("error") == {code.value: meaning for code, meaning in MEANINGS.items()}
     assert set(MEANINGS) == set(ErrorCode)
+
+
+def test_every_notice_and_every_goodbye_is_on_the_page_with_its_meaning() -> None:
+    """As the service itself has them, and no others."""
+    assert table("notice") == {code.value: meaning for code, meaning in NOTICES.items()}
+    assert table("bye") == {reason.value: meaning for reason, meaning in GOODBYES.items()}
+    assert (set(NOTICES), set(GOODBYES)) == (set(NoticeCode), set(ByeReason))
+
+
+def test_every_fatal_error_is_the_reason_of_a_goodbye() -> None:
+    """A client that reads the last message alone knows as much."""
+    assert {code for code, meaning in MEANINGS.items() if "Fatal" in meaning} <= set(ByeReason)
+
+
+def test_every_error_code_is_what_some_test_is_answered() -> None:
+    """No code is written down alone; the page and this module do not count."""
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    seen = "".join(text for text in tests if text != Path(__file__).read_text(encoding="utf-8"))
+    assert [code.value for code in ErrorCode if f'"{code}"' not in seen] == []
+    assert [code for code in REFUSALS if f'"{code}"' not in seen] == []
 
 
 def test_every_refusal_before_a_connection_is_on_the_page() -> None:
@@ -76,6 +103,8 @@ def test_topics_names_and_numbers_of_the_page_are_those_of_the_service() -> None
     assert all(f"`{name}`" in PAGE for name in SUBPROTOCOLS)
     assert f"At most {MAILBOX_CAPACITY} messages" in PAGE
     assert f"Of the last {KEPT} exchanges" in PAGE
+    assert f"the last {N_KEPT} of the session" in PAGE
+    assert N_KEPT < MAILBOX_CAPACITY // 2
     assert f"delay / 2 + {DRIFT} x age + {STEP_S} s" in PAGE
 
 

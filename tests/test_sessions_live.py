@@ -85,6 +85,8 @@ def test_a_session_that_loses_its_headset_and_fails_is_not_noticed_by_the_other(
                 heard.append(receive(right))
             told = failure.result()
             heard += until(right, type="prediction", valid=True)
+            right.send(json.dumps({"type": "subscribe", "id": 1, "session": "left", "topics": ["predictions"]}))
+            assert until(right, type="error")[-1]["code"] == "session_not_running"
         assert told[-2]["code"] == "session_failed"
         assert "CLMER-Face" in told[-2]["message"]
         events = [message for message in heard if message["type"] == "prediction"]
