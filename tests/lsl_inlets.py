@@ -44,6 +44,12 @@ class Inlets:
         with self._changed:
             assert self._changed.wait_for(lambda: all(len(self.samples[k]) >= n for k, n in counts.items()), WAIT_S)
 
+    def wait_until_lost(self) -> None:
+        """Wait until every stream has gone from the network."""
+        for thread in self._threads:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
     def _read(self, name: str) -> None:
         import pylsl
 

@@ -32,7 +32,7 @@ class ProtocolClient:
     """
 
     def __init__(self, socket: ClientConnection, *, binary: bool = False) -> None:
-        self._socket = socket
+        self.socket = socket
         self._binary = binary
         self._ids = itertools.count(1)
         self.heard: list[Told] = []  # every message so far, but for previews
@@ -40,11 +40,11 @@ class ProtocolClient:
 
     def say_text(self, text: str) -> None:
         """Send any text."""
-        self._socket.send(text)
+        self.socket.send(text)
 
     def say(self, **message: Any) -> None:
         """Send a message."""
-        self._socket.send(msgpack.packb(message) if self._binary else json.dumps(message))
+        self.socket.send(msgpack.packb(message) if self._binary else json.dumps(message))
 
     def ask(self, **message: Any) -> Told:
         """Send a message with a new id, and return its answer."""
@@ -71,7 +71,7 @@ class ProtocolClient:
     def _all(self) -> Iterator[Told | Preview]:
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            content = self._socket.recv(timeout=deadline - time.monotonic())
+            content = self.socket.recv(timeout=deadline - time.monotonic())
             if isinstance(content, bytes) and content.startswith(MAGIC):
                 yield parse_preview(content)
             else:

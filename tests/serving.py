@@ -67,9 +67,21 @@ def serving(folder: Path, *options: str | Path) -> Iterator[Service]:
         folder: Where it runs; holds no settings.
         options: Of the command line.
     """
+    with running(folder, "-m", "clmer_server", "--port", "0", *map(str, options)) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def running(folder: Path, *program: str) -> Iterator[Service]:
+    """Run a Python program that serves, and says where as ``clmer-serve`` does, until the context ends.
+
+    Args:
+        folder: Where it runs.
+        program: Of Python's command line.
+    """
     with (folder / "stderr.txt").open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "clmer_server", "--port", "0", *map(str, options)],
+            [sys.executable, *program],
             cwd=folder,
             env=clean_environment(),
             stdout=subprocess.PIPE,

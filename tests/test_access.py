@@ -222,15 +222,23 @@ def test_a_message_that_is_too_long_ends_its_connection_alone(site: Site) -> Non
         other.ping().wait(30)
 
 
-def test_a_body_that_is_too_long_is_not_read(site: Site) -> None:
-    """Nor waited for."""
+@pytest.mark.parametrize(
+    "begun",
+    ["Content-Length: 10000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n10001\r\n" + "x" * 0x10001],
+    ids=["said", "counted"],
+)
+def test_a_body_that_is_too_long_is_not_read(site: Site, begun: str) -> None:
+    """Nor waited for, whether it says how long it is or not; the answer has a code."""
     host, port = site.service.address.split(":")
-    with socket.create_connection((host, int(port))) as raw:
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
         raw.sendall(
-            f"POST /version HTTP/1.1\r\nHost: {site.service.address}\r\nContent-Length: 10000000\r\n"
-            f"Authorization: Bearer {site.token}\r\n\r\n".encode()
+            f"POST /api/sessions HTTP/1.1\r\nHost: {site.service.address}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {site.token}\r\nContent-Type: application/json\r\n{begun}".encode()
         )
-        assert raw.recv(65536).startswith((b"HTTP/1.1 413", b"HTTP/1.1 405"))
+        head, _, body = b"".join(iter(lambda: raw.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413")
+    assert json.loads(body)["code"] == "body_too_long"
+    assert site.get("/api/sessions").status_code == 200
 
 
 def test_a_message_in_a_thousand_empty_parts_ends_its_connection(site: Site) -> None:

@@ -5,120 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any
 
-import httpx
 import msgpack
 import pytest
-import uvicorn
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from clmer_server.access import Access
-from clmer_server.app import Served, create_app
-from clmer_server.events import EventContext, status_message
+from clmer_server.events import status_message
 from clmer_server.guard import RESPONSE_HEADERS
-from clmer_server.hub import Hub
-from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs
-from clmer_server.listening import open_listener, uvicorn_config
-from clmer_server.loop_lag import LoopLag
-from clmer_server.metrics import Metrics, Reading
+from clmer_server.listening import open_listener
 from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
-from clmer_server.run_opening import Site as Shared
-from clmer_server.running_session import RunningSession
-from clmer_server.session import Session
-from clmer_server.session_manager import SessionManager
-from clmer_server.session_plan import SessionPlan
-from clmer_server.session_run import PreparedRun, ServedModel
-from clmer_server.settings import ServeSettings
-from clmer_server.watchdog import Watchdog
 from clmer_streaming.clock import local_clock
-from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import RecordingError, SettingsError
-from clmer_streaming.sources.pace import Pace
-from clmer_streaming.sources.stream_claims import Claim, StreamClaims
-from clmer_streaming.types import Item, Source, StreamStatus
-from session_parts import MODEL, STATUS, ListSource, event, predict_certain
-
-
-@dataclass
-class Site:
-    """A running server around a session that the test starts, and a hub that it publishes to."""
-
-    room: RunningSession
-    address: str
-
-    @property
-    def hub(self) -> Hub:
-        return self.room.hub
-
-    @property
-    def session(self) -> Session:
-        assert self.room.run is not None
-        return self.room.run.session
-
-    async def get(self, path: str, **headers: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://{self.address}{path}", headers=headers)
-
-    def connect(self, name: str = "127.0.0.1", **options: Any) -> connect:
-        host, port = self.address.split(":")
-        return connect(f"ws://{name}:{port}/ws", host=host, port=int(port), proxy=None, **options)
-
-
-class BrokenSource:
-    """A source whose file turns out to be damaged."""
-
-    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
-        raise RecordingError("a whole file", "half a file", "record it again")
-
-
-class SilentSource:
-    """A source from which nothing comes."""
-
-    def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
-        stop.wait(60)
-
-
-class BrokenPace(Pace):
-    """A pace that cannot be held: a fault that nobody foresaw."""
-
-    def hold(self) -> None:
-        raise OSError("no such clock")
-
-
-def broken_reading() -> Reading:
-    raise OSError("no such number")
-
-
-@asynccontextmanager
-async def serving(source: Source | None = None, read: Callable[[], Reading] | None = None) -> AsyncIterator[Site]:
-    settings = ServeSettings(replay=Path("a.xdf"))
-    inputs = Inputs("replay", (source or ListSource([]),), pace=BrokenPace(1.0))
-    model = ServedModel(MODEL, PreprocessConfig(), InferenceThread(predict_certain), {"name": "tiny"})
-    prepared = PreparedRun(EventContext("abc", MODEL, "replay"), inputs, None, outlets=False, claim=Claim())
-    with ThreadPoolExecutor() as workers, open_listener("127.0.0.1", 0) as listener:
-        sessions = SessionManager(Shared(model, StreamClaims(), workers), max_sessions=2)
-        sessions.open(SessionPlan("abc", settings, recordings=None), prepared)
-        parts = Watchdog(), Metrics(read or sessions.reading), LoopLag()
-        access, served = Access("127.0.0.1"), Served(sessions, model, settings, *parts)
-        server = uvicorn.Server(uvicorn_config(create_app(served, access), access))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        yield Site(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}")
-        server.should_exit = True
-        await task
-
+from clmer_streaming.errors import SettingsError
+from clmer_streaming.types import StreamStatus
+from served_app import BrokenSource, SilentSource, broken_reading, serving
+from session_parts import MODEL, STATUS, event
 
 ACK: dict[str, Any] = {"type": "ack", "id": None, "topics": [], "failed": [], "marker": None}
 
@@ -334,6 +241,24 @@ def test_a_session_that_fails_tells_its_clients_and_leaves_the_process_alive() -
             assert (await site.get("/healthz")).json()["session"] == "failed"
             async with site.connect() as late:
                 assert [(await receive(late))["type"] for _ in range(3)] == ["welcome", "notice", "bye"]
+
+    run(test())
+
+
+def test_the_age_of_a_stream_is_told_while_its_session_runs() -> None:
+    """What was counted stays."""
+
+    async def test() -> None:
+        async with serving(SilentSource()) as site:
+            site.session.start()
+            assert site.room.run is not None
+            site.room.run.publish(event())
+            running = (await site.get("/metrics")).text
+            await site.room.stop()
+            stopped = (await site.get("/metrics")).text
+        age, count = 'clmer_stream_age_seconds{session="abc",source="eeg"}', 'clmer_predictions_total{session="abc"'
+        assert (age in running, count in running) == (True, True)
+        assert (age in stopped, count in stopped) == (False, True)
 
     run(test())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -17,13 +19,15 @@ from lsl_inlets import Inlets
 from session_parts import MODEL, event
 
 WAIT_S = 30.0
+IDENTITY = outlet_identity(EventContext("abc", MODEL, "live"), 8765, PreprocessConfig())
 NAMES = ("CLMER-Emotion", "CLMER-Label", "CLMER-Markers")
 
 
 @pytest.fixture(scope="module")
 def inlets() -> Inlets:
     """What other programs got of four predictions and a marker; the model was not asked for the third."""
-    feed = OutletFeed(outlet_identity(EventContext("abc", MODEL, "live"), 8765, PreprocessConfig()))
+    told: list[Notice] = []
+    feed = OutletFeed(IDENTITY, told.append)
     with Inlets(*NAMES) as others:
         feed.start()
         for seq, skipped in enumerate([False, False, True, False]):
@@ -32,6 +36,7 @@ def inlets() -> Inlets:
         feed.message(MarkerMessage(session="abc", t=5.5, id="1", label="刺激", value=None, source="lsl:M"))
         feed.close(WAIT_S)
         others.wait_for({"CLMER-Emotion": 4, "CLMER-Label": 3, "CLMER-Markers": 1})
+    assert not told
     return others
 
 
@@ -78,3 +83,22 @@ def test_the_ids_are_new_in_each_session_and_known_as_our_own(inlets: Inlets) ->
     assert all(found.startswith("clmer-") and found.endswith("-8765-abc") for found in ids)
     assert len(set(ids)) == 3
     assert socket.gethostname().split(".")[0] in ids[0]
+
+
+def test_outlets_that_fail_are_closed_and_it_is_said() -> None:
+    """An answer without a label of the model: others see the streams go, and nothing more is queued for them."""
+    told: queue.Queue[Notice] = queue.Queue()
+    feed = OutletFeed(replace(IDENTITY, session="broken"), told.put)
+    feed.message(event())
+    assert feed.n_waiting == 1
+    with Inlets(*NAMES) as others:
+        feed.start()
+        feed.message(event().model_copy(update={"probs": {"LVLA": 1.0}}))
+        notice = told.get(timeout=WAIT_S)
+        others.wait_until_lost()
+    assert notice.code == "outlets_failed"
+    assert "KeyError('LVHA')" in notice.message
+    feed.message(event())
+    assert feed.n_waiting == 0
+    feed.close(WAIT_S)
+    assert told.empty()

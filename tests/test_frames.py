@@ -14,7 +14,8 @@ from clmer_server.protocol.names import SUBPROTOCOLS, Encoding, protocol_name
 from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.protocol.preview import Preview, parse_preview
-from test_app import run, serving
+from served_app import serving
+from test_app import run
 
 LENGTHS = (125, 126, 65535, 65536)
 """Bytes, on either side of where the length in a frame's head takes two bytes more, and eight (RFC 6455)."""

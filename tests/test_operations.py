@@ -9,6 +9,8 @@ import math
 import socket
 import time
 import tomllib
+from configparser import ConfigParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +18,23 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from clmer_server.background import in_background
 from clmer_server.cli import serve_main
+from clmer_server.ending import CHILD_TIMEOUT_S
 from clmer_server.events import status_entry
+from clmer_server.listening import CLOSE_TIMEOUT_S
 from clmer_server.logs import OF_SESSION, set_up_logging, without_secrets
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
+from clmer_server.running_session import LISTENERS_TIMEOUT_S, THREADS_TIMEOUT_S
+from clmer_server.service import GOODBYE_TIMEOUT_S
 from clmer_server.settings import load_settings
 from clmer_server.systemd import READY, notify
 from clmer_streaming.errors import SettingsError
 from session_parts import STATUS, event
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "session.xdf"
+
+SHUTDOWN_S = 5.0
+"""Within which the service ends, in every case."""
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -43,8 +52,10 @@ def samples(metrics: Metrics) -> Samples:
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
-def reading() -> Reading:
-    return Reading(streams={"lab": (status_entry(STATUS),)}, n_clients=2, n_dropped=3, n_evicted=1, loop_lag_s=0.25)
+def reading(*running: str) -> Reading:
+    """Return what is read off a service with the sessions lab, which says the state of a stream, and abc."""
+    streams = {"lab": (status_entry(STATUS),), "abc": ()}
+    return Reading(streams, running, n_clients=2, n_dropped=3, n_evicted=1, loop_lag_s=0.25)
 
 
 def test_events_are_counted_by_session_and_validity() -> None:
@@ -68,6 +79,62 @@ def test_each_stage_of_the_latency_has_its_histogram() -> None:
     assert read[f"{name}_bucket", (("le", "0.02"), ("session", session), ("stage", "publish"))] == 0
     assert read[f"{name}_bucket", (("le", "0.05"), ("session", session), ("stage", "publish"))] == 1
     assert (f"{name}_sum", (("session", session), ("stage", "window"))) not in read
+
+
+def test_the_age_of_a_stream_is_that_of_the_newest_event_while_the_session_runs() -> None:
+    """What the event does not know is not told, and a session that has stopped has no age."""
+    running, good = ["abc"], event()
+    metrics, name = Metrics(lambda: reading(*running)), "clmer_stream_age_seconds"
+    of_eeg, of_face = ((("session", "abc"), ("source", source)) for source in ("eeg", "face"))
+    face = good.modalities.face.model_copy(update={"age_ms": 40.0})
+    metrics.message(good.model_copy(update={"modalities": good.modalities.model_copy(update={"face": face})}))
+    assert (samples(metrics)[name, of_eeg], samples(metrics)[name, of_face]) == (0.25, 0.04)
+    metrics.message(good)
+    assert samples(metrics)[name, of_eeg] == 0.25
+    assert (name, of_face) not in samples(metrics)
+    running.clear()
+    assert (name, of_eeg) not in samples(metrics)
+
+
+def test_a_session_that_was_removed_is_forgotten() -> None:
+    """Else every name that was ever given would be told for as long as the service runs."""
+    there = {"abc": (), "other": ()}
+    metrics, good = Metrics(lambda: replace(reading("abc", "other"), streams=there)), event()
+    for session in ("abc", "other"):
+        metrics.message(good.model_copy(update={"session": session}))
+    told = {dict(labels).get("session") for _, labels in samples(metrics)}
+    assert {"abc", "other"} <= told
+    del there["abc"]
+    assert {dict(labels).get("session") for _, labels in samples(metrics)} == told - {"abc"}
+
+
+METRICS = (
+    "clmer_window_latency_seconds",
+    "clmer_predictions",
+    "clmer_prediction_reasons",
+    "clmer_stream_live",
+    "clmer_stream_rate_hz",
+    "clmer_stream_age_seconds",
+    "clmer_stream_gaps",
+    "clmer_stream_samples_lost",
+    "clmer_ws_clients",
+    "clmer_ws_dropped",
+    "clmer_ws_evicted",
+    "clmer_loop_lag_seconds",
+    "clmer_gpu_memory_bytes",
+)
+"""Every family; a counter's samples end with ``_total``."""
+
+
+def test_every_metric_of_the_manual_is_there_and_no_other() -> None:
+    """docs/operations.md names them; on a GPU, the program's memory, too."""
+    metrics = Metrics(lambda: replace(reading(), gpu_memory_bytes=1))
+    families = {family.name: family.type for family in text_string_to_metric_families(metrics.render().decode())}
+    assert sorted(families) == sorted(METRICS)
+    manual = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+    for name, kind in families.items():
+        full = f"{name}_total" if kind == "counter" else name
+        assert full in manual or f"`_{full.removeprefix('clmer_stream_')}`" in manual, full
 
 
 def test_clients_and_streams_are_read_when_they_are_asked_for() -> None:
@@ -188,3 +255,17 @@ def test_systemd_hears_that_the_service_is_ready(tmp_path: Path, monkeypatch: py
         assert manager.recv(64) == b"READY=1"
     monkeypatch.delenv("NOTIFY_SOCKET")
     assert not notify(READY)
+
+
+def test_the_unit_of_systemd_agrees_with_the_program() -> None:
+    """It waits for READY=1, leaves mistakes in the settings alone, and waits longer than the program takes to end."""
+    unit = ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment]  # systemd's names are written in both cases
+    unit.read_string((Path(__file__).parents[1] / "examples" / "systemd" / "clmer.service").read_text())
+    service = unit["Service"]
+    assert (service["Type"], READY) == ("notify", "READY=1")
+    assert service["Restart"] == "on-failure"
+    assert int(service["RestartPreventExitStatus"]) == SettingsError.exit_code
+    longest_s = GOODBYE_TIMEOUT_S + THREADS_TIMEOUT_S + LISTENERS_TIMEOUT_S + CLOSE_TIMEOUT_S + CHILD_TIMEOUT_S
+    assert longest_s < SHUTDOWN_S < float(service["TimeoutStopSec"])
+    assert service["WorkingDirectory"] == f"/var/lib/{service['StateDirectory']}"

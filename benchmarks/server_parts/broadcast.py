@@ -1,7 +1,8 @@
-"""One prediction to many clients: the service's hub and connections, and a loop that sends to one after the other.
+"""One prediction to many clients: the service's hub and connections, and two rivals.
 
-Both run under the same uvicorn with the same settings, in a process of their own, and both publish the same real
-prediction, stamped anew each time. The rival is what a WebSocket tutorial shows: ``send_json`` to each client, awaited.
+All run under the same uvicorn with the same settings, in a process of their own, and all publish the same real
+prediction, stamped anew each time, and previews for the clients that ask for them. One rival encodes once and has a
+queue for each client; the other is what a WebSocket tutorial shows: ``send_json`` to each client, awaited.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import asyncio
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.middleware import Middleware
@@ -31,12 +34,18 @@ from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Welcome
 from clmer_server.protocol.parts import ClockReading, Grid, Limits, ModelInfo, ServerInfo
 from clmer_server.protocol.prediction import EmotionEvent
+from clmer_server.protocol.preview import Preview
 from clmer_server.rooms import RefusalError, StartRequest
 from clmer_streaming.types import Marker
 
 Way = Literal["clmer", "queues of text", "loop of send_json"]
 """How a prediction gets to the clients."""
 
+PREVIEW_HZ = 20.0
+"""How often those who ask for previews get one."""
+
+_PREVIEW = np.zeros((14, 535))  # 30 kB as float32
+_PREVIEW_BYTES = _PREVIEW.astype(np.float32).tobytes()
 _ACCESS = Access("127.0.0.1", limits=Limits(max_connections=5000, max_connections_per_address=5000))
 
 
@@ -94,7 +103,7 @@ class OneRoom:
 
 
 def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
-    """Serve, and publish at a rate, until told to end; at any other word, tell CPU seconds and bytes of memory.
+    """Serve, and publish at a rate, until told to end; at any other word, tell the ``Usage`` so far.
 
     Args:
         way: How predictions get to the clients.
@@ -104,16 +113,16 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     event = EmotionEvent.model_validate_json(prediction)
-    app, publish, background = _WAYS[way](event)
-    server = uvicorn.Server(uvicorn_config(app, _ACCESS))
+    parts = _WAYS[way](event)
+    server = uvicorn.Server(uvicorn_config(parts.app, _ACCESS))
     with open_listener("127.0.0.1", 0) as listener:
         pipe.send(listener.getsockname()[1])
 
         async def run() -> None:
-            tasks = [asyncio.create_task(job) for job in (_publish(event, publish, rate_hz), *background)]
+            tasks = [asyncio.create_task(job) for job in (_publish(event, parts, rate_hz), *parts.background)]
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             while await asyncio.to_thread(pipe.recv) != "end":
-                pipe.send((time.process_time(), _resident_bytes()))
+                pipe.send(Usage(time.process_time(), _resident_bytes(), parts.n_cut_off()))
             server.should_exit = True
             for task in tasks:
                 task.cancel()
@@ -123,8 +132,24 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
             runner.run(run())
 
 
-Publish = Callable[[EmotionEvent], Coroutine[Any, Any, None]]
-Parts = tuple[FastAPI, Publish, tuple[Coroutine[Any, Any, None], ...]]
+@dataclass(frozen=True)
+class Usage:
+    """What a server has used so far, and what it has done about clients that do not read."""
+
+    cpu_s: float
+    resident_bytes: int
+    n_cut_off: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One way to serve."""
+
+    app: FastAPI
+    publish: Callable[[EmotionEvent], Awaitable[None]]
+    show: Callable[[int], Awaitable[None]]  # a preview of this number, to those who have asked for previews
+    background: tuple[Coroutine[Any, Any, None], ...] = ()
+    n_cut_off: Callable[[], int] = lambda: 0
 
 
 def _clmer(event: EmotionEvent) -> Parts:
@@ -138,43 +163,58 @@ def _clmer(event: EmotionEvent) -> Parts:
     async def publish(event: EmotionEvent) -> None:
         room.hub.publish(event)
 
-    return app, publish, (door.watchdog.run(),)
+    async def show(number: int) -> None:
+        if room.hub.wants("eeg.preview"):
+            room.hub.publish(Preview("eeg.preview", "bench", number, 0.0, 1 / 128, _PREVIEW))
+
+    return Parts(app, publish, show, (door.watchdog.run(),), lambda: door.watchdog.n_evicted)
 
 
 def _queues_of_text(event: EmotionEvent) -> Parts:
-    queues: set[asyncio.Queue[str]] = set()
+    queues: set[asyncio.Queue[str | bytes]] = set()
+    eager: set[asyncio.Queue[str | bytes]] = set()  # of those who have asked for previews
     app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
         await socket.accept()
-        queue: asyncio.Queue[str] = asyncio.Queue(256)
+        queue: asyncio.Queue[str | bytes] = asyncio.Queue(256)
         queues.add(queue)
         sender = asyncio.create_task(_send_from(queue, socket))
         try:
             while True:
                 await socket.receive_text()
+                eager.add(queue)
         except WebSocketDisconnect:
             queues.discard(queue)
+            eager.discard(queue)
             sender.cancel()
 
     async def publish(event: EmotionEvent) -> None:
-        text = event.model_dump_json()
-        for queue in queues:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(text)
+        _put_to_all(queues, event.model_dump_json())
 
-    return app, publish, ()
+    async def show(number: int) -> None:
+        _put_to_all(eager, _PREVIEW_BYTES)
+
+    return Parts(app, publish, show)
 
 
-async def _send_from(queue: asyncio.Queue[str], socket: WebSocket) -> None:
+def _put_to_all(queues: set[asyncio.Queue[str | bytes]], content: str | bytes) -> None:
+    for queue in queues:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(content)
+
+
+async def _send_from(queue: asyncio.Queue[str | bytes], socket: WebSocket) -> None:
     while True:
-        await socket.send_text(await queue.get())
+        content = await queue.get()
+        await (socket.send_text(content) if isinstance(content, str) else socket.send_bytes(content))
 
 
 def _loop_of_send_json(event: EmotionEvent) -> Parts:
     clients: set[WebSocket] = set()
+    eager: set[WebSocket] = set()  # those who have asked for previews
     app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
 
     @app.websocket("/ws")
@@ -184,8 +224,10 @@ def _loop_of_send_json(event: EmotionEvent) -> Parts:
         try:
             while True:
                 await socket.receive_text()
+                eager.add(socket)
         except WebSocketDisconnect:
             clients.discard(socket)
+            eager.discard(socket)
 
     async def publish(event: EmotionEvent) -> None:
         message = event.model_dump(mode="json")
@@ -193,7 +235,12 @@ def _loop_of_send_json(event: EmotionEvent) -> Parts:
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone; its handler takes it out
                 await client.send_json(message)
 
-    return app, publish, ()
+    async def show(number: int) -> None:
+        for client in tuple(eager):
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await client.send_bytes(_PREVIEW_BYTES)
+
+    return Parts(app, publish, show)
 
 
 _WAYS: dict[Way, Callable[[EmotionEvent], Parts]] = {
@@ -203,13 +250,16 @@ _WAYS: dict[Way, Callable[[EmotionEvent], Parts]] = {
 }
 
 
-async def _publish(event: EmotionEvent, publish: Publish, rate_hz: float) -> None:
-    """Publish the event again and again, on a steady grid, with the time of handing it out in it."""
-    begin, seq = time.monotonic(), 0
+async def _publish(event: EmotionEvent, parts: Parts, rate_hz: float) -> None:
+    """Publish the event again and again, on a steady grid, with the time of handing it out in it; and previews."""
+    begin, seq, n_shown = time.monotonic(), 0, 0
     while True:
         seq += 1
         await asyncio.sleep(max(0.0, begin + seq / rate_hz - time.monotonic()))
-        await publish(event.model_copy(update={"seq": seq, "unix_time": time.time()}))
+        await parts.publish(event.model_copy(update={"seq": seq, "unix_time": time.time()}))
+        if seq / rate_hz >= n_shown / PREVIEW_HZ:
+            await parts.show(n_shown)
+            n_shown += 1
 
 
 def _resident_bytes() -> int:

@@ -25,6 +25,7 @@ _HANDSHAKE = (
 )
 _STAMP = b'"unix_time":'
 _TYPE = b'"type":"prediction"'
+_SEQ = b'"seq":'
 _READY_TO_OUT = (b'"total":', b'"window":')  # ms; their difference is from the window's completion to its sending
 _READ_BYTES = 64 * 1024
 
@@ -36,19 +37,23 @@ class Heard:
     delay_s: array[float] = field(default_factory=lambda: array("d"))  # handed out -> here
     at_s: array[float] = field(default_factory=lambda: array("d"))  # when it came, by the wall clock
     waited_s: array[float] = field(default_factory=lambda: array("d"))  # window complete -> handed out; NaN in a replay
+    seq: array[float] = field(default_factory=lambda: array("d"))  # of the prediction
+    client: array[float] = field(default_factory=lambda: array("d"))  # which of the process
 
     def table(self) -> npt.NDArray[np.float64]:
-        """Return (3, n): delay, time of arrival, time before it was handed out; all in seconds."""
-        return np.array([self.delay_s, self.at_s, self.waited_s])
+        """Return (5, n): delay, time of arrival, time before it was handed out, in seconds; number; client."""
+        return np.array([self.delay_s, self.at_s, self.waited_s, self.seq, self.client])
 
-    def note(self, message: bytes, now: float) -> None:
-        """Take a message that came at ``now``, where it is a prediction."""
+    def note(self, message: bytes, now: float, client: int) -> None:
+        """Take a message that came to a client at ``now``, where it is a prediction."""
         if _TYPE not in message:
             return
         self.delay_s.append(now - _number(message, _STAMP))
         self.at_s.append(now)
         total, window = (_number(message, name) for name in _READY_TO_OUT)
         self.waited_s.append((total - window) / 1e3)
+        self.seq.append(_number(message, _SEQ))
+        self.client.append(client)
 
 
 class Client:
@@ -84,8 +89,8 @@ class Client:
         self._came.append((now, data))
         return bool(data)
 
-    def read(self, heard: Heard) -> None:
-        """Note the predictions among what came, and answer pings."""
+    def read(self, heard: Heard, number: int) -> None:
+        """Note the predictions among what came to this client, and answer pings."""
         came, self._came = self._came, []
         for now, data in came:
             self._buffer += data
@@ -93,7 +98,7 @@ class Client:
                 opcode, content = frame
                 if opcode is Opcode.PING:
                     self._send(Opcode.PONG, content)
-                heard.note(content, now)
+                heard.note(content, now, number)
 
     def _send(self, opcode: Opcode, content: bytes) -> None:
         self.socket.sendall(Frame(opcode, content).serialize(mask=True))
@@ -152,6 +157,6 @@ def listen(address: str, first_words: tuple[str | None, ...], pipe: Connection) 
 
 def _all_heard(clients: list[Client]) -> npt.NDArray[np.float64]:
     heard = Heard()
-    for client in clients:
-        client.read(heard)
+    for number, client in enumerate(clients):
+        client.read(heard, number)
     return heard.table()

@@ -1,10 +1,13 @@
-"""A client that never reads behind its handshake."""
+"""A client that asks for previews, and never reads behind its handshake."""
 
 from __future__ import annotations
 
 import socket
 
+from websockets.frames import Frame, Opcode
+
 _BUFFER_BYTES = 4096
+_WISH = b'{"type":"subscribe","id":1,"topics":["predictions","eeg.preview"]}'
 
 
 def deaf_client(address: str) -> socket.socket:
@@ -17,4 +20,7 @@ def deaf_client(address: str) -> socket.socket:
         f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
+    while b"\r\n\r\n" not in deaf.recv(_BUFFER_BYTES, socket.MSG_PEEK):
+        pass
+    deaf.sendall(Frame(Opcode.TEXT, _WISH).serialize(mask=True))
     return deaf

@@ -18,7 +18,7 @@ from streams_parts.child import Child, child
 from streams_parts.headset import Headset, play
 
 from clmer_streaming.config import EPOC_CH_NAMES
-from server_parts.broadcast import Way, serve
+from server_parts.broadcast import Usage, Way, serve
 from server_parts.clients import listen
 from server_parts.deaf import deaf_client
 
@@ -27,9 +27,9 @@ SETTLE_S = 1.0  # before anything counts
 ON_THEIR_WAY_S = 0.5  # what was handed out may still arrive
 N_PROCESSES = 2  # of clients
 FLOOD_HZ = 200.0
+DEAF_S = 8.0  # a deaf client's places are full after a second, and it may stay for 5 s more
 N_BESIDE_THE_DEAF = 10
 SESSIONS = ("one", "two")
-PREDICTIONS_HZ = 2.0  # of each session, with the shipped model
 READY_TIMEOUT_S = 60.0
 
 
@@ -55,10 +55,13 @@ def _clients(address: str, first_words: tuple[str | None, ...]) -> Iterator[list
 
 
 def _heard(clients: list[Child]) -> npt.NDArray[np.float64]:
-    """Return what all of them heard since they were last asked: the three rows of ``Heard.table``."""
+    """Return what all of them heard since they were last asked: the rows of ``Heard.table``, clients in their order."""
     for some in clients:
         some.send("tell")
-    return np.concatenate([some.receive() for some in clients], axis=1)
+    tables = [some.receive() for some in clients]
+    for k, table in enumerate(tables):
+        table[4] = k + len(tables) * table[4]
+    return np.concatenate(tables, axis=1)
 
 
 def _heard_within(clients: list[Child], begin: float, seconds: float) -> npt.NDArray[np.float64]:
@@ -79,19 +82,20 @@ def measure_broadcast(way: Way, numbers: Sequence[int], prediction: str, seconds
 
 def _broadcast(server: Child, clients: list[Child], n: int, seconds: float) -> Broadcast:
     time.sleep(SETTLE_S)
-    cpu_s, _ = _usage(server)
+    before = _usage(server)
     begin = time.time()
     time.sleep(seconds)
-    cpu_end_s, resident = _usage(server)
+    after = _usage(server)
     lasted_s = time.time() - begin
     time.sleep(ON_THEIR_WAY_S)
     delay_s = _heard_within(clients, begin, seconds)[0]
-    return Broadcast(delay_s, (cpu_end_s - cpu_s) / lasted_s, resident, round(seconds * RATE_HZ * n))
+    cpu = (after.cpu_s - before.cpu_s) / lasted_s
+    return Broadcast(delay_s, cpu, after.resident_bytes, round(seconds * RATE_HZ * n))
 
 
-def _usage(server: Child) -> tuple[float, int]:
+def _usage(server: Child) -> Usage:
     server.send("usage")
-    usage: tuple[float, int] = server.receive()
+    usage: Usage = server.receive()
     return usage
 
 
@@ -102,10 +106,19 @@ class Flood:
     delay_s: npt.NDArray[np.float64]
     silent_s: float  # longest time without a prediction
     expected: int
+    n_cut_off: int  # clients that the server got rid of
 
 
 def measure_flood(way: Way, prediction: str, seconds: float, *, deaf: bool) -> Flood:
-    """Publish at 200 Hz to ten clients, with and without a deaf one."""
+    """Publish at 200 Hz to ten clients, with and without a deaf one, which asks for previews, too.
+
+    Args:
+        way: How predictions get to the clients.
+        prediction: A real one, as JSON.
+        seconds: How long; with a deaf client at least so long that it should be gone before the end.
+        deaf: Whether there is one.
+    """
+    seconds = max(seconds, DEAF_S) if deaf else seconds
     with child(serve, way, prediction, FLOOD_HZ) as server, ExitStack() as stack:
         address = f"127.0.0.1:{server.receive()}"
         clients = stack.enter_context(_clients(address, (None,) * N_BESIDE_THE_DEAF))
@@ -114,9 +127,10 @@ def measure_flood(way: Way, prediction: str, seconds: float, *, deaf: bool) -> F
         time.sleep(SETTLE_S)
         begin = time.time()
         time.sleep(seconds + ON_THEIR_WAY_S)
-        delay_s, at_s, _ = _heard_within(clients, begin, seconds)
+        delay_s, at_s, *_ = _heard_within(clients, begin, seconds)
+        n_cut_off = _usage(server).n_cut_off
     moments = np.concatenate(([begin], np.sort(at_s), [begin + seconds]))
-    return Flood(delay_s, float(np.diff(moments).max()), round(seconds * FLOOD_HZ * N_BESIDE_THE_DEAF))
+    return Flood(delay_s, float(np.diff(moments).max()), round(seconds * FLOOD_HZ * N_BESIDE_THE_DEAF), n_cut_off)
 
 
 class EpocHeadset(Headset):
@@ -148,8 +162,20 @@ def measure_ready(folder: Path, n_clients: int, seconds: float) -> Ready:
         _wait_for_live_predictions(clients)
         begin = time.time()
         time.sleep(seconds + ON_THEIR_WAY_S)
-        delay_s, _, waited_s = _heard_within(clients, begin, seconds)
-    return Ready(delay_s + waited_s, round(seconds * PREDICTIONS_HZ * n_clients))
+        delay_s, _, waited_s, seq, client = _heard_within(clients, begin, seconds)
+    return Ready(delay_s + waited_s, _expected(seq, client, n_clients))
+
+
+def _expected(seq: npt.NDArray[np.float64], client: npt.NDArray[np.float64], n_clients: int) -> int:
+    """Return how many predictions all clients should have heard: each client those that anybody heard of its session.
+
+    The clock cannot tell it: in so many seconds a grid has one window more or less, and what was late comes at once.
+    """
+    session, expected = client % len(SESSIONS), 0
+    for k in range(len(SESSIONS)):
+        heard = seq[session == k]
+        expected += round(np.ptp(heard) + 1) * len(range(k, n_clients, len(SESSIONS))) if heard.size else 0
+    return expected
 
 
 def _subscription(session: str) -> str:

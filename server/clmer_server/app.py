@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Response, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from clmer_server.access import Access
-from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
 from clmer_server.door import Door
 from clmer_server.guard import REFUSED, Guard
@@ -25,7 +25,6 @@ from clmer_server.session_api import add_session_api
 from clmer_server.session_manager import SessionManager
 from clmer_server.session_run import ServedModel
 from clmer_server.settings import ServeSettings
-from clmer_server.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Served:
     sessions: SessionManager
     model: ServedModel
     settings: ServeSettings  # of the service; new sessions have from it what they leave open
-    watchdog: Watchdog  # over all clients
+    door: Door  # which every client passes
     metrics: Metrics
     lag: LoopLag
 
@@ -52,8 +51,10 @@ def create_app(served: Served, access: Access) -> FastAPI:
         docs_url=None,  # these pages load scripts from elsewhere; /openapi.json itself is served
         redoc_url=None,
         responses=REFUSED,
-        max_body_size=access.limits.max_message_bytes,
-        middleware=[Middleware(Guard, access=access)],
+        middleware=[
+            Middleware(Guard, access=access),  # outside, since the answer to too long a body has a code, too
+            Middleware(RequestBodyLimitMiddleware, max_body_size=access.limits.max_message_bytes),
+        ],
     )
     _add_health(app, served, access)
     _add_model(app, served)
@@ -61,11 +62,9 @@ def create_app(served: Served, access: Access) -> FastAPI:
     add_session_api(app, served.sessions, served.settings)
     add_pages(app)
 
-    door = Door(TokenCheck(access.token), access.limits, served.watchdog)
-
     @app.websocket("/ws")
     async def ws(socket: WebSocket, session: str | None = None, after_seq: str | None = None) -> None:
-        await serve_client(socket, served.sessions, door, session, after_seq)
+        await serve_client(socket, served.sessions, served.door, session, after_seq)
 
     return app
 
@@ -81,7 +80,7 @@ def _add_health(app: FastAPI, served: Served, access: Access) -> None:
             "session": sessions.default.state,
             "clients": sum(hub.n_clients for hub in hubs),
             "dropped": sum(hub.n_dropped for hub in hubs),
-            "evicted": served.watchdog.n_evicted,
+            "evicted": served.door.watchdog.n_evicted,
             "token_required": access.token is not None,
             "loop_lag_s": round(served.lag.seconds, 3),
             **({} if access.token else {"sessions": {name: s.state for name, s in sessions.rooms.items()}}),

@@ -13,7 +13,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from clmer_server.client import Client
 from clmer_server.conversation import Conversation
-from clmer_server.door import Door, abort_of, too_fast
+from clmer_server.door import GOING_AWAY, Door, abort_of, too_fast
 from clmer_server.hub import Hub
 from clmer_server.letters import Letter
 from clmer_server.limits import BURST_S, Pace
@@ -24,9 +24,6 @@ from clmer_server.rooms import Rooms
 from clmer_server.transport import SEND_FRAME
 from clmer_server.watchdog import Watched
 from clmer_streaming.clock import local_clock
-
-GOING_AWAY = 1001
-"""WebSocket close code of a service that has nothing more to say."""
 
 _NUMBER = "[0-9]{1,16}"
 
@@ -84,7 +81,7 @@ def _enter(rooms: Rooms, home: str, door: Door, encoding: Encoding, after_seq: i
 
 
 async def _converse(socket: WebSocket, client: Client, conversation: Conversation, door: Door) -> None:
-    """Send and read until one of both ends."""
+    """Send and read at once; a client that has to go hears why, and is cut off where it does not read that."""
     with door.watching(socket, lambda: client.mailbox.full) as watched:
         sender = asyncio.create_task(_send_all(socket, client, watched))
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -18,22 +17,40 @@ from clmer_server.protocol.errors import ErrorCode, ErrorMessage
 from clmer_server.protocol.inbound import Hello, read_inbound
 from clmer_server.protocol.names import Encoding
 from clmer_server.protocol.notices import ByeReason
-from clmer_server.protocol.outbound import Bye
+from clmer_server.protocol.outbound import Bye, Message
 from clmer_server.protocol.parts import Limits
 from clmer_server.transport import ABORT
 from clmer_server.watchdog import Watchdog, Watched
+
+GOING_AWAY = 1001
+"""WebSocket close code of a service that has nothing more to say."""
 
 POLICY_VIOLATION = 1008
 """WebSocket close code of a client that did what it must not."""
 
 
-@dataclass(frozen=True)
 class Door:
-    """Who comes in, how fast they may talk, and who is put out."""
+    """Who comes in, how fast they may talk, and who is put out.
 
-    check: TokenCheck
-    limits: Limits
-    watchdog: Watchdog = field(default_factory=Watchdog)
+    Args:
+        check: Of the tokens that are shown.
+        limits: Of the service.
+        watchdog: Over all clients.
+    """
+
+    def __init__(self, check: TokenCheck, limits: Limits, watchdog: Watchdog | None = None) -> None:
+        self.limits = limits
+        self.watchdog = Watchdog() if watchdog is None else watchdog
+        self._check = check
+        self._bye: Bye | None = None  # what is said to whoever comes now
+        self._patience: set[asyncio.Timeout] = set()  # with each client that has not said hello yet
+
+    def close(self, bye: Bye) -> None:
+        """Let everybody who waits at the door, and who comes to it from now on, hear ``bye`` and go."""
+        self._bye = bye
+        for patience in self._patience:
+            if not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
 
     async def hellos(self, socket: WebSocket, encoding: Encoding) -> tuple[Hello, ...] | None:
         """Return what an accepted client had to say to come in; None where it has been told why it may not.
@@ -48,9 +65,10 @@ class Door:
         if isinstance(heard, Hello):
             return (heard,)
         with contextlib.suppress(WebSocketDisconnect):
-            for message in (heard, Bye(reason=ByeReason(heard.code))):
-                await _send(socket, encode_as(message, encoding))
-            await socket.close(POLICY_VIOLATION, heard.code)
+            if isinstance(heard, Bye):
+                await _part(socket, encoding, (heard,), GOING_AWAY)
+            else:
+                await _part(socket, encoding, (heard, Bye(reason=ByeReason(heard.code))), POLICY_VIOLATION, heard.code)
         return None
 
     def watching(self, socket: WebSocket, is_full: Callable[[], bool]) -> AbstractContextManager[Watched]:
@@ -61,22 +79,37 @@ class Door:
         """Return the judge of how fast one client sends."""
         return InboundPace(self.limits)
 
-    async def _first_words(self, socket: WebSocket, encoding: Encoding) -> Hello | ErrorMessage:
+    async def _first_words(self, socket: WebSocket, encoding: Encoding) -> Hello | ErrorMessage | Bye:
+        """Return the client's hello, what is wrong with its first message, or goodbye where the service ends before."""
         try:
-            async with asyncio.timeout(self.limits.hello_timeout_s):
-                event = await socket.receive()
+            with self._waiting() as patience:
+                async with patience:
+                    event = await socket.receive()
         except TimeoutError:
-            text = f"the token did not come within {self.limits.hello_timeout_s:g} s; say hello with it first"
-            return ErrorMessage(code=ErrorCode.AUTH_TIMEOUT, message=text, fatal=True)
+            return self._bye or _too_late(self.limits)
         data = event.get("text")
         said = read_inbound(event.get("bytes") if data is None else data, encoding)
         if not isinstance(said, Hello) or said.token is None:
             text = "the first message must be hello with the service's token"
             return ErrorMessage(id=said.id, code=ErrorCode.TOKEN_MISSING, message=text, fatal=True)
-        if not self.check.holds(said.token):
+        if not self._check.holds(said.token):
             text = "this is not the service's token"
             return ErrorMessage(id=said.id, code=ErrorCode.TOKEN_WRONG, message=text, fatal=True)
         return said
+
+    @contextmanager
+    def _waiting(self) -> Iterator[asyncio.Timeout]:
+        patience = asyncio.timeout(0.0 if self._bye else self.limits.hello_timeout_s)
+        self._patience.add(patience)
+        try:
+            yield patience
+        finally:
+            self._patience.discard(patience)
+
+
+def _too_late(limits: Limits) -> ErrorMessage:
+    text = f"the token did not come within {limits.hello_timeout_s:g} s; say hello with it first"
+    return ErrorMessage(code=ErrorCode.AUTH_TIMEOUT, message=text, fatal=True)
 
 
 def too_fast(pace: Pace, limits: Limits) -> ErrorMessage:
@@ -91,8 +124,14 @@ def abort_of(socket: WebSocket) -> Callable[[], None]:
     return abort
 
 
-async def _send(socket: WebSocket, content: str | bytes) -> None:
-    if isinstance(content, str):
-        await socket.send_text(content)
-    else:
-        await socket.send_bytes(content)
+async def _part(
+    socket: WebSocket, encoding: Encoding, last_words: Sequence[Message], code: int, reason: str | None = None
+) -> None:
+    """Say the last words, and close with a code."""
+    for message in last_words:
+        content = encode_as(message, encoding)
+        if isinstance(content, str):
+            await socket.send_text(content)
+        else:
+            await socket.send_bytes(content)
+    await socket.close(code, reason)

@@ -39,6 +39,9 @@ RESPONSE_HEADERS = {
 AUTHENTICATED = "clmer_authenticated"
 """Name in a scope's state: whether the request has brought the token, or needs none."""
 
+BODY_TOO_LONG = "body_too_long"
+"""Code of a request whose body is longer than any that is read here."""
+
 OPEN_PATHS = ("/", "/healthz", "/favicon.ico")
 """What needs no token: the page that asks for it, and whether the process is alive."""
 
@@ -107,6 +110,7 @@ REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"model": RefusalBody, "description": "The request cannot be meant so."},
     401: {"model": RefusalBody, "description": "The service's token is missing or wrong."},
     403: {"model": RefusalBody, "description": "The host or the page is a foreign one."},
+    413: {"model": RefusalBody, "description": "The body is too long."},
     500: {"model": RefusalBody, "description": "A fault of the service; its log has the cause."},
 }
 """What any request may be answered, for the description of the interface."""
@@ -169,10 +173,21 @@ class Guard:
         verdict = self._check.verdict(headers, scope.get("subprotocols", ()))
         if verdict is Verdict.WRONG:
             return Refusal(HTTPStatus.UNAUTHORIZED, "token_wrong", "this is not the service's token")
-        if verdict is Verdict.MISSING and scope["type"] == "http" and not _is_open(scope["path"]):
-            return Refusal(HTTPStatus.UNAUTHORIZED, "token_missing", f"this needs the service's token; {_PLACES}")
         scope.setdefault("state", {})[AUTHENTICATED] = verdict is Verdict.GRANTED
+        return self._refusal_of_request(scope, headers) if scope["type"] == "http" else None
+
+    def _refusal_of_request(self, scope: Scope, headers: Headers) -> Refusal | None:
+        if not scope["state"][AUTHENTICATED] and not _is_open(scope["path"]):
+            return Refusal(HTTPStatus.UNAUTHORIZED, "token_missing", f"this needs the service's token; {_PLACES}")
+        if self._too_long(headers.get("content-length")):
+            text = f"expected a body of at most {self._access.limits.max_message_bytes} bytes, found a longer one"
+            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LONG, text)
         return None
+
+    def _too_long(self, content_length: str | None) -> bool:
+        """Tell whether a body says that it is too long; one that does not say so is counted as it comes."""
+        digits = content_length or ""
+        return digits.isascii() and digits.isdigit() and int(digits) > self._access.limits.max_message_bytes
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = (scope.get("client") or ("", 0))[0]

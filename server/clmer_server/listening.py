@@ -37,37 +37,47 @@ def open_listener(host: str, port: int) -> socket.socket:
         SettingsError: The port is in use, or the host is not this machine's.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":  # take a port that a service has just left; elsewhere it means to share it
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            if sys.platform == "linux":
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
-            listener.bind(address)
-            listener.listen()
-        except OSError:
-            listener.close()
-            raise
+        return _listener(host, port)
     except OSError as error:
         raise SettingsError(
             expected=f"a free port to listen at, {host}:{port}",
             found=str(error.strerror or error),
             mend="end the other program, or give another one with --port (0 takes any free port)",
         ) from error
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # take a port that a service has just left; elsewhere it means to share it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
-def uvicorn_config(app: Any, access: Access) -> uvicorn.Config:
-    """Return how the application is served."""
+def uvicorn_config(app: Any, access: Access, ping_s: float = PING_S) -> uvicorn.Config:
+    """Return how the application is served.
+
+    Args:
+        app: The ASGI application.
+        access: Who may connect.
+        ping_s: Interval of WebSocket pings, and how long the answer may take.
+    """
     return uvicorn.Config(
         app,
         http=http_protocol(access.limits),
         ws=EndableWebSocket,
         ws_max_size=access.limits.max_message_bytes,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
+        ws_ping_interval=ping_s,
+        ws_ping_timeout=ping_s,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
         lifespan="off",

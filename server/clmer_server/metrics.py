@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from clmer_server.protocol.outbound import Message
@@ -25,7 +25,8 @@ _PER_STREAM = ["session", "source"]
 class Reading:
     """What is read off at the moment of asking."""
 
-    streams: Mapping[str, tuple[StreamEntry, ...]]  # by session
+    streams: Mapping[str, tuple[StreamEntry, ...]]  # of every session there is, by its name
+    running: Collection[str]  # names of the sessions that run
     n_clients: int
     n_dropped: int  # messages that slow clients have lost
     n_evicted: int = 0  # clients that were cut off
@@ -36,13 +37,16 @@ class Reading:
 class Metrics:
     """Counts a service's events, and reads the rest off when it is asked.
 
+    A session that does not run has no age; one that was removed is forgotten.
+
     Args:
         read: Reads off what is not counted here; called where ``render`` is called.
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Readings(read))
+        self._read = read
+        self._ages: dict[str, dict[str, float]] = {}  # s, by session and source, of its newest event
         self._predictions = Counter(
             "clmer_predictions",
             "Events sent, by whether they were valid.",
@@ -62,12 +66,7 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=self._registry,
         )
-        self._age = Gauge(
-            "clmer_stream_age_seconds",
-            "Age of the newest sample when the newest window ended.",
-            _PER_STREAM,
-            registry=self._registry,
-        )
+        self._registry.register(_Readings(read, self._ages))
 
     def message(self, message: Message) -> None:
         """Count a message on its way to the clients."""
@@ -80,20 +79,27 @@ class Metrics:
         for stage, milliseconds in message.latency_ms:
             if milliseconds is not None:
                 self._latency.labels(session, stage).observe(milliseconds / 1e3)
-        for source, quality in (("eeg", message.modalities.eeg), ("face", message.modalities.face)):
-            if quality.age_ms is not None:
-                self._age.labels(session, source).set(quality.age_ms / 1e3)
+        ages_ms = {"eeg": message.modalities.eeg.age_ms, "face": message.modalities.face.age_ms}
+        self._ages[session] = {source: age / 1e3 for source, age in ages_ms.items() if age is not None}
 
     def render(self) -> bytes:
         """Return everything as text."""
+        self._forget_all_but(self._read().streams)
         return generate_latest(self._registry)
+
+    def _forget_all_but(self, sessions: Collection[str]) -> None:
+        for gone in self._ages.keys() - set(sessions):
+            del self._ages[gone]
+            for metric in (self._predictions, self._reasons, self._latency):
+                metric.remove_by_labels({"session": gone})
 
 
 class _Readings:
     """What is read off at the moment of asking, as Prometheus wants it."""
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, read: Callable[[], Reading], ages: Mapping[str, Mapping[str, float]]) -> None:
         self._read = read
+        self._ages = ages
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: else the registry would read before there is anything to read."""
@@ -109,6 +115,7 @@ class _Readings:
         if now.gpu_memory_bytes is not None:
             yield GaugeMetricFamily("clmer_gpu_memory_bytes", "GPU memory the program holds.", now.gpu_memory_bytes)
         yield from _of_streams(now.streams)
+        yield _age({session: ages for session, ages in self._ages.items() if session in now.running})
 
 
 def _of_streams(streams: Mapping[str, tuple[StreamEntry, ...]]) -> Iterator[Metric]:
@@ -125,3 +132,13 @@ def _of_streams(streams: Mapping[str, tuple[StreamEntry, ...]]) -> Iterator[Metr
             if entry.rate_hz is not None:
                 rate.add_metric(labels, entry.rate_hz)
     yield from (live, rate, gaps, lost)
+
+
+def _age(ages: Mapping[str, Mapping[str, float]]) -> Metric:
+    age = GaugeMetricFamily(
+        "clmer_stream_age_seconds", "Age of the newest sample when the newest window ended.", labels=_PER_STREAM
+    )
+    for session, of_sources in ages.items():
+        for source, seconds in of_sources.items():
+            age.add_metric([session, source], seconds)
+    return age

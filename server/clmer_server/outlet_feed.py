@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
+import traceback
+from collections.abc import Callable
 
 from clmer_server.events import EventContext
-from clmer_server.protocol.outbound import MarkerMessage, Message
+from clmer_server.protocol.notices import NoticeCode
+from clmer_server.protocol.outbound import MarkerMessage, Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.event_outlets import EmotionOutlet, LabelOutlet, MarkerOutlet, OutletIdentity
 from clmer_streaming.types import Marker
 
+logger = logging.getLogger(__name__)
 
-class OutletFeed:
-    """Publishes predictions, changes of the label, and markers.
 
-    Args:
-        identity: Whose streams these are.
-
-    Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
-    """
+class _Outlets:
+    """The streams of one session."""
 
     def __init__(self, identity: OutletIdentity) -> None:
         self._labels = identity.labels
         self._emotion = EmotionOutlet(identity)
         self._label = LabelOutlet(identity)
         self._markers = MarkerOutlet(identity)
+
+    def push(self, message: EmotionEvent | MarkerMessage) -> None:
+        """Publish a message."""
+        if isinstance(message, EmotionEvent):
+            self._push_event(message)
+        elif message.t is not None:
+            self._markers.push(Marker(message.t, message.id, message.label, message.value, message.source))
+
+    def _push_event(self, event: EmotionEvent) -> None:
+        probs = None if event.probs is None else [event.probs[label] for label in self._labels]
+        measured = (event.valence, event.arousal, event.confidence, event.entropy)
+        rest = [math.nan if value is None else value for value in measured]
+        self._emotion.push(event.t_end, probs, [*rest, float(event.valid)])
+        self._label.push(event.t_end, event.label if event.valid else None)
+
+
+class OutletFeed:
+    """Publishes predictions, changes of the label, and markers; where that fails, it ends, never the session.
+
+    Args:
+        identity: Whose streams these are.
+        tell: Says something to the clients; called in any thread.
+
+    Raises:
+        StreamError: The platform's pylsl comes without the liblsl library.
+    """
+
+    def __init__(self, identity: OutletIdentity, tell: Callable[[Notice], None]) -> None:
+        self._outlets: _Outlets | None = _Outlets(identity)  # None: they are closed
+        self._tell = tell
         self._messages: queue.SimpleQueue[EmotionEvent | MarkerMessage | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="clmer-outlets", daemon=True)
+
+    @property
+    def n_waiting(self) -> int:
+        """Messages that wait to be published."""
+        return self._messages.qsize()
 
     def start(self) -> None:
         """Begin to publish."""
         self._thread.start()
 
     def message(self, message: Message) -> None:
-        """Take a message to the clients; what LSL has no stream for is left out."""
-        if isinstance(message, EmotionEvent | MarkerMessage):
+        """Take a message to the clients; what LSL has no stream for is left out, and everything after a failure."""
+        if self._outlets is not None and isinstance(message, EmotionEvent | MarkerMessage):
             self._messages.put(message)
 
     def close(self, timeout_s: float) -> None:
@@ -48,18 +82,21 @@ class OutletFeed:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while (message := self._messages.get()) is not None:
-            if isinstance(message, EmotionEvent):
-                self._publish(message)
-            elif message.t is not None:
-                self._markers.push(Marker(message.t, message.id, message.label, message.value, message.source))
+        try:
+            while (message := self._messages.get()) is not None:
+                if self._outlets is not None:
+                    self._outlets.push(message)
+        except Exception as error:
+            self._fail(error)
 
-    def _publish(self, event: EmotionEvent) -> None:
-        probs = None if event.probs is None else [event.probs[label] for label in self._labels]
-        measured = (event.valence, event.arousal, event.confidence, event.entropy)
-        rest = [math.nan if value is None else value for value in measured]
-        self._emotion.push(event.t_end, probs, [*rest, float(event.valid)])
-        self._label.push(event.t_end, event.label if event.valid else None)
+    def _fail(self, error: Exception) -> None:
+        """Close the streams, so that others see that they have ended, and say so; let the session go on."""
+        self._outlets = None
+        self._messages = queue.SimpleQueue()
+        logger.error("the LSL outlets have ended: %r", error, exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they hold the streams, and whoever logs may hold them
+        text = f"The LSL outlets have ended, the session goes on: {error!r}. Start it again to have them back."
+        self._tell(Notice(code=NoticeCode.OUTLETS_FAILED, message=text))
 
 
 def outlet_identity(context: EventContext, port: int, preprocess: PreprocessConfig) -> OutletIdentity:

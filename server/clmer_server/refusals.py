@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from clmer_server.guard import RESPONSE_HEADERS, RefusalBody
+from clmer_server.guard import BODY_TOO_LONG, RESPONSE_HEADERS, RefusalBody
 from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.rooms import RefusalError
 
@@ -54,7 +54,8 @@ async def _answer_bad_request(request: Request, error: Exception) -> JSONRespons
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    answer = _answer(status, status.name.lower(), f"{error.detail}: {request.method} {request.url.path[:200]}")
+    code = BODY_TOO_LONG if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.name.lower()
+    answer = _answer(status, code, f"{error.detail}: {request.method} {request.url.path[:200]}")
     answer.headers.update(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["allow"] = ", ".join(_methods(request))

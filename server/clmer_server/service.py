@@ -14,7 +14,9 @@ import uvicorn
 from clmer_model.predictor import gpu_memory_bytes
 from clmer_server.access import Access
 from clmer_server.app import Served, create_app
+from clmer_server.auth import TokenCheck
 from clmer_server.background import in_background
+from clmer_server.door import Door
 from clmer_server.listening import uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
@@ -26,7 +28,6 @@ from clmer_server.session_plan import SessionPlan
 from clmer_server.session_run import PreparedRun, ServedModel
 from clmer_server.settings import ServeSettings
 from clmer_server.systemd import READY, STOPPING, notify
-from clmer_server.watchdog import Watchdog
 from clmer_streaming.sources.stream_claims import StreamClaims
 
 GOODBYE_TIMEOUT_S = 1.0
@@ -76,24 +77,26 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
     settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
     with _workers(n_workers) as workers:
-        watchdog, lag = Watchdog(), LoopLag()
+        door, lag = Door(TokenCheck(plan.access.token), plan.access.limits), LoopLag()
 
         def read() -> Reading:
             gpu = gpu_memory_bytes()
-            evicted = watchdog.n_evicted
+            evicted = door.watchdog.n_evicted
             return replace(sessions.reading(), n_evicted=evicted, loop_lag_s=lag.seconds, gpu_memory_bytes=gpu)
 
         async def goodbye() -> None:
-            await sessions.end(Bye(reason=ByeReason.SHUTDOWN, retry_after_s=RESTART_S), GOODBYE_TIMEOUT_S)
+            bye = Bye(reason=ByeReason.SHUTDOWN, retry_after_s=RESTART_S)
+            door.close(bye)
+            await sessions.end(bye, GOODBYE_TIMEOUT_S)
 
         metrics = Metrics(read)
         site = Site(plan.model, plan.claims, workers, listener.getsockname()[1], metrics.message)
         sessions = SessionManager(site, settings.max_sessions)
-        served = Served(sessions, plan.model, settings, watchdog, metrics, lag)
+        served = Served(sessions, plan.model, settings, door, metrics, lag)
         server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
         for session, prepared in plan.sessions:
             sessions.open(session, prepared)
-        async with in_background(lag.run()), in_background(watchdog.run()):
+        async with in_background(lag.run()), in_background(door.watchdog.run()):
             sessions.begin()
             await server.serve(sockets=[listener])
 

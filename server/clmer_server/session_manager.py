@@ -47,6 +47,7 @@ class SessionManager:
         hubs = {name: session.hub for name, session in self._sessions.items()}
         return Reading(
             streams={name: hub.streams for name, hub in hubs.items()},
+            running={name for name, session in self._sessions.items() if session.state is SessionState.RUNNING},
             n_clients=sum(hub.n_clients for hub in hubs.values()),
             n_dropped=sum(hub.n_dropped for hub in hubs.values()),
         )

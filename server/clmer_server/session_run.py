@@ -173,7 +173,7 @@ class SessionRun:
         plan, blocking = self.prepared.recording, self.prepared.inputs.mode == "replay"
         recorder = outlets = None
         if self.prepared.outlets:
-            outlets = OutletFeed(outlet_identity(self.prepared.context, port, model.preprocess))
+            outlets = OutletFeed(outlet_identity(self.prepared.context, port, model.preprocess), self._tell)
         if plan is not None:  # last, so that no file is open where another listener cannot be made
             recorder = Recorder(plan, both_clocks(), blocking=blocking, tell=self._tell)
         return Listeners(recorder, outlets)

@@ -70,6 +70,7 @@ REFUSALS: dict[str, str] = {
     "token_missing": "401: everything but `/healthz` and the page needs the service's token.",
     "token_wrong": "401: this is not the service's token.",
     "token_in_url": "400: an address is no place for a token, be it right or wrong.",
+    "body_too_long": "413: the body is longer than `limits.max_message_bytes`; it is not read.",
     "protocol_unknown": "400: none of the subprotocols is one of these.",
     "bad_field": "400: `after_seq` is not the number of a prediction.",
     "unknown_session": "404: there is no session of the name that `/ws?session=` asks for.",

@@ -19,6 +19,7 @@ class NoticeCode(StrEnum):
     RECORDING_GAP = "recording_gap"
     RECORDING_FAILED = "recording_failed"
     VIDEO_FAILED = "video_failed"
+    OUTLETS_FAILED = "outlets_failed"
     CALIBRATION_DONE = "calibration_done"
     CALIBRATION_FAILED = "calibration_failed"
 
@@ -35,6 +36,7 @@ NOTICES: dict[NoticeCode, str] = {
     NoticeCode.RECORDING_GAP: "The disk is too slow: items are missing in what is recorded.",
     NoticeCode.RECORDING_FAILED: "The session is no longer recorded, and goes on.",
     NoticeCode.VIDEO_FAILED: "The video is no longer kept, and the session goes on.",
+    NoticeCode.OUTLETS_FAILED: "The predictions and markers are no longer published on LSL, and the session goes on.",
     NoticeCode.CALIBRATION_DONE: "The participant has been measured; the message says on what, and where it is kept.",
     NoticeCode.CALIBRATION_FAILED: "The participant could not be measured; the message says what was missing.",
 }
