@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmer_streaming.channels import ChannelPicker, resolve_channels
-from clmer_streaming.config import PreprocessConfig, SignalConfig
+from clmer_streaming.config import PreprocessConfig, SignalConfig, SlotSeriesConfig, WindowConfig
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.filters import CausalFilter, design_sos
+from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.raw_monitor import RawMonitor
 from clmer_streaming.resampling import PolyphaseResampler
+from clmer_streaming.slot_path import SlotBuffer
 from clmer_streaming.timeline import Timeline
-from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Stage
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Stage, StreamInfo
 from clmer_streaming.units import UnitGuess
 from signals import EEG_INFO, cut, eeg_like, push_all, stamps
 
@@ -121,3 +123,47 @@ def test_any_cut_gives_the_same_bits_at_any_rate(sfreq: float, sizes: list[int],
     for one, other in zip(whole[:3], pieces[:3], strict=True):
         assert np.array_equal(one, other, equal_nan=True)
     assert whole[3] == pieces[3]
+
+
+def tracked(seed: int, n: int) -> tuple[FloatArray, FloatArray]:
+    """Return stamps at odd times, some of which step back, and two channels, some of whose values are not numbers."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(100.0 + rng.uniform(0.0, 6.0, n))
+    t[rng.integers(0, n, 3)] -= rng.uniform(0.0, 2.0, 3)
+    x = rng.standard_normal((2, n))
+    x[0, rng.integers(0, n, 5)] = np.nan
+    return t, x
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 50), n_slots=st.sampled_from([1, 3, 8]))
+def test_any_cut_gives_the_same_slots(sizes: list[int], seed: int, n_slots: int) -> None:
+    """Values at odd times, with NaN and steps back: the same means and masks, whatever the pieces."""
+    t, x = tracked(seed, 60)
+    whole, pieces = (SlotBuffer(2, WindowConfig(face_slots=n_slots)) for _ in range(2))
+    whole.push(t, x)
+    for chunk in cut(t, x, sizes):
+        pieces.push(chunk.t, chunk.x)
+    assert (whole.watermark, whole.n_dropped) == (pieces.watermark, pieces.n_dropped)
+    for t_end in np.arange(100.5, 107.0, 0.5):
+        one, other = whole.cut(t_end), pieces.cut(t_end)
+        assert one.x.tobytes() == other.x.tobytes()
+        assert one.mask.tobytes() == other.mask.tobytes()
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6), seed=st.integers(0, 50))
+def test_any_cut_of_a_series_on_slots_gives_the_same_windows(sizes: list[int], seed: int) -> None:
+    """Beside EEG, in chunks of up to a second: every window that is whole is the same to the last bit."""
+    t, x = np.arange(100.0, 106.0, 0.1), tracked(seed, 60)[1]
+    info = StreamInfo("physio-tracker", "physio", "Tracker", ("SMILE", "FROWN"), 0.0)
+    series = SlotSeriesConfig("tracker", info.ch_names)
+    config = PreprocessConfig(modalities=("eeg", "tracker"), slot_series=(series,))
+
+    def checksums(pieces: list[int]) -> dict[int, int]:
+        chunks = [*cut(stamps(128 * 6), eeg_like(128 * 6), (16,)), *cut(t, x, pieces, info.source)]
+        stage = Preprocessor(config)
+        items = [EEG_INFO, info, *sorted(chunks, key=lambda chunk: float(chunk.t[-1]))]
+        return {w.index: w.crc for item in items for w in stage.push(item) if w.t_end < 105.0}
+
+    assert checksums(sizes) == checksums([1])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmer_streaming.coalescing import WaitingChunks
-from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, WindowConfig
+from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, SlotSeriesConfig, WindowConfig
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Marker, StreamInfo, Tick, Window
@@ -26,6 +26,8 @@ T0 = 100.0
 CONTACT_INFO = StreamInfo("cq", "contact", "Contact-Quality", EPOC_CH_NAMES, 2.0)
 ECG_INFO = StreamInfo("physio-ecg", "physio", "ECG", ("ECG",), 64.0, unit="uV")
 ECG = PhysioConfig("ecg", ("ECG",), 32.0)
+TRACKER_INFO = StreamInfo("physio-tracker", "physio", "Tracker", ("SMILE",), 0.0)
+TRACKER = SlotSeriesConfig("tracker", ("SMILE",))
 
 
 def eeg_stream(rng: np.random.Generator, sfreq: float, largest: int, *, troubled: bool) -> Scheduled:
@@ -96,6 +98,10 @@ def other_streams(rng: np.random.Generator) -> Iterator[Scheduled]:
         n = int(SECONDS * 64)
         chunks = cut(stamps(n, 64.0, T0), np.sin(np.arange(n))[None, :], [int(rng.integers(1, 64))], "physio-ecg")
         yield [(T0, ECG_INFO), *held_up(rng, [(float(c.t[-1]), c) for c in chunks])]
+    if rng.random() < 0.4:
+        t = np.sort(T0 + rng.uniform(0.0, SECONDS, int(rng.integers(1, 90)))) - 0.5 * (rng.random() < 0.1)
+        chunks = cut(t, np.arange(t.size)[None, :], [int(rng.integers(1, 8))], "physio-tracker")
+        yield [(T0, TRACKER_INFO), *held_up(rng, [(float(c.t[-1]), c) for c in chunks])]
     for source in ("eeg", "face"):
         yield [(t, Tick(t, source)) for t in sorted(T0 + rng.uniform(0.0, SECONDS, int(rng.integers(0, 4))))]
     yield [(t, Marker(t, "1", "word")) for t in sorted(T0 + rng.uniform(0.0, SECONDS, 3))]
@@ -146,7 +152,10 @@ def test_waiting_changes_no_window_and_no_state(
 ) -> None:
     """After each item of a troubled session: the same windows, and the same of each stream, as without waiting."""
     config = PreprocessConfig(
-        window=WindowConfig(hop_s=hop_s), modalities=("eeg", "landmarks", "aus", "gaze", "ecg"), physio=(ECG,)
+        window=WindowConfig(hop_s=hop_s),
+        modalities=("eeg", "landmarks", "aus", "gaze", "ecg", "tracker"),
+        physio=(ECG,),
+        slot_series=(TRACKER,),
     )
     waiting, at_once = Preprocessor(config), Preprocessor(config, at_once=True)
     for item in session(seed, sfreq, largest, troubled=troubled, anew=anew):

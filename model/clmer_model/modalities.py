@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.config import FurtherSeries, PreprocessConfig, SlotSeriesConfig
 from clmer_streaming.errors import ArtefactError
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 
 MODEL_MODALITIES = ("eeg", "landmarks", "aus")
 """The paper's three modalities: physiological signal, 3-D landmarks, action units. Six ordered pairs."""
 
-_SLOT_SERIES = ("landmarks", "aus", "gaze")  # of the face; every other series is a signal
+_FACE_SERIES = ("landmarks", "aus", "gaze")  # on slots, as their names say
 _LANDMARK_CHANNELS = tuple(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ")
 _AU_CHANNELS = tuple(f"{au}_{kind}" for au in AU_NAMES for kind in "rc")
 
@@ -28,21 +28,27 @@ class ModalitySpec:
     name: str
     shape: tuple[int, ...]
     channels: tuple[str, ...]
+    on_slots: bool = False  # of a further series: it lies on the face's slots; series of the face always do
 
     @property
     def kind(self) -> Literal["signal", "slots"]:
         """How the series and its mask are laid out."""
-        return "slots" if self.name in _SLOT_SERIES else "signal"
+        return "slots" if self.on_slots or self.name in _FACE_SERIES else "signal"
 
     @property
     def n_masked(self) -> int:
-        """Length of the mask: channels of a signal, slots of a face series."""
+        """Length of the mask: channels of a signal, slots of a series on slots."""
         return self.shape[0]
 
     @property
     def n_channels(self) -> int:
         """Values at one moment: EEG channels, or all numbers of one slot."""
         return self.shape[0] if self.kind == "signal" else math.prod(self.shape[1:])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values, the kind only where the name does not tell it."""
+        plain = {"name": self.name, "shape": list(self.shape), "channels": list(self.channels)}
+        return {**plain, "kind": self.kind} if self.on_slots else plain
 
 
 def modality_spec(name: str, config: PreprocessConfig) -> ModalitySpec:
@@ -61,15 +67,22 @@ def modality_spec(name: str, config: PreprocessConfig) -> ModalitySpec:
             return ModalitySpec(name, (slots, len(AU_NAMES), 2), _AU_CHANNELS)
         case "gaze":
             return ModalitySpec(name, (slots, 2), ("GAZE_X", "GAZE_Y"))
-    series = config.physio_of(name)
+    series = config.further_of(name)
     if series is not None and series.name == name:
-        return ModalitySpec(name, (len(series.ch_names), config.physio_times(series)), series.ch_names)
-    known = ("eeg", "landmarks", "aus", "gaze", *(series.name for series in config.physio))
+        return _further_spec(series, config)
+    known = ("eeg", "landmarks", "aus", "gaze", *(series.name for series in config.further))
     raise ArtefactError(
         expected=f"modalities among {', '.join(known)}",
         found=repr(name),
         mend="export the model with modalities of this version of clmer",
     )
+
+
+def _further_spec(series: FurtherSeries, config: PreprocessConfig) -> ModalitySpec:
+    n_channels = len(series.ch_names)
+    if isinstance(series, SlotSeriesConfig):
+        return ModalitySpec(series.name, (config.window.face_slots, n_channels), series.ch_names, on_slots=True)
+    return ModalitySpec(series.name, (n_channels, config.physio_times(series)), series.ch_names)
 
 
 def modality_specs(config: PreprocessConfig) -> tuple[ModalitySpec, ...]:

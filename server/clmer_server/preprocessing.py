@@ -96,9 +96,9 @@ def check_physio(physio: Mapping[str, str], preprocess: PreprocessConfig) -> Non
     Raises:
         SettingsError: The model has no series of that name.
     """
-    known = ", ".join(series.name for series in preprocess.physio) or "none"
+    known = ", ".join(series.name for series in preprocess.further) or "none"
     for name in physio:
-        if preprocess.physio_of(name) is None:
+        if preprocess.further_of(name) is None:
             raise SettingsError(
                 expected=f"a further series of this model, which has {known}",
                 found=f"--physio {name}: this model has no series of that name",

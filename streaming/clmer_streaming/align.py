@@ -102,11 +102,11 @@ class FaceSlots:
         t_start = t_end - window_s
         inside = self._frames[bisect_left(self._times, t_start) : bisect_left(self._times, t_end)]
         valid = [frame for frame in inside if frame.numbers is not None]
-        slot_of = [min(int((frame.sample.t - t_start) / window_s * n_slots), n_slots - 1) for frame in valid]
-        last_track = {slot: frame.track for slot, frame in zip(slot_of, valid, strict=True)}
-        kept = [(slot, frame) for slot, frame in zip(slot_of, valid, strict=True) if frame.track == last_track[slot]]
+        slots = [slot_at(frame.sample.t - t_start, window_s, n_slots) for frame in valid]
+        last_track = {slot: frame.track for slot, frame in zip(slots, valid, strict=True)}
+        kept = [(slot, frame) for slot, frame in zip(slots, valid, strict=True) if frame.track == last_track[slot]]
         bounds = np.searchsorted([slot for slot, _ in kept], np.arange(n_slots + 1))  # of the frames that fill slot i
-        means = _slot_means([frame.numbers for _, frame in kept if frame.numbers is not None], bounds)
+        means = slot_means([frame.numbers for _, frame in kept if frame.numbers is not None], bounds, _N_NUMBERS)
         landmarks, aus, gaze = np.split(means, _ENDS, axis=1)
         return FaceCut(
             landmarks=landmarks.reshape(n_slots, N_LANDMARKS, 3),
@@ -130,9 +130,20 @@ class FaceSlots:
         del self._frames[:n_old], self._times[:n_old]
 
 
-def _slot_means(values: Sequence[FloatArray], bounds: IndexArray) -> FloatArray:
-    """Return (F, 240): the mean of the values of each slot, 0 where it has none."""
-    means = np.zeros((bounds.size - 1, _N_NUMBERS))
+def slot_at(offset_s: float, window_s: float, n_slots: int) -> int:
+    """Return the slot of a moment, which lies so many seconds behind the beginning of its window."""
+    return min(int(offset_s / window_s * n_slots), n_slots - 1)
+
+
+def slot_means(values: Sequence[FloatArray], bounds: IndexArray, n_numbers: int) -> FloatArray:
+    """Return (F, n_numbers): the mean of the values of each slot, 0 where it has none.
+
+    Args:
+        values: Rows (n_numbers,), slot after slot.
+        bounds: (F + 1,) of the rows that fill each slot.
+        n_numbers: Length of a row.
+    """
+    means = np.zeros((bounds.size - 1, n_numbers))
     if values:
         stacked = np.array(values)
         for slot, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):

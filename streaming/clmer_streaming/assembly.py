@@ -3,9 +3,9 @@
 The reasons ``eeg_channels_bad``, ``eeg_flat``, ``eeg_noisy`` and ``eeg_muscle`` are given where a quarter of the
 channels have that fault. Where the EEG is used all the same, they are warnings.
 
-``Window.quality`` holds, for ``eeg`` and each further series: ``quality`` (0-1), ``channels_ok``,
-``interpolated_frac`` (0-1), ``age_s``; for ``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``,
-``fps``, ``age_s``. NaN: not measured.
+``Window.quality`` holds, for ``eeg`` and each further signal: ``quality`` (0-1), ``channels_ok``,
+``interpolated_frac`` (0-1), ``age_s``; for a further series on slots: ``quality`` (share of slots), ``age_s``; for
+``face``: ``present`` (share of slots), ``quality`` (0-1), ``yaw_deg``, ``fps``, ``age_s``. NaN: not measured.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 
 from clmer_streaming.align import FaceCut
 from clmer_streaming.channel_quality import MASKING, ChannelJudge, ChannelVerdict
-from clmer_streaming.config import PhysioConfig, PreprocessConfig
+from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig, SlotSeriesConfig
 from clmer_streaming.eeg_rest import against_rest
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
+from clmer_streaming.slot_path import SlotCut
 from clmer_streaming.types import BoolArray, ChannelQuality, FloatArray, Reason, RestReference, Window
 from clmer_streaming.windows import EegCut
 
@@ -64,7 +65,7 @@ class WindowAssembler:
         eeg: EegCut,
         face: FaceCut,
         face_reasons: tuple[Reason, ...],
-        physio: Mapping[str, EegCut] | None = None,
+        further: Mapping[str, EegCut | SlotCut] | None = None,
     ) -> Window:
         """Return the window at a grid index.
 
@@ -73,15 +74,15 @@ class WindowAssembler:
             eeg: Its EEG.
             face: Its face.
             face_reasons: What ails the face; with FACE_MISSING, VIDEO_STALE or a mismatch it is masked.
-            physio: Its further series by name; one that is not there is masked.
+            further: Its further series by name; one that is not there is masked.
         """
         window = self._config.window
         t_end = index * window.hop_s
         parts = _Parts()
         self._add_eeg(parts, eeg, t_end)
         self._add_face(parts, face, face_reasons, t_end)
-        for further in self._config.physio:
-            self._add_physio(parts, further, (physio or {}).get(further.name), t_end)
+        for declared in self._config.further:
+            self._add_further(parts, declared, (further or {}).get(declared.name), t_end)
         series = {name: parts.series[name] for name in self._config.modalities}
         mask = {name: parts.mask[name] for name in self._config.modalities}
         return Window(
@@ -130,6 +131,20 @@ class WindowAssembler:
         wanted = self._config.eeg_calibration == "rest" and self.rest is not None
         fits = self.rest is not None and self.rest.signal == self._config.signal.signal_hash
         return self.rest if wanted and fits else None
+
+    def _add_further(self, parts: _Parts, config: FurtherSeries, cut: EegCut | SlotCut | None, t_end: float) -> None:
+        if isinstance(config, SlotSeriesConfig):
+            self._add_slots(parts, config, cut if isinstance(cut, SlotCut) else None, t_end)
+        else:
+            self._add_physio(parts, config, cut if isinstance(cut, EegCut) else None, t_end)
+
+    def _add_slots(self, parts: _Parts, config: SlotSeriesConfig, cut: SlotCut | None, t_end: float) -> None:
+        n_slots = self._config.window.face_slots
+        if cut is None:
+            cut = SlotCut(np.zeros((n_slots, len(config.ch_names))), np.zeros(n_slots, dtype=np.bool_), np.nan)
+        parts.series[config.name], parts.mask[config.name] = cut.x, cut.mask
+        share = float(np.mean(cut.mask)) or np.nan
+        parts.quality[config.name] = {"quality": share, "age_s": t_end - cut.t_last}
 
     def _add_physio(self, parts: _Parts, config: PhysioConfig, cut: EegCut | None, t_end: float) -> None:
         n_times = self._config.physio_times(config)

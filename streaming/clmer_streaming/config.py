@@ -68,6 +68,21 @@ class PhysioConfig:
 
 
 @dataclass(frozen=True)
+class SlotSeriesConfig:
+    """A further series of numbers that come a few times a second or at odd times, averaged over the face's slots.
+
+    Such are HOG, or what a user's own tracker tells.
+    """
+
+    name: str  # of the series in a window, e.g. "hog"
+    ch_names: tuple[str, ...]
+
+
+FurtherSeries: TypeAlias = PhysioConfig | SlotSeriesConfig
+"""A series beside EEG and face: a signal of its own rate, or numbers on slots."""
+
+
+@dataclass(frozen=True)
 class PreprocessConfig:
     """Everything that decides the bits of a window."""
 
@@ -78,6 +93,7 @@ class PreprocessConfig:
     preprocessor: str = PREPROCESSOR_ID
     physio: tuple[PhysioConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
     eeg_calibration: EegCalibration = "none"  # "rest": a model that learnt from EEG measured against rest
+    slot_series: tuple[SlotSeriesConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
 
     @property
     def n_times(self) -> int:
@@ -88,9 +104,19 @@ class PreprocessConfig:
         """Samples that a window holds of a further series."""
         return round(series.sfreq * self.window.window_s)
 
+    @property
+    def further(self) -> tuple[FurtherSeries, ...]:
+        """All series beside EEG and face."""
+        return (*self.physio, *self.slot_series)
+
+    def further_of(self, name: str) -> FurtherSeries | None:
+        """Return the further series of this name, in any case; None without one."""
+        return next((series for series in self.further if series.name.lower() == name.lower()), None)
+
     def physio_of(self, name: str) -> PhysioConfig | None:
-        """Return the series of this name, in any case; None without one."""
-        return next((series for series in self.physio if series.name.lower() == name.lower()), None)
+        """Return the further signal of this name, in any case; None without one."""
+        series = self.further_of(name)
+        return series if isinstance(series, PhysioConfig) else None
 
     def with_notch(self, notch_hz: float | None) -> PreprocessConfig:
         """Return these settings with another notch, and so with another hash."""
@@ -99,8 +125,9 @@ class PreprocessConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values; of what was added later there is no word where it is not used."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        if not self.physio:
-            del plain["physio"]
+        for name in ("physio", "slot_series"):
+            if not plain[name]:
+                del plain[name]
         if self.eeg_calibration == "none":
             del plain["eeg_calibration"]
         return plain
@@ -113,7 +140,8 @@ class PreprocessConfig:
             ArtefactError: A field is missing or unknown.
         """
         try:
-            rest = {k: v for k, v in plain.items() if k not in ("signal", "window", "modalities", "physio")}
+            apart = ("signal", "window", "modalities", "physio", "slot_series")
+            rest = {k: v for k, v in plain.items() if k not in apart}
             signal = dict(plain["signal"])
             signal.update(ch_names=tuple(signal["ch_names"]), band=tuple(signal["band"]))
             return cls(
@@ -121,6 +149,7 @@ class PreprocessConfig:
                 window=WindowConfig(**plain["window"]),
                 modalities=tuple(plain["modalities"]),
                 physio=tuple(_physio_from_dict(series) for series in plain.get("physio", ())),
+                slot_series=tuple(_slots_from_dict(series) for series in plain.get("slot_series", ())),
                 **rest,
             )
         except (KeyError, TypeError) as error:
@@ -144,3 +173,7 @@ def _hash(plain: dict[str, Any]) -> str:
 def _physio_from_dict(plain: dict[str, Any]) -> PhysioConfig:
     band = None if plain["band"] is None else tuple(plain["band"])
     return PhysioConfig(**{**plain, "ch_names": tuple(plain["ch_names"]), "band": band})
+
+
+def _slots_from_dict(plain: dict[str, Any]) -> SlotSeriesConfig:
+    return SlotSeriesConfig(**{**plain, "ch_names": tuple(plain["ch_names"])})

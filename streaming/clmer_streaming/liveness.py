@@ -46,6 +46,11 @@ class Liveness:
         return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since the newest sample, by the time that is known; below 0 where its stamp is ahead; NaN without."""
+        return self._now - self.last_t
+
+    @property
     def note(self) -> str:
         """A sentence for people where the chunks are too long to be timely; empty where they are not."""
         if self.chunk_s <= _LATENCY_BUDGET_S:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
 from clmer_streaming.channels import ChannelMap, ChannelPicker, normalise_label
-from clmer_streaming.config import PhysioConfig, PreprocessConfig
+from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.filters import CausalFilter, design_band
 from clmer_streaming.liveness import Liveness
@@ -32,7 +31,7 @@ def series_name(source: str) -> str:
     return source.removeprefix(_SOURCE_PREFIX) if source.startswith(_SOURCE_PREFIX) else ""
 
 
-def resolve_physio(info: StreamInfo, series: PhysioConfig) -> ChannelMap:
+def resolve_series(info: StreamInfo, series: FurtherSeries) -> ChannelMap:
     """Find a series' channels in a stream: by label, or the only one there is where one is wanted.
 
     Voltages become microvolts; other units stay what the stream has.
@@ -67,7 +66,7 @@ class PhysioPath:
     def __init__(self, info: StreamInfo, series: PhysioConfig, config: PreprocessConfig) -> None:
         self.info = info
         self.series = series
-        self._channels = resolve_physio(info, series)
+        self._channels = resolve_series(info, series)
         self._max_bridge_s = config.signal.max_bridge_s
         self._gate = RateGate(info, None)
         self._attach(info.sfreq or series.sfreq)
@@ -108,6 +107,10 @@ class PhysioPath:
                 self._n_refused += given.t.size if isinstance(given, Chunk) else 0
             else:
                 self._keep(self._stages, given)
+
+    def span_s(self, chunk: Chunk) -> float:
+        """Return the length of a chunk in seconds, by its samples."""
+        return (chunk.t.size - 1) / self.sfreq
 
     def _keep(self, stages: tuple[Stage[Item], ...], item: Item) -> None:
         """Take an item on its way into the buffer."""
@@ -176,49 +179,3 @@ class PhysioPath:
             chunk_s=liveness.chunk_s,
             delay_s=self.info.delay_s,
         )
-
-
-class PhysioPaths:
-    """The paths of all further series, by the source of their streams.
-
-    Args:
-        config: The settings of the artefact.
-    """
-
-    def __init__(self, config: PreprocessConfig) -> None:
-        self._config = config
-        self.by_source: dict[str, PhysioPath] = {}
-        self._refused: dict[str, StreamStatus] = {}
-
-    def announce(self, info: StreamInfo, now: float) -> bool:
-        """Tell whether a stream gives one of the model's series; where it should and cannot, its status says why."""
-        self.by_source.pop(info.source, None)
-        self._refused.pop(info.source, None)
-        series = self._config.physio_of(series_name(info.source))
-        if series is None:
-            return False
-        try:
-            self.by_source[info.source] = PhysioPath(info, series, self._config)
-        except StreamError as error:
-            reason = f"not used: expected {error.expected}, found {error.found}; {error.mend}"
-            self._refused[info.source] = StreamStatus(
-                info.source, "physio", info.name, "connecting", now, reason, nominal_rate_hz=info.sfreq
-            )
-        return info.source in self.by_source
-
-    def watermarks(self) -> dict[str, float]:
-        """Return by source the seconds before which every sample has arrived."""
-        return {source: path.watermark for source, path in self.by_source.items()}
-
-    def cuts(self, t_end: float) -> dict[str, EegCut]:
-        """Return by series the window that ends at ``t_end``."""
-        return {path.series.name: path.cut(t_end) for path in self.by_source.values()}
-
-    def forget_before(self, t: float) -> None:
-        """Drop samples that no window ending after ``t`` needs."""
-        for path in self.by_source.values():
-            path.forget_before(t)
-
-    def statuses(self, live: Mapping[str, Liveness]) -> tuple[StreamStatus, ...]:
-        """Return what is known now of every stream that gives a series, or should."""
-        return (*(path.status(live[source]) for source, path in self.by_source.items()), *self._refused.values())

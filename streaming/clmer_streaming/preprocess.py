@@ -15,9 +15,11 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.contact_quality import ContactQuality
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.face_path import FacePath
+from clmer_streaming.further_paths import FurtherPaths
 from clmer_streaming.liveness import Liveness
-from clmer_streaming.physio_path import PhysioPath, PhysioPaths
+from clmer_streaming.physio_path import PhysioPath
 from clmer_streaming.rate_gate import LONGEST_HOLD_S
+from clmer_streaming.slot_path import SlotPath
 from clmer_streaming.types import (
     Chunk,
     FaceSample,
@@ -64,7 +66,7 @@ class Preprocessor:
         self._now = -np.inf  # s, the furthest that any source or tick has come
         self._next_index: int | None = None
         self._contact: dict[str, ContactQuality] = {}
-        self._physio = PhysioPaths(self.config)
+        self._further = FurtherPaths(self.config)
         self._quiet_until = -np.inf  # s; before it, samples of live streams close no window and change no state
 
     def push(self, item: Item) -> list[Window]:
@@ -112,8 +114,8 @@ class Preprocessor:
                 self._announce(item)
             case Gap() if self._eeg is not None and item.source == self._eeg.info.source:
                 self._take_eeg(self._eeg, item)
-            case Chunk() | Gap() if item.source in self._physio.by_source:
-                self._take_physio(self._physio.by_source[item.source], item)
+            case Chunk() | Gap() if item.source in self._further.by_source:
+                self._take_further(self._further.by_source[item.source], item)
             case Chunk() | Gap() if item.source in self._contact:
                 self._contact[item.source].push(item)
                 return False
@@ -139,16 +141,18 @@ class Preprocessor:
         elif info.kind == "contact":
             self._contact[info.source] = ContactQuality(info, self.config.signal.ch_names)
             return
-        elif info.kind != "physio" or not self._physio.announce(info, self._now):
+        elif info.kind != "physio" or not self._further.announce(info, self._now):
             return
         self._live[info.source] = Liveness(self._now if np.isfinite(self._now) else np.nan)
 
-    def _take_physio(self, path: PhysioPath, item: Chunk | Gap) -> None:
+    def _take_further(self, path: PhysioPath | SlotPath, item: Chunk | Gap) -> None:
         before = path.last_t
         path.push(item)
         if isinstance(item, Chunk) and path.last_t != before:
-            chunk_s = (item.t.size - 1) / path.sfreq
+            chunk_s = path.span_s(item)
             self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
+        if isinstance(path, SlotPath):
+            return  # its stamps are as some program wrote them; one that is far off must not move the grid
         if np.isfinite(path.t_first):
             self._begin_grid(path.t_first)
         self._now = max(self._now, path.watermark)
@@ -201,7 +205,7 @@ class Preprocessor:
         if windows:
             self._buffer.forget_before(windows[-1].t_end)
             self._face.slots.forget_before(windows[-1].t_end)
-            self._physio.forget_before(windows[-1].t_end)
+            self._further.forget_before(windows[-1].t_end)
             if self._eeg is not None:
                 self._eeg.raw.forget_before(windows[-1].t_end - self.config.window.window_s)
         self._quiet_until = self._find_quiet()
@@ -226,14 +230,14 @@ class Preprocessor:
             marks[self._eeg.info.source] = self._buffer.watermark
         if self._face.info is not None and self._face.fits:
             marks[self._face.info.source] = self._face.slots.watermark
-        marks.update(self._physio.watermarks())
+        marks.update(self._further.watermarks())
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
         t_end = index * self.config.window.hop_s
         face = self._face.slots.cut(t_end)
-        eeg, physio = self._cut_eeg(t_end), self._physio.cuts(t_end)
-        return self._assembler.assemble(index, eeg, face, self._face.reasons(face), physio)
+        eeg, further = self._cut_eeg(t_end), self._further.cuts(t_end)
+        return self._assembler.assemble(index, eeg, face, self._face.reasons(face), further)
 
     def _cut_eeg(self, t_end: float) -> EegCut:
         cut = self._buffer.cut(t_end)
@@ -263,4 +267,4 @@ class Preprocessor:
         eeg = (self._eeg.status(self._live[self._eeg.info.source]),) if self._eeg is not None else ()
         info = self._face.info
         face = (self._face.status(info, self._live[info.source]),) if info is not None else ()
-        return (*eeg, *face, *self._physio.statuses(self._live))
+        return (*eeg, *face, *self._further.statuses(self._live))

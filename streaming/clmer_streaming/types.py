@@ -207,7 +207,7 @@ class Window:
     """One model input on the absolute grid ``t_end = index * hop``.
 
     ``series`` always holds every modality of the configuration, of fixed shape; what could not be measured
-    is 0 there and False in ``mask``. Further physiological series are (C, T) with a mask (C,), like EEG.
+    is 0 there and False in ``mask``. Further series are (C, T) with a mask (C,), like EEG, or (F, C) with a mask (F,).
     """
 
     index: int
