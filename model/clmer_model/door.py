@@ -14,7 +14,7 @@ from clmer_model.modalities import ModalitySpec
 
 EEG_CLIP = 8.0  # robust SDs; beyond it is an artefact, not EEG
 LOG_SCALE_CLIP = 2.0  # training SDs; keeps an unknown amplifier from leaving the range seen in training
-FEATURE_CLIP = 6.0  # training SDs of a landmark coordinate
+FEATURE_CLIP = 6.0  # training SDs of a landmark coordinate, or of a number of a further series on slots
 AU_MAX = 5.0  # upper end of the intensity scale (FACS A-E as 1-5)
 MEAN_ABS_TO_SD = 1.2533  # sqrt(pi / 2): SD of a normal variable over its mean absolute value
 TINY = 1e-6  # keeps a division finite; far below one microvolt
@@ -89,6 +89,24 @@ class ActionUnitDoor(nn.Module):
         return _with_mask((x / self.unit).clamp(0.0, 1.0).flatten(2), mask)
 
 
+class FeatureDoor(nn.Module):
+    """Standardises each number of a further series on slots by the training data. (B, F, n) becomes (B, n + 1, F)."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, spec: ModalitySpec) -> None:
+        super().__init__()
+        self.out_channels = spec.n_channels + 1
+        self.clip = FEATURE_CLIP
+        self.register_buffer("mean", torch.zeros(spec.n_channels))
+        self.register_buffer("sd", torch.ones(spec.n_channels))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, n + 1, F) from x (B, F, n) and mask (B, F)."""
+        return _with_mask(((x - self.mean) / self.sd).clamp(-self.clip, self.clip), mask)
+
+
 class PlainDoor(nn.Module):
     """Takes a small series as it is, such as gaze in rad. (B, F, n) becomes (B, n + 1, F)."""
 
@@ -101,15 +119,15 @@ class PlainDoor(nn.Module):
         return _with_mask(x.flatten(2), mask)
 
 
-Door = SignalDoor | LandmarkDoor | ActionUnitDoor | PlainDoor
+Door = SignalDoor | LandmarkDoor | ActionUnitDoor | FeatureDoor | PlainDoor
 """Any of the modules of this file."""
 
-_DOORS: Mapping[str, type[Door]] = {"landmarks": LandmarkDoor, "aus": ActionUnitDoor}
+_FACE_DOORS: Mapping[str, type[Door]] = {"landmarks": LandmarkDoor, "aus": ActionUnitDoor, "gaze": PlainDoor}
 
 
 def make_door(spec: ModalitySpec) -> Door:
     """Return the door that fits the modality."""
-    return SignalDoor(spec) if spec.kind == "signal" else _DOORS.get(spec.name, PlainDoor)(spec)
+    return SignalDoor(spec) if spec.kind == "signal" else _FACE_DOORS.get(spec.name, FeatureDoor)(spec)
 
 
 def signal_scale(x: Tensor, mask: Tensor, to_sd: float = MEAN_ABS_TO_SD, floor: float = TINY) -> Tensor:

@@ -89,9 +89,7 @@ class ArtefactMeta:
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "schema": SCHEMA,
             "labels": list(self.labels),
-            "modalities": [
-                {"name": s.name, "shape": list(s.shape), "channels": list(s.channels)} for s in self.modalities
-            ],
+            "modalities": [spec.to_dict() for spec in self.modalities],
             "preprocess": self.preprocess.to_dict(),
             "dims": self.dims.to_dict(),
             "reference": self.reference.to_dict(),
@@ -172,8 +170,7 @@ def _check_ids(preprocess: PreprocessConfig) -> None:
 
 
 def _check_modalities(plain: list[Any], specs: tuple[ModalitySpec, ...]) -> None:
-    expected = [{"name": s.name, "shape": list(s.shape), "channels": list(s.channels)} for s in specs]
-    if plain != expected:
+    if plain != [spec.to_dict() for spec in specs]:
         raise ArtefactError(
             f"modalities {[s.name for s in specs]} of the shapes that the signal settings make",
             f"{[entry.get('name') if isinstance(entry, dict) else entry for entry in plain]} that differ from them",

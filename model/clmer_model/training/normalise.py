@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from clmer_model.clmer import Clmer
-from clmer_model.door import LandmarkDoor, SignalDoor, signal_scale, unit_shape
+from clmer_model.door import FeatureDoor, LandmarkDoor, SignalDoor, signal_scale, unit_shape
 from clmer_model.training.views import ViewConfig, landmark_view
 
 MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
+MIN_FEATURE_SHARE = 1e-6  # of a number's mean: an SD below it is the rounding of float32
 
 
 def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views: ViewConfig | None, seed: int) -> None:
@@ -23,9 +24,22 @@ def fit_doors(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views
         door, name = encoder.door, encoder.name
         if isinstance(door, SignalDoor):
             _fit_signal(door, x[name], mask[name])
+        elif isinstance(door, FeatureDoor):
+            _fit_features(door, x[name], mask[name])
         elif isinstance(door, LandmarkDoor):
             seen = x[name] if views is None else landmark_view(x[name], mask[name], views, rng)[0]
             _fit_landmarks(door, seen, mask[name])
+
+
+def _fit_features(door: FeatureDoor, x: Tensor, mask: Tensor) -> None:
+    """Set mean and SD of each number; one that never changes keeps an SD of 1, whatever its size."""
+    seen = x[mask].double()
+    if len(seen) < 2:
+        return
+    mean, sd = seen.mean(0), seen.std(0)
+    still = sd <= MIN_FEATURE_SHARE * mean.abs()
+    door.mean.copy_(mean)
+    door.sd.copy_(torch.where(still | (sd == 0), torch.ones_like(sd), sd))
 
 
 def _fit_signal(door: SignalDoor, x: Tensor, mask: Tensor) -> None:
