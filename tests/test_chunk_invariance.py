@@ -163,7 +163,7 @@ def test_any_cut_of_a_series_on_slots_gives_the_same_windows(sizes: list[int], s
     def checksums(pieces: list[int]) -> dict[int, int]:
         chunks = [*cut(stamps(128 * 6), eeg_like(128 * 6), (16,)), *cut(t, x, pieces, info.source)]
         stage = Preprocessor(config)
-        items = [EEG_INFO, info, *sorted(chunks, key=lambda chunk: float(chunk.t[-1]))]
+        items: list[Item] = [EEG_INFO, info, *sorted(chunks, key=lambda chunk: float(chunk.t[-1]))]
         return {w.index: w.crc for item in items for w in stage.push(item) if w.t_end < 105.0}
 
     assert checksums(sizes) == checksums([1])

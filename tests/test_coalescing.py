@@ -99,8 +99,8 @@ def other_streams(rng: np.random.Generator) -> Iterator[Scheduled]:
         chunks = cut(stamps(n, 64.0, T0), np.sin(np.arange(n))[None, :], [int(rng.integers(1, 64))], "physio-ecg")
         yield [(T0, ECG_INFO), *held_up(rng, [(float(c.t[-1]), c) for c in chunks])]
     if rng.random() < 0.4:
-        t = np.sort(T0 + rng.uniform(0.0, SECONDS, int(rng.integers(1, 90)))) - 0.5 * (rng.random() < 0.1)
-        chunks = cut(t, np.arange(t.size)[None, :], [int(rng.integers(1, 8))], "physio-tracker")
+        odd = np.sort(T0 + rng.uniform(0.0, SECONDS, int(rng.integers(1, 90)))) - 0.5 * (rng.random() < 0.1)
+        chunks = cut(odd, odd[None, :], [int(rng.integers(1, 8))], "physio-tracker")
         yield [(T0, TRACKER_INFO), *held_up(rng, [(float(c.t[-1]), c) for c in chunks])]
     for source in ("eeg", "face"):
         yield [(t, Tick(t, source)) for t in sorted(T0 + rng.uniform(0.0, SECONDS, int(rng.integers(0, 4))))]

@@ -115,8 +115,10 @@ def test_rates_and_bands_are_given_where_they_are_not_usual(root: Path) -> None:
     (other,) = declare_series([SeriesRequest("effort", "belt", 64.0)], recordings)
     assert other == PhysioConfig("effort", ("chest", "belly"), 64.0)
     (narrow,) = declare_series([SeriesRequest("ecg", "belt", band=(1.0, 5.0))], recordings)
+    assert isinstance(narrow, PhysioConfig)
     assert (narrow.band, narrow.settle_s) == ((1.0, 5.0), 0.5)
     (slow,) = declare_series([SeriesRequest("ecg", "belt")], recordings)
+    assert isinstance(slow, PhysioConfig)
     assert slow.band is not None
     assert slow.band == pytest.approx((0.5, 12.8))
     with pytest.raises(SettingsError, match="--physio-rate effort=32"):

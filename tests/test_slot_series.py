@@ -39,7 +39,11 @@ def session(
     samples = cut(t, ramp(t) if x is None else x, (1,), info.source)
     mine = list(zip((t if due is None else due).tolist(), samples, strict=True))
     stage = Preprocessor(CONFIG)
-    items = [EEG_INFO, info, *(chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0]))]
+    items: list[Item] = [
+        EEG_INFO,
+        info,
+        *(chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])),
+    ]
     windows = [window for item in items for window in stage.push(item)]
     return windows, next(status for status in stage.statuses() if status.kind == "physio")
 
@@ -130,7 +134,8 @@ def test_a_window_waits_for_a_live_series_no_longer_than_it_must() -> None:
     """EEG has passed 104.0: the window comes with the tracker's first sample behind it, or when it counts as silent."""
     t, stage = np.arange(100.0, 103.95, 0.1), Preprocessor(CONFIG)
     eeg = list(cut(stamps(582), eeg_like(582), (16,)))
-    for item in (EEG_INFO, INFO, *eeg[:28], *cut(t, ramp(t), (1,), INFO.source)):
+    begin: list[Item] = [EEG_INFO, INFO, *eeg[:28], *cut(t, ramp(t), (1,), INFO.source)]
+    for item in begin:
         stage.push(item)
     assert [window.t_end for chunk in eeg[28:] for window in stage.push(chunk)] == [103.5]
     (closed,) = stage.push(Chunk(INFO.source, np.array([104.0]), np.zeros((2, 1))))

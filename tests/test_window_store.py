@@ -20,7 +20,7 @@ from clmer_model.training.sessions import find_trials
 from clmer_model.training.store import INDEX, open_store
 from clmer_model.training.tables import Recording, TrialRow
 from clmer_server.cli import main
-from clmer_streaming.config import WindowConfig
+from clmer_streaming.config import SlotSeriesConfig, WindowConfig
 from clmer_streaming.errors import DatasetError
 from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.sources.simulation.dataset import write_dataset
@@ -258,6 +258,51 @@ def test_plain_arrays_become_a_store(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert store.examples.mask["eeg"].sum() == 6 * 14 - 1
     assert not store.examples.series["eeg"][2, 5].any()
     assert store.examples.series["eeg"][1, 0, 0] == 14 * 256
+
+
+def test_plain_arrays_hold_further_series(tmp_path: Path) -> None:
+    """Signals are (windows, channels, times) at their rate, numbers on slots (windows, slots, channels)."""
+    gsr = np.arange(6 * 64, dtype=np.float64).reshape(6, 1, 64)
+    belts, tracker = np.zeros((6, 2, 100)), np.ones((6, 8, 3))
+    tracker[4, 2, 1] = np.nan
+    further: dict[str, Any] = {"gsr": gsr, "belts": belts, "channels_belts": ["chest", "belly"], "tracker": tracker}
+    np.savez(tmp_path / "lab.npz", **arrays(), **further)
+    command = ["prepare", "--dataset", "arrays", str(tmp_path / "lab.npz"), "--out", str(tmp_path / "store")]
+    options = ["--physio", "gsr,belts", "--physio-rate", "belts=50", "--physio-band", "belts=0-5", "--slots", "tracker"]
+    assert main([*command, *options]) == 0
+    store = open_store(tmp_path / "store")
+    assert store.preprocess.modalities == ("eeg", "landmarks", "aus", "gsr", "belts", "tracker")
+    assert [(s.name, s.ch_names, s.sfreq, s.band) for s in store.preprocess.physio] == [
+        ("gsr", ("GSR",), 32.0, (0.05, 3.0)),
+        ("belts", ("chest", "belly"), 50.0, (0.0, 5.0)),
+    ]
+    assert store.preprocess.slot_series == (SlotSeriesConfig("tracker", ("TRACKER1", "TRACKER2", "TRACKER3")),)
+    assert np.array_equal(store.examples.series["gsr"], gsr)
+    assert np.flatnonzero(~store.examples.mask["tracker"].ravel()).tolist() == [4 * 8 + 2]
+
+
+@pytest.mark.parametrize(
+    ("further", "options", "expected"),
+    [
+        ({}, ["--physio", "gsr"], "an array 'gsr'"),
+        ({"gsr": np.zeros((6, 1, 65))}, ["--physio", "gsr"], "gsr (6, 1, 64)"),
+        ({"gsr": np.zeros((6, 64))}, ["--physio", "gsr"], "gsr (windows, channels, times)"),
+        ({"hog": np.zeros((6, 9, 5))}, ["--slots", "hog"], "hog (6, 8, 5)"),
+        ({"hog": np.zeros((6, 8, 2)), "channels_hog": ["a", "a"]}, ["--slots", "hog"], "2 different labels"),
+        ({"hog": np.zeros((6, 8, 5))}, ["--slots", "hog=CLMER-HOG"], "the names of arrays"),
+        ({"hog": np.zeros((6, 8, 5))}, ["--slots", "hog", "--physio", "HOG"], "a series in --physio or in --slots"),
+        ({"aus2": np.zeros((6, 8, 5))}, ["--slots", "AUs"], "a name of its own"),
+    ],
+)
+def test_further_arrays_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], further: dict[str, Any], options: list[str], expected: str
+) -> None:
+    """What was expected stands in one line, and no store is made."""
+    np.savez(tmp_path / "lab.npz", **arrays(), **further)
+    command = ["prepare", "--dataset", "arrays", str(tmp_path / "lab.npz"), "--out", str(tmp_path / "store")]
+    assert main([*command, *options]) != 0
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(

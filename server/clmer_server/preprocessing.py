@@ -27,8 +27,12 @@ def _words(notch_hz: float | None) -> str:
     return "no notch" if notch_hz is None else f"a notch at {notch_hz:g} Hz"
 
 
-def parse_physio(spec: str | None) -> dict[str, str]:
+def parse_physio(spec: str | None, option: str = "--physio") -> dict[str, str]:
     """Return by series the stream that gives it, from ``ecg,gsr=Shimmer``; a series alone names its stream too.
+
+    Args:
+        spec: As the user wrote it; None: not at all.
+        option: Where.
 
     Raises:
         SettingsError: An entry names no series, or one names it twice.
@@ -37,9 +41,8 @@ def parse_physio(spec: str | None) -> dict[str, str]:
     for entry in spec.split(",") if spec is not None else ():
         series, _, stream = (part.strip() for part in entry.partition("="))
         if not series or series.lower() in map(str.lower, streams):
-            raise SettingsError(
-                "--physio SERIES or SERIES=STREAM, with commas between", repr(spec), "for example --physio ecg=Polar"
-            )
+            expected = f"{option} SERIES or SERIES=STREAM, each series once, with commas between"
+            raise SettingsError(expected, repr(spec), f"for example {option} mine=Stream")
         streams[series] = stream or series
     return streams
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -121,6 +122,16 @@ class PreprocessConfig:
     def with_notch(self, notch_hz: float | None) -> PreprocessConfig:
         """Return these settings with another notch, and so with another hash."""
         return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
+
+    def with_further(self, series: Iterable[FurtherSeries]) -> PreprocessConfig:
+        """Return these settings with further series, which become modalities behind those that are there."""
+        new = tuple(series)
+        return dataclasses.replace(
+            self,
+            modalities=(*self.modalities, *(one.name for one in new)),
+            physio=(*self.physio, *(one for one in new if isinstance(one, PhysioConfig))),
+            slot_series=(*self.slot_series, *(one for one in new if isinstance(one, SlotSeriesConfig))),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values; of what was added later there is no word where it is not used."""

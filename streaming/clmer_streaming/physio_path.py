@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from clmer_streaming.units import channel_scales
 from clmer_streaming.windows import EegBuffer, EegCut
 
 _SOURCE_PREFIX = "physio-"
+_MAX_LISTED = 16  # channels in one sentence
 
 
 def physio_source(name: str) -> str:
@@ -32,7 +34,7 @@ def series_name(source: str) -> str:
 
 
 def resolve_series(info: StreamInfo, series: FurtherSeries) -> ChannelMap:
-    """Find a series' channels in a stream: by label, or the only one there is where one is wanted.
+    """Find a series' channels in a stream: by label; in their order where the stream has none; or its only one.
 
     Voltages become microvolts; other units stay what the stream has.
 
@@ -41,14 +43,21 @@ def resolve_series(info: StreamInfo, series: FurtherSeries) -> ChannelMap:
     """
     names = [normalise_label(name) for name in info.ch_names]
     wanted = [normalise_label(name) for name in series.ch_names]
-    picks = (0,) if len(names) == len(wanted) == 1 else tuple(names.index(n) if n in names else -1 for n in wanted)
+    as_they_are = len(names) == len(wanted) and (len(names) == 1 or not any(names))
+    place = {name: i for i, name in reversed(list(enumerate(names)))}
+    picks = tuple(range(len(names))) if as_they_are else tuple(place.get(name, -1) for name in wanted)
     if -1 in picks:
         raise StreamError(
-            expected=f"a stream with the channels {', '.join(series.ch_names)}",
-            found=f"{info.name!r} with {', '.join(info.ch_names) or 'no labels'}",
+            expected=f"a stream with the channels {_listed(series.ch_names)}",
+            found=f"{info.name!r} with {_listed(info.ch_names) or 'no labels'}",
             mend="name another stream: --physio SERIES=STREAM",
         )
     return ChannelMap(picks, None, None, channel_scales(info, picks))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 class PhysioPath:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clmer_model.training.further_series import SeriesRequest, declare_series
+from clmer_model.training.further_series import Request, declare_series
 from clmer_model.training.ratings import ordered_labels
 from clmer_model.training.sessions import session_windows
 from clmer_model.training.store import NO_STIMULUS, STORE_LAYOUT, digest, file_digest, read_index
@@ -31,7 +31,7 @@ class PrepareConfig:
     preprocess: PreprocessConfig
     every: int = 4  # keep each fourth window of a trial; with the usual hop they then do not overlap
     scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
-    series: tuple[SeriesRequest, ...] = ()  # further ones, on top of the modalities of ``preprocess``
+    series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
 
     @property
     def streams(self) -> dict[str, str]:
@@ -47,10 +47,7 @@ class PrepareConfig:
         if not self.series:
             return self
         found = declare_series(self.series, [recording.path for recording in tables.recordings])
-        names = (*self.preprocess.modalities, *(series.name for series in found))
-        return dataclasses.replace(
-            self, preprocess=dataclasses.replace(self.preprocess, modalities=names, physio=found)
-        )
+        return dataclasses.replace(self, preprocess=self.preprocess.with_further(found))
 
 
 def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Progress) -> dict[str, Any]:
@@ -95,18 +92,7 @@ def _part_key(recording: Recording, sha256: str, tables: Tables, config: Prepare
 
 def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Sequence[Part]) -> dict[str, Any]:
     """Return everything that the index says of sessions, but the key."""
-    stops = np.cumsum([part.told["windows"] for part in parts]).tolist()
-    told = [
-        {
-            "file": recording.name,
-            "participant": recording.participant,
-            "session": recording.session,
-            "trials": len(tables.trials_of(recording)),
-            "rows": [stop - part.told["windows"], stop],
-            **{name: part.told[name] for name in ("windows", "left_out", "notes", "simulated")},
-        }
-        for recording, part, stop in zip(tables.recordings, parts, stops, strict=True)
-    ]
+    told = _told(tables, parts)
     simulated = any(recording["simulated"] for recording in told)
     return {
         "dataset": "sessions",
@@ -121,6 +107,22 @@ def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Seq
         "unused_columns": list(tables.unused),
         "recordings": told,
     }
+
+
+def _told(tables: Tables, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return what the index says of each recording, and the rows of the store that are its own."""
+    stops = np.cumsum([part.told["windows"] for part in parts]).tolist()
+    return [
+        {
+            "file": recording.name,
+            "participant": recording.participant,
+            "session": recording.session,
+            "trials": len(tables.trials_of(recording)),
+            "rows": [stop - part.told["windows"], stop],
+            **{name: part.told[name] for name in ("windows", "left_out", "notes", "simulated")},
+        }
+        for recording, part, stop in zip(tables.recordings, parts, stops, strict=True)
+    ]
 
 
 def _session_arrays(

@@ -64,19 +64,9 @@ def session_windows(
     Raises:
         DatasetError: The recording cannot be read, or two of its trials overlap.
     """
-    try:
-        wants_rest = config.eeg_calibration == "rest"
-        rest = rest_of(recording, _open(recording, config, {})[0], config) if wants_rest else None
-        source, warnings = _open(recording, config, physio or {})
-        heard = _Listener(config, rest)
-        source.run(heard.take, threading.Event())
-    except ClmerError as error:
-        if isinstance(error, DatasetError):
-            raise
-        found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
-        raise DatasetError(error.expected, found, error.mend) from error
+    heard, warnings = _hear(recording, config, physio or {})
     spans, missing = find_trials(trials, heard.markers)
-    known = [window for window in heard.windows if not (wants_rest and window.calibration["eeg"] == "none")]
+    known = [window for window in heard.windows if _is_measured(window, config)]
     chosen, left_out = _choose(known, spans, config.modalities, every)
     if len(known) < len(heard.windows):
         left_out["no EEG at rest to measure them against"] = len(heard.windows) - len(known)
@@ -89,6 +79,28 @@ def session_windows(
         notes=(*warnings, *heard.refusals, *missing, *_without_windows(trials, spans, chosen)),
         simulated=heard.simulated,
     )
+
+
+def _hear(
+    recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]
+) -> tuple[_Listener, tuple[str, ...]]:
+    """Return what a recording gives, and what is to say of it."""
+    try:
+        rest = rest_of(recording, _open(recording, config, {})[0], config) if config.eeg_calibration == "rest" else None
+        source, warnings = _open(recording, config, physio)
+        heard = _Listener(config, rest)
+        source.run(heard.take, threading.Event())
+    except ClmerError as error:
+        if isinstance(error, DatasetError):
+            raise
+        found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
+        raise DatasetError(error.expected, found, error.mend) from error
+    return heard, warnings
+
+
+def _is_measured(window: Window, config: PreprocessConfig) -> bool:
+    """Tell whether the EEG is measured against what it shall be measured against."""
+    return config.eeg_calibration == "none" or window.calibration["eeg"] != "none"
 
 
 class _Listener:

@@ -12,7 +12,7 @@ from clmer_server.preprocessing import parse_bands, parse_physio, parse_rates
 from clmer_streaming.errors import SettingsError
 
 if TYPE_CHECKING:
-    from clmer_model.training.further_series import SeriesRequest
+    from clmer_model.training.further_series import Request
     from clmer_model.training.tables import Recording
     from clmer_streaming.config import PreprocessConfig
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--labels", choices=SCHEMES, help="make labels of the ratings valence and arousal (1-9)")
     parser.add_argument("--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another")
-    _add_series(parser.add_argument_group("further series (of sessions)"))
+    _add_series(parser.add_argument_group("further series (of arrays: their names alone)"))
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
     parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_series(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--physio", help="further series and their streams by name or type, e.g. ecg=Polar,gsr=Shimmer")
+    group.add_argument("--physio", help="signals and their streams by name or type, e.g. ecg=Polar,gsr=Shimmer")
+    group.add_argument("--slots", help="numbers averaged over the face's slots, e.g. hog=CLMER-HOG,mine=My-Tracker")
     group.add_argument("--physio-rate", help="Hz in a window, of series without a usual rate, e.g. temperature=32")
     group.add_argument("--physio-band", help="Hz, in place of the usual band, e.g. ecg=1-30; from 0: a low-pass")
 
@@ -78,31 +79,39 @@ def _sessions(args: argparse.Namespace) -> dict[str, Any]:
     return prepare_sessions(args.root, args.out, config, _progress)
 
 
-def _series(args: argparse.Namespace) -> tuple[SeriesRequest, ...]:
-    from clmer_model.training.further_series import SeriesRequest
+def _series(args: argparse.Namespace) -> tuple[Request, ...]:
+    from clmer_model.training.further_series import SeriesRequest, SlotRequest
 
-    streams = parse_physio(args.physio)
+    signals, slots = parse_physio(args.physio), parse_physio(args.slots, "--slots")
+    if both := sorted({name.lower() for name in signals} & {name.lower() for name in slots}):
+        raise SettingsError("a series in --physio or in --slots", f"{', '.join(both)} in both", "choose one")
     rates, bands = parse_rates(args.physio_rate), parse_bands(args.physio_band)
-    if unknown := sorted((rates.keys() | bands.keys()) - streams.keys()):
+    if unknown := sorted((rates.keys() | bands.keys()) - signals.keys()):
         raise SettingsError("rates and bands of series that --physio names", ", ".join(unknown), "name them there, too")
-    return tuple(SeriesRequest(name, stream, rates.get(name), bands.get(name)) for name, stream in streams.items())
+    return (
+        *(SeriesRequest(name, stream, rates.get(name), bands.get(name)) for name, stream in signals.items()),
+        *(SlotRequest(name, stream) for name, stream in slots.items()),
+    )
 
 
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     from clmer_model.training.arrays import prepare_arrays
 
-    if args.file is None or args.root is not None or args.labels or args.every or args.physio:
+    if args.file is None or args.root is not None or args.labels or args.every:
         raise SettingsError(
             "--dataset arrays FILE.npz, with labels and windows as they are", f"{args.file or 'no file'}", "name a file"
         )
-    return prepare_arrays(args.file, args.out, _preprocess(args))
+    series = _series(args)
+    if streams := [f"{request.name}={request.stream}" for request in series if request.stream != request.name]:
+        raise SettingsError("the names of arrays", ", ".join(streams), "arrays have no streams: --physio gsr")
+    return prepare_arrays(args.file, args.out, _preprocess(args), series)
 
 
 def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
     from clmer_streaming.config import PreprocessConfig, WindowConfig
 
     modalities = tuple(name.strip() for name in args.modalities.split(","))
-    few = len(modalities) + len(parse_physio(args.physio)) < 2
+    few = len(modalities) + len(_series(args)) < 2
     if few or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
         raise SettingsError(f"two or more of {', '.join(MODALITIES)}", args.modalities, "mend --modalities")
     if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
