@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import csv
+import math
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clmer_server.cli import main
+from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SlotSeriesConfig
+from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.hog import HOG_CH_NAMES, Hog, aligned_face
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, face_to_row
 from clmer_streaming.face.openface import COLUMNS
+from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.sources.replay import ReplaySource
+from clmer_streaming.sources.serialized import face_track
 from clmer_streaming.sources.video import VideoFaces
+from clmer_streaming.types import FaceSample, Item
 from clmer_streaming.xdf.reader import XdfStream, read_xdf
+from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 from face_pictures import astronaut, scene, swaying, write_video
+from signals import eeg_like, stamps
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +97,38 @@ def test_the_hog_is_a_stream_beside(made: Path) -> None:
     assert hog.ch_names == HOG_CH_NAMES
     assert np.isnan(hog.x[:, :5]).all()
     assert (hog.x[:, 5:] >= 0).all()
+
+
+def test_a_replay_takes_faces_and_hog_from_the_file_in_place_of_the_video(made: Path, tmp_path: Path) -> None:
+    """Beside EEG, a second behind its beginning: the faces of the video, and each slot the mean of its frames' HOG."""
+    with XdfWriter(tmp_path / "eeg.xdf") as xdf:
+        eeg = xdf.add_stream(XdfStreamSpec("EPOC", "EEG", EPOC_CH_NAMES, 128.0, units=("microvolts",) * 14))
+        xdf.write_samples(eeg, stamps(128 * 6), eeg_like(128 * 6))
+    config = PreprocessConfig(
+        modalities=("eeg", "landmarks", "hog"), slot_series=(SlotSeriesConfig("hog", HOG_CH_NAMES),)
+    )
+    video = face_track(made / "face.xdf")
+    source = ReplaySource(
+        tmp_path / "eeg.xdf", speed=math.inf, video=video, video_offset_s=2.0, physio={"hog": "CLMER-HOG"}
+    )
+    stage = Preprocessor(config)
+    items: list[Item] = []
+    source.run(items.append, threading.Event())
+    window = next(window for item in items for window in stage.push(item) if window.t_end == 104.0)
+    rows = stream(made / "face.xdf", "CLMER-HOG").x
+    assert window.mask["hog"].tolist() == window.mask["landmarks"].tolist() == [True] * 4 + [False] * 4
+    assert window.series["hog"][1] == pytest.approx(rows[:, 8:15].mean(axis=1))
+    assert window.series["hog"].shape == (8, 1296)
+    assert [item.t for item in items if isinstance(item, FaceSample)][:2] == pytest.approx([102.0, 102.0 + 1 / 30])
+
+
+def test_a_file_without_faces_is_no_serialized_video(tmp_path: Path) -> None:
+    """It is refused when it is opened."""
+    with XdfWriter(tmp_path / "eeg.xdf") as xdf:
+        eeg = xdf.add_stream(XdfStreamSpec("EPOC", "EEG", EPOC_CH_NAMES, 128.0))
+        xdf.write_samples(eeg, stamps(128), eeg_like(128))
+    with pytest.raises(RecordingError, match="CLMER-Face stream"):
+        face_track(tmp_path / "eeg.xdf")
 
 
 def test_the_hog_is_of_an_upright_face_of_one_size() -> None:

@@ -23,7 +23,7 @@ from clmer_streaming.sources.simulator import SimulationConfig, simulate, write_
 from clmer_streaming.sources.video import VideoFaces
 from clmer_streaming.sources.video_clock import frame_number_clock
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, StreamInfo, Window
-from clmer_streaming.xdf.reader import read_xdf
+from clmer_streaming.xdf.reader import XdfStream, read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 from face_pictures import scene, swaying, write_video
 
@@ -38,6 +38,7 @@ class ListedFaces:
 
     times: list[float]
     stamps: FloatArray | None = None
+    beside: tuple[XdfStream, ...] = ()
 
     def __post_init__(self) -> None:
         self.info = StreamInfo("face", "face", "listed", FACE_CH_NAMES, 0.0, extractor=EXTRACTOR_ID)

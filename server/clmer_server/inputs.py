@@ -122,15 +122,11 @@ def _adjusted(source: Source, config: SessionConfig) -> Source:
 
 
 def _face_track(config: SessionConfig) -> FaceTrack | None:
+    from clmer_streaming.sources.serialized import face_track
+
     if config.video is None:
         return None
-    if config.video.suffix.lower() == ".csv":
-        from clmer_streaming.face.openface import OpenFaceTrack
-
-        return OpenFaceTrack(config.video)
-    from clmer_streaming.sources.video import VideoFaces
-
-    return VideoFaces(config.video, neutral=config.neutral, extractor=config.extractor)
+    return face_track(config.video, neutral=config.neutral, extractor=config.extractor)
 
 
 def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Claim | None = None) -> Inputs:

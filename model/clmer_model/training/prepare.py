@@ -46,7 +46,9 @@ class PrepareConfig:
         """
         if not self.series:
             return self
-        found = declare_series(self.series, [recording.path for recording in tables.recordings])
+        videos = [recording.video for recording in tables.recordings if recording.video is not None]
+        serialized = [path for path in videos if path.suffix.lower() == ".xdf"]
+        found = declare_series(self.series, [*(recording.path for recording in tables.recordings), *serialized])
         return dataclasses.replace(self, preprocess=self.preprocess.with_further(found))
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,6 @@ from clmer_streaming.preprocess import Preprocessor
 from clmer_streaming.recording.survey import is_session_recording
 from clmer_streaming.sources.adjusted import AdjustedSource, EegCorrections
 from clmer_streaming.types import Item, Marker, RestReference, Source, StreamInfo, Window
-
-if TYPE_CHECKING:
-    from clmer_streaming.sources.video import FaceTrack
 
 SIMULATOR_HOST = "simulator"  # what simulated streams name as their computer
 
@@ -214,6 +210,7 @@ def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, s
     from clmer_streaming.sources.named_series import NamedSeries
     from clmer_streaming.sources.own_replay import OwnReplaySource
     from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.serialized import face_track
 
     corrections = EegCorrections(unit=recording.eeg_unit)
     if recording.video is None and is_session_recording(recording.path):
@@ -225,18 +222,8 @@ def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, s
         speed=math.inf,
         extractor=config.extractor,
         signal=config.signal,
-        video=None if recording.video is None else _face_track(recording),
+        video=None if recording.video is None else face_track(recording.video),
         video_offset_s=recording.video_offset_s,
         physio=physio,
     )
     return MarkerColumns(AdjustedSource(foreign, corrections)), foreign.warnings
-
-
-def _face_track(recording: Recording) -> FaceTrack:
-    from clmer_streaming.face.openface import OpenFaceTrack
-    from clmer_streaming.sources.video import VideoFaces
-
-    assert recording.video is not None
-    if recording.video.suffix.lower() == ".csv":
-        return OpenFaceTrack(recording.video)
-    return VideoFaces(recording.video)

@@ -43,7 +43,7 @@ class Recording:
     session: str = "1"
     eeg_map: str | None = None  # as --eeg-map
     eeg_unit: str | None = None  # as --eeg-unit
-    video: Path | None = None  # of the face, or OpenFace's CSV of it
+    video: Path | None = None  # of the face, or what OpenFace (CSV) or clmer serialize (XDF) made of it
     video_offset_s: float = 0.0  # s from the first EEG sample to the video's first frame
     rest_marker: str = ""  # label of the marker at which the participant begins to rest; "" where there is no rest
     rest_s: float = USUAL_S  # s, how long

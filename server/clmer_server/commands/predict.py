@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--notch", choices=("50", "60", "none"), help="Hz; by default as the model was trained")
     parser.add_argument("--physio", help="further series of the model and their streams, e.g. ecg=Polar")
-    parser.add_argument("--video", type=Path, help="video of the face beside the recording, or OpenFace's CSV of it")
+    parser.add_argument(
+        "--video",
+        type=Path,
+        help="of the face beside the recording, or its CSV (OpenFace) or XDF (serialize)",
+    )
     parser.add_argument(
         "--video-offset", type=float, default=0.0, help="s from the first EEG sample to its first frame"
     )

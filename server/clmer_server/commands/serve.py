@@ -50,7 +50,7 @@ _OPTIONS = {
     "--consent-ref": "where the participant's signed consent is filed; kept in the recording",
     "--participants": "folder of the neutral faces (default participants)",
     "--replay": "replay this XDF recording instead of live streams",
-    "--video": "beside a replay: video of the face, or OpenFace's CSV of it",
+    "--video": "beside a replay: video of the face, or its CSV (OpenFace) or XDF (clmer serialize)",
     "--video-offset": "seconds from the first EEG sample to the video's first frame (default 0)",
     "--eeg-map": "names of EEG channels without labels, e.g. AF3=1,F7=2",
     "--eeg-unit": "unit of the EEG, V, mV or uV, in place of what the stream declares",

@@ -80,6 +80,7 @@ class OpenFaceTrack:
     Attributes:
         info: How the stream is announced.
         stamps: None: nothing says when its frames were taken on the LSL clock.
+        beside: No other streams.
 
     Raises:
         RecordingError: The file is missing, or not OpenFace's.
@@ -89,6 +90,7 @@ class OpenFaceTrack:
         self._columns, self._rows = _read(Path(path))
         self._where = {name: i for i, name in enumerate(self._columns)}
         self.stamps = None
+        self.beside = ()
         self.info = StreamInfo(
             source="face",
             kind="face",

@@ -82,9 +82,11 @@ class ReplaySource:
         if not speed > 0:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         file = read_xdf(path)
-        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio)
+        beside = () if video is None else video.beside
+        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio, beside=beside)
         self._video = None if video is None else video_lane(file, used, video, video_offset_s)
-        used = used if video is None else dataclasses.replace(used, face=None, foreign_face=None)
+        if self._video is not None:
+            used = dataclasses.replace(used, face=None, foreign_face=None, physio=self._video.timed(used.physio))
         self.pace = Pace(speed)
         self._loop = loop
         self._spans = _spans(used)

@@ -47,14 +47,24 @@ class UsedStreams:
         return tuple(used) if self.foreign_face is None else (*used, self.foreign_face)
 
 
-def choose_streams(
+def choose_streams(  # noqa: PLR0913 - a recording, and each choice of the user's
     file: XdfFile,
     eeg_map: str | None,
     signal: SignalConfig,
     extractor: str,
     physio: Mapping[str, str] | None = None,
+    *,
+    beside: Sequence[XdfStream] = (),
 ) -> UsedStreams:
     """Choose by type, labels and extractor, further series by name or type; streams without samples do not count.
+
+    Args:
+        file: The recording.
+        eeg_map: Names for channels without labels.
+        signal: What the EEG must give.
+        extractor: Whose faces are wanted.
+        physio: By further series: name or type of the stream that gives it.
+        beside: Streams of a video beside the recording, which may give further series, too.
 
     Raises:
         RecordingError: There are neither EEG nor usable face samples.
@@ -71,7 +81,8 @@ def choose_streams(
         for stream in filled
         if "marker" in stream.type.lower() and any(words is not None for words in marker_words(stream))
     )
-    series = _choose_physio([stream for stream in filled if eeg is None or stream is not eeg.xdf], physio, warnings)
+    others = [stream for stream in filled if eeg is None or stream is not eeg.xdf]
+    series = _choose_physio([*others, *beside], physio, warnings)
     return UsedStreams(eeg, face, foreign, markers, series, tuple(warnings))
 
 

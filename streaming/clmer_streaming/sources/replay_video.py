@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.recording.survey import is_session_recording
-from clmer_streaming.sources.replay_streams import UsedStreams
+from clmer_streaming.sources.replay_streams import UsedStream, UsedStreams
 from clmer_streaming.sources.video import FaceTrack
 from clmer_streaming.sources.video_clock import NumberedClock, OffsetClock, VideoClock, frame_number_clock
 from clmer_streaming.types import FaceSample
@@ -35,7 +35,7 @@ class VideoLane:
         self._clock = clock
 
     def items(self, shift_s: float, end: float) -> Iterator[tuple[float, FaceSample]]:
-        """Yield when each sample is due, which never steps back, and the sample.
+        """Yield when each sample of a face is due, which never steps back, and the sample.
 
         Args:
             shift_s: Seconds by which all stamps are moved.
@@ -48,6 +48,15 @@ class VideoLane:
                 return
             due = max(due, t)
             yield due, dataclasses.replace(sample, t=t)
+
+    def timed(self, streams: Iterable[UsedStream]) -> tuple[UsedStream, ...]:
+        """Return streams of a replay, those that lie beside the faces with the stamps of their frames."""
+        return tuple(self._timed(stream) if stream.xdf in self._track.beside else stream for stream in streams)
+
+    def _timed(self, stream: UsedStream) -> UsedStream:
+        positions = enumerate(stream.xdf.t_synced.tolist())
+        t = np.array([self._clock.time(number, position_s) for number, position_s in positions])
+        return dataclasses.replace(stream, xdf=dataclasses.replace(stream.xdf, t_synced=t))
 
 
 def video_lane(file: XdfFile, used: UsedStreams, track: FaceTrack, offset_s: float) -> VideoLane:

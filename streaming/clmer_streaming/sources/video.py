@@ -17,6 +17,7 @@ from clmer_streaming.face.process_capture import CaptureSpec, probe
 from clmer_streaming.face.process_messages import Ended, FaceProcessConfig, FaceRow
 from clmer_streaming.sources.video_clock import kept_stamps
 from clmer_streaming.types import FaceSample, FloatArray, StreamInfo
+from clmer_streaming.xdf.reader import XdfStream
 
 _SOURCE = "face"
 _STARTS = 3  # of the face process, should it die
@@ -32,6 +33,10 @@ class FaceTrack(Protocol):
     @property
     def stamps(self) -> FloatArray | None:
         """When each frame was taken (n,), seconds of the LSL clock; None where nothing beside the video says so."""
+
+    @property
+    def beside(self) -> tuple[XdfStream, ...]:
+        """Other numbers that are known of the frames, one sample for each, on the video's own time."""
 
     def samples(self) -> Iterator[FaceSample]:
         """Yield one sample for each frame, from the first one; ``t`` is the video's own time in seconds.
@@ -52,6 +57,7 @@ class VideoFaces:
     Attributes:
         info: How the stream is announced.
         stamps: When each frame was taken (n,), seconds of the LSL clock, of a video that a session has kept.
+        beside: No other streams.
 
     Raises:
         RecordingError: There is no such file, or it cannot be read.
@@ -65,6 +71,7 @@ class VideoFaces:
         spec = CaptureSpec("file", str(path))
         rate_hz = probe(spec)
         self.stamps = kept_stamps(Path(path))
+        self.beside = ()
         self._config = FaceProcessConfig(spec, lossless=True, neutral=neutral, extractor=extractor)
         self.info = StreamInfo(
             source=_SOURCE,
