@@ -14,10 +14,14 @@ import pytest
 
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import StreamError
+from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, face_to_row, row_to_face
 from clmer_streaming.outlets import FaceOutlet
+from clmer_streaming.physio_path import physio_source
 from clmer_streaming.sources.lsl_face import LslFaceSource
-from clmer_streaming.types import FaceFlag, FaceSample, StreamInfo, Tick
+from clmer_streaming.sources.lsl_side import LslSideSource
+from clmer_streaming.sources.taken_streams import TakenStreams
+from clmer_streaming.types import Chunk, FaceFlag, FaceSample, StreamInfo, Tick
 from face_pictures import swaying
 from face_player import face_player
 from listener import Listener
@@ -93,10 +97,10 @@ def test_a_face_stream_that_sends_nothing_is_told_from_one_that_is_gone() -> Non
 
 
 def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> None:
-    """Faces of a network camera arrive over LSL; Ctrl-C ends the command with a count."""
+    """Faces of a network camera arrive over LSL, and their HOG beside them; Ctrl-C ends the command with a count."""
     with network_camera(swaying(31)) as camera:
         command = [sys.executable, "-c", "import sys; from clmer_server.cli import main; sys.exit(main())"]
-        options = ["face-stream", "--camera", camera.url, "--name", "faces-b"]
+        options = ["face-stream", "--camera", camera.url, "--name", "faces-b", "--hog", "--hog-name", "hog-b"]
         with subprocess.Popen([*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert "only numbers leave this computer" in process.stdout.readline()
@@ -104,6 +108,12 @@ def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> Non
                 sample = listener.next(FaceSample, lambda sample: sample.flags == FaceFlag.NONE)
                 assert np.isfinite(sample.landmarks).all()
                 assert abs(local_clock() - sample.t) < 2.0
+            with Listener(LslSideSource("none", TakenStreams(), {"hog": "hog-b"})) as listener:
+                info = listener.next(StreamInfo)
+                chunk = listener.next(Chunk)
+                assert (info.source, info.kind, info.ch_names) == (physio_source("hog"), "physio", HOG_CH_NAMES)
+                assert (chunk.x >= 0).all()
+                assert abs(local_clock() - chunk.t[-1]) < 2.0
             os.kill(process.pid, signal.SIGINT)
             assert "frames published, 0 dropped" in process.stdout.read()
         assert process.returncode == 0

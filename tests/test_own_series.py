@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import itertools
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +26,18 @@ from clmer_model.training.normalise import fit_doors
 from clmer_model.training.store import open_store, read_index
 from clmer_server.cli import main
 from clmer_streaming.config import PreprocessConfig, SlotSeriesConfig
+from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.sources.simulation.dataset import write_dataset
 from clmer_streaming.sources.simulation.recording import stream_specs
 from clmer_streaming.sources.simulation.session import SimulatedSession
 from clmer_streaming.sources.simulator import SimulationConfig, simulate_cohort
 from clmer_streaming.types import FloatArray, Window
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from face_pictures import swaying
+from lsl_outlet import headset
 from model_windows import SMALL, random_input
+from network_camera import network_camera
+from serving import serving
 
 LABELS = {"LVLA": "moved", "LVHA": "angry", "HVLA": "nervous", "HVHA": "reproachful"}
 STIMULI = {"moved": "picture_1", "angry": "clip", "nervous": "picture_2", "reproachful": "picture_3"}
@@ -150,6 +159,52 @@ def test_a_model_learns_from_own_series(lab: Path, store: Path, tmp_path: Path) 
     assert main(["train", "--store", str(store), "--out", str(tmp_path / "model"), *SMALL_RUN]) == 0
     assert main(["export", str(tmp_path / "model"), "--out", str(tmp_path / "own.ts")]) == 0
     check_answers(tmp_path / "own.ts", lab)
+
+
+@contextlib.contextmanager
+def live_tracker(name: str) -> Iterator[None]:
+    """Send a number now and then, without a rate and without a label, until the context ends."""
+    import pylsl
+
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo(name, "Face", 1, 0.0, "float32", f"id-{name}"))
+    stop = threading.Event()
+
+    def send() -> None:
+        for i in itertools.count():
+            if stop.wait((0.1, 0.17, 0.23)[i % 3]):
+                return
+            outlet.push_sample([float(i)])
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.deep
+def test_hog_and_a_tracker_are_used_live_and_the_recording_verifies(tmp_path: Path) -> None:
+    """HOG from the camera itself, the tracker over LSL; windows of both come out of the recording bit for bit."""
+    config = PreprocessConfig(
+        modalities=("eeg", "landmarks", "hog", "mood"),
+        slot_series=(SlotSeriesConfig("hog", HOG_CH_NAMES), SlotSeriesConfig("mood", ("MOOD",))),
+    )
+    model = Clmer(modality_specs(config), len(LABELS_VA4), SMALL).eval()
+    checkpoint = Checkpoint(model, LABELS_VA4, config, SMALL, "simulated", {"people": 0}, {"none": {}})
+    export(checkpoint, tmp_path / "own.ts")
+    with headset(), live_tracker("Mood-1"), network_camera(swaying(31)) as camera:
+        options = ("--model", "own.ts", "--camera", camera.url, "--physio", "mood=Mood-1", "--record", "rec")
+        with serving(tmp_path, *options) as service, service.connect() as client:
+            messages = (json.loads(client.recv(timeout=60)) for _ in range(2000))
+            series = (m["modalities"]["series"] for m in messages if m["type"] == "prediction" and m["valid"])
+            used = (told for told in series if all(told[name]["used"] for name in ("hog", "mood")))
+            whole = (told for told in used if told["hog"]["quality"] == 1.0 and told["mood"]["quality"] > 0.7)
+            assert len(list(itertools.islice(whole, 4))) == 4
+            service.end()
+    (folder,) = (tmp_path / "rec").iterdir()
+    assert main(["verify", str(folder), "--model", str(tmp_path / "own.ts")]) == 0
 
 
 CONFIG = PreprocessConfig(

@@ -14,6 +14,7 @@ from clmer_server.rest_calibration import KeepRest
 from clmer_server.session_config import SessionConfig
 from clmer_server.side_inputs import side_sources
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.physio_path import physio_source
 from clmer_streaming.recording.survey import is_session_recording
@@ -155,7 +156,11 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
-    seen = _with_face_stream(eeg, config.face_stream, claim) if config.face_stream else _with_camera(eeg, config)
+    seen = (
+        _with_face_stream(eeg, config.face_stream, claim)
+        if config.face_stream
+        else _with_camera(eeg, config, preprocess)
+    )
     series = (
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in config.physio.items()
@@ -178,13 +183,17 @@ def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
     )
 
 
-def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
+def _with_camera(eeg: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
     if config.camera is None:
         return eeg
     from clmer_streaming.sources.camera import CameraSource
 
     camera = CameraSource(
-        config.camera, neutral=config.neutral, delay_s=config.face_delay_s, extractor=config.extractor
+        config.camera,
+        neutral=config.neutral,
+        delay_s=config.face_delay_s,
+        extractor=config.extractor,
+        hog=_hog_series(config, preprocess),
     )
     return replace(
         eeg,
@@ -195,6 +204,13 @@ def _with_camera(eeg: Inputs, config: SessionConfig) -> Inputs:
         camera=camera,
         keep_neutral=_keeper(config),
     )
+
+
+def _hog_series(config: SessionConfig, preprocess: PreprocessConfig) -> str:
+    """Return the series of the model that the camera's own HOG gives; "" where there is none, or a stream gives it."""
+    asked = {name.lower() for name in config.physio}
+    own = (series.name for series in preprocess.slot_series if series.ch_names == HOG_CH_NAMES)
+    return next((name for name in own if name.lower() not in asked), "")
 
 
 def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:

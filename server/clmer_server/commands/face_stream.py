@@ -1,4 +1,4 @@
-"""``clmer face-stream``: the face before this computer's camera as a CLMER-Face stream on the network."""
+"""``clmer face-stream``: the face before this computer's camera as a CLMER-Face stream on the network, and its HOG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import add_lsl_config
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_streaming.face.extractor import Extractor
-from clmer_streaming.types import FaceSample, Item, StreamInfo
+from clmer_streaming.types import Chunk, FaceSample, Item, StreamInfo
 
 HELP = "publish the face before a camera as a CLMER-Face stream"
 
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
     )
+    parser.add_argument("--hog", action="store_true", help="publish the aligned face's HOG, too (scikit-image)")
+    parser.add_argument("--hog-name", default="CLMER-HOG", help="name of that stream (default %(default)s)")
     parser.add_argument("--participant", help="pseudonym of the participant, whose neutral face was measured")
     parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of the neutral faces")
     add_lsl_config(parser)
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish until the user ends it, or a video file has been played."""
-    from clmer_streaming.outlets import FaceOutlet
+    from clmer_streaming.outlets import FaceOutlet, HogOutlet
     from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.lsl_setup import set_up_lsl
 
@@ -40,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
     set_up_lsl(args.lsl_config)
     extractor = Extractor.choose(args.face_landmarker)
     neutral = load_neutral(args.participants, args.participant, extractor.id)
-    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor)
+    hog = "hog" if args.hog else ""
+    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor, hog=hog)
     outlet = FaceOutlet(camera.info, args.name)
+    hog_outlet = HogOutlet(camera.hog_info, args.hog_name) if args.hog else None
     stop = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
@@ -50,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     def publish(item: Item) -> None:
         if isinstance(item, FaceSample):
             outlet.push(item)
-        elif isinstance(item, StreamInfo):
+        elif isinstance(item, Chunk) and hog_outlet is not None:
+            hog_outlet.push(item)
+        elif isinstance(item, StreamInfo) and item.kind == "face":
             print(f"{item.name} is open, {item.sfreq:g} Hz", flush=True)
 
     for number in (signal.SIGINT, signal.SIGTERM):

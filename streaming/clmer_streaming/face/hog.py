@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.face_mesh_image import to_rgb
 from clmer_streaming.types import FloatArray
 
 ALIGNED_PX = 112
@@ -15,6 +16,9 @@ _ORIENTATIONS, _CELL_PX, _BLOCK_CELLS = 9, 16, 2
 _BLOCKS = ALIGNED_PX // _CELL_PX - _BLOCK_CELLS + 1
 HOG_CH_NAMES = tuple(f"HOG{i:04d}" for i in range(_BLOCKS**2 * _BLOCK_CELLS**2 * _ORIENTATIONS))
 """Labels of the numbers: rows of blocks, blocks, rows of cells, cells, orientations."""
+
+HOG_STREAM = "CLMER-HOG"
+"""Usual name of a stream of these numbers."""
 
 _FIXED = (36, 39, 42, 45, 33)  # iBUG: corners of both eyes, the nose's base
 _PLACES_PX = np.array([[26.0, 40.0], [46.0, 40.0], [66.0, 40.0], [86.0, 40.0], [56.0, 70.0]])  # in the aligned face
@@ -40,7 +44,7 @@ class Hog:
         """Return the numbers (1296,) of the face; NaN where there is none.
 
         Args:
-            picture: (H, W, 3) BGR.
+            picture: As a camera gives it, (H, W, 3) BGR or what else the face mesh takes.
             points: (68, 2) the landmarks in pixels.
         """
         if picture is None or not np.isfinite(points).all():
@@ -58,7 +62,9 @@ def aligned_face(picture: npt.NDArray[np.generic], points: FloatArray) -> npt.ND
     """Return the grey face (112, 112), turned upright and scaled so that eyes and nose are in their places."""
     import cv2
 
-    grey = cv2.cvtColor(picture.astype(np.uint8, copy=False), cv2.COLOR_BGR2GRAY)
+    rgb = to_rgb(picture)
+    assert rgb is not None  # a face was found in it
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     face = cv2.warpAffine(grey, _similarity(points[list(_FIXED)]), (ALIGNED_PX, ALIGNED_PX))
     return np.asarray(face, dtype=np.uint8)
 

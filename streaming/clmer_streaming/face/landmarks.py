@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clmer_streaming.face.mesh_frame import N_VERTICES
+from clmer_streaming.face.mesh_frame import N_VERTICES, MeshFrame
 from clmer_streaming.types import FloatArray
 
 LANDMARK_VERTICES: tuple[tuple[int, ...], ...] = (
@@ -34,6 +34,11 @@ def averaging_matrix(spots: tuple[tuple[int, ...], ...]) -> FloatArray:
 
 
 _TO_LANDMARKS = averaging_matrix(LANDMARK_VERTICES)
+
+
+def image_points(frame: MeshFrame | None) -> FloatArray:
+    """Return where the 68 landmarks (68, 2) lie in the picture, in pixels; NaN without a face."""
+    return np.full((len(LANDMARK_VERTICES), 2), np.nan) if frame is None else landmarks_68(frame.points)[:, :2]
 
 
 def landmarks_68(mesh: FloatArray) -> FloatArray:

@@ -21,6 +21,7 @@ class FaceProcessConfig:
     extractor: Extractor = FACE_MESH  # what finds the points
     calibrate_s: float = 0.0  # measure the neutral face from the first frame on for so long; 0: do not
     video: Path | None = None  # where the frames of a live process are kept; None: nowhere
+    hog: bool = False  # describe the aligned face of each frame, too; needs scikit-image
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class FaceRow:
     t: float  # s, LSL clock; in a lossless run the container's time
     values: bytes  # 249 float32, as ``face.layout.face_to_row`` gives them
     n_dropped: int  # frames that were grabbed but never looked at, so far
+    hog: bytes = b""  # 1296 float32, NaN without a face; empty where nobody asked for it
 
 
 @dataclass(frozen=True)

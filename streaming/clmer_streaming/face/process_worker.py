@@ -9,8 +9,13 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import ClmerError, RecordingError
+from clmer_streaming.face.hog import Hog
+from clmer_streaming.face.landmarks import image_points
 from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.face.mesh_frame import MeshFrame
 from clmer_streaming.face.process_capture import Capture
@@ -68,6 +73,7 @@ class _Worker:
         self._reader = FaceReader(None, config.neutral)
         self._calibrate_s = config.calibrate_s  # to measure the neutral face for; 0: not asked to
         self._before = config.neutral  # what was in force when that was asked for
+        self._hog = Hog() if config.hog else None
         self._video = None if config.video is None else VideoKeeper(config.video)
 
     def end(self, signum: int = 0, frame: FrameType | None = None, *, code: int = 0) -> NoReturn:
@@ -82,7 +88,7 @@ class _Worker:
         while capture.grab() is not None:
             position_s, picture = capture.position(), capture.picture()
             if picture is not None:
-                self._send_face(position_s, mesh.process(picture), 0)
+                self._send_face(position_s, picture, mesh.process(picture), 0)
         self._pipe.send(Ended(self.n_frames))
 
     def run_live(self) -> None:
@@ -100,7 +106,7 @@ class _Worker:
                 self._say(said)
             if grabbed is not None:
                 self._keep(grabbed, grabber.state.rate_hz)
-                self._send_face(grabbed.t, mesh.process(grabbed.picture), grabber.n_dropped)
+                self._send_face(grabbed.t, grabbed.picture, mesh.process(grabbed.picture), grabber.n_dropped)
             elif grabber.ended:
                 failure = grabber.failure
                 error = None if failure is None else (failure.expected, failure.found, failure.mend)
@@ -129,11 +135,12 @@ class _Worker:
             self._video = None
             self._pipe.send(VideoEnded(error.found))
 
-    def _send_face(self, t: float, frame: MeshFrame | None, n_dropped: int) -> None:
+    def _send_face(self, t: float, picture: npt.NDArray[np.generic], frame: MeshFrame | None, n_dropped: int) -> None:
         """Send what a frame shows."""
         sample = self._reader.read(t, frame)
+        hog = b"" if self._hog is None else self._hog(picture, image_points(frame)).astype(np.float32).tobytes()
         self.n_frames += 1
-        self._pipe.send(FaceRow(t, face_to_row(sample).tobytes(), n_dropped))
+        self._pipe.send(FaceRow(t, face_to_row(sample).tobytes(), n_dropped, hog))
         if self._calibrate_s:
             self._calibrate(sample)
 

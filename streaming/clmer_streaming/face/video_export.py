@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
-from clmer_streaming.face.hog import HOG_CH_NAMES, Hog
-from clmer_streaming.face.landmarks import landmarks_68
-from clmer_streaming.face.layout import FACE_CH_NAMES, N_LANDMARKS, face_to_row
+from clmer_streaming.face.hog import HOG_CH_NAMES, HOG_STREAM, Hog
+from clmer_streaming.face.landmarks import image_points
+from clmer_streaming.face.layout import FACE_CH_NAMES, face_to_row
 from clmer_streaming.face.openface import COLUMNS, csv_row
 from clmer_streaming.face.process_capture import Capture, CaptureSpec
 from clmer_streaming.face.reader import FaceReader
@@ -119,7 +119,7 @@ def _frames(video: Path, extractor: Extractor, *, hog: bool) -> Iterator[_Frame]
             position_s, picture = capture.position(), capture.picture()
             face = None if picture is None else mesh.process(picture)
             sample = reader.read(position_s, face)
-            points = np.full((N_LANDMARKS, 2), np.nan) if face is None else landmarks_68(face.points)[:, :2]
+            points = image_points(face)
             yield _Frame(position_s, sample, points, describe(picture, points) if describe is not None else None)
     finally:
         capture.close()
@@ -134,5 +134,5 @@ def _specs(video: Path, extractor: Extractor, *, hog: bool) -> list[XdfStreamSpe
         manufacturer="CLMER",
         desc={"extractor": extractor.id, "video_file": video.name},
     )
-    made_of = XdfStreamSpec("CLMER-HOG", "HOG", HOG_CH_NAMES, source_id=f"video {video.name}", manufacturer="CLMER")
+    made_of = XdfStreamSpec(HOG_STREAM, "HOG", HOG_CH_NAMES, source_id=f"video {video.name}", manufacturer="CLMER")
     return [face, made_of] if hog else [face]

@@ -14,6 +14,7 @@ import numpy as np
 
 from clmer_streaming.clock import local_clock
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
+from clmer_streaming.face.hog import HOG_CH_NAMES, Hog
 from clmer_streaming.face.layout import FACE_CH_NAMES, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
@@ -27,7 +28,8 @@ from clmer_streaming.face.process_messages import (
     FaceRow,
     VideoEnded,
 )
-from clmer_streaming.types import Item, StreamInfo, Tick
+from clmer_streaming.physio_path import physio_source
+from clmer_streaming.types import Chunk, Item, StreamInfo, Tick
 
 logger = logging.getLogger(__name__)
 
@@ -60,18 +62,19 @@ class CameraSource:
         delay_s: Seconds from what the camera sees to the grabbing of the frame, taken off every stamp.
         calibrate_s: Measure the neutral face in the first so many seconds; 0: do not.
         extractor: What finds the points of the face.
+        hog: Series that the HOG of the face shall give, as chunks of one sample beside each face; "": no HOG.
 
     Attributes:
-        info: How the stream is announced; the rate is that of the last camera opened.
+        info: How the stream of faces is announced; the rate is that of the last camera opened.
         report: What is known of the camera now.
         calibrated: The neutral face that was measured; None before.
 
     Raises:
-        SettingsError: The camera is named as nothing that could be opened.
+        SettingsError: The camera is named as nothing that could be opened, or what makes the HOG is not installed.
         RecordingError: It is a video file that cannot be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of the user's, given by name
         self,
         spec: str,
         *,
@@ -79,9 +82,15 @@ class CameraSource:
         delay_s: float = 0.0,
         calibrate_s: float = 0.0,
         extractor: Extractor = FACE_MESH,
+        hog: str = "",
     ) -> None:
         capture = CaptureSpec.parse(spec)
-        self._config = FaceProcessConfig(capture, neutral=neutral, extractor=extractor, calibrate_s=calibrate_s)
+        self._config = FaceProcessConfig(
+            capture, neutral=neutral, extractor=extractor, calibrate_s=calibrate_s, hog=bool(hog)
+        )
+        self._hog_source = physio_source(hog)
+        if hog:
+            Hog()  # here, rather than in the face process: it says what is not installed
         self._delay_s = delay_s
         self._starts: deque[float] = deque(maxlen=_MAX_STARTS)  # s, of face processes
         self._announced = False
@@ -93,6 +102,19 @@ class CameraSource:
         self._ordered: Calibrate | None = None  # what the running one knows of that
         self._when_calibrated: Callable[[NeutralFace], None] = lambda neutral: None
         self._when_video_ended: Callable[[str], None] = lambda reason: None
+
+    @property
+    def hog_info(self) -> StreamInfo:
+        """How the HOG is announced."""
+        return dataclasses.replace(
+            self.info,
+            source=self._hog_source,
+            kind="physio",
+            ch_names=HOG_CH_NAMES,
+            extractor="",
+            type="HOG",
+            channel_format="float32",
+        )
 
     @property
     def calibrating(self) -> bool:
@@ -175,6 +197,9 @@ class CameraSource:
 
     def _deliver(self, row: FaceRow, n_dropped_before: int, put: Callable[[Item], None]) -> None:
         put(row_to_face(row.t, np.frombuffer(row.values, np.float32), SOURCE))
+        if row.hog:
+            numbers = np.frombuffer(row.hog, np.float32).astype(np.float64)
+            put(Chunk(self._hog_source, np.array([row.t]), numbers[:, np.newaxis]))
         self._last_put = local_clock()
         self.report = dataclasses.replace(
             self.report, n_samples=self.report.n_samples + 1, n_dropped=n_dropped_before + row.n_dropped
@@ -199,6 +224,8 @@ class CameraSource:
         if is_open and not self._announced:
             self.info = self._info(rate_hz)
             put(self.info)
+            if self._config.hog:
+                put(self.hog_info)
         self._announced = is_open
 
     def _info(self, rate_hz: float) -> StreamInfo:
