@@ -187,6 +187,23 @@ def test_a_series_too_slow_for_its_band_is_said_and_nothing_is_used() -> None:
     assert not windows[-1].mask["ecg"].any()
 
 
+def test_a_series_on_another_clock_is_said_and_moves_nothing() -> None:
+    """Unix time in an ECG: the windows keep LSL time and the EEG, and the status tells what to do."""
+    stage = Preprocessor(CONFIG)
+    eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
+    x = heart()
+    beats = list(cut(stamps(x.shape[1], 250.0, 1.7e9), x, (25,), ECG_INFO.source))
+    items: list[Item] = [EEG_INFO, ECG_INFO]
+    for i, chunk in enumerate(eeg):
+        items += [chunk, *beats[i : i + 1]]
+    windows = [window for item in items for window in stage.push(item)]
+    assert windows[-1].t_end == 107.5
+    assert windows[-1].mask["eeg"].all()
+    assert not windows[-1].mask["ecg"].any()
+    (status,) = (status for status in stage.statuses() if status.kind == "physio")
+    assert "s ahead of the other streams: let the sender stamp in LSL time" in status.reason
+
+
 def test_settings_with_a_series_survive_json_and_change_the_hash() -> None:
     """What an artefact holds comes back; settings without further series are written as they always were."""
     assert PreprocessConfig.from_dict(CONFIG.to_dict()) == CONFIG

@@ -11,6 +11,7 @@ from clmer_streaming.types import StreamState
 _STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is more
 _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
+_OTHER_CLOCK_S = 10.0  # s that the stamps of a stream that just comes may lie away from the others
 _REMEMBERED_CHUNKS = 16
 
 
@@ -46,9 +47,16 @@ class Liveness:
         return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since the newest sample, by the time that is known; below 0 where its stamp is ahead; NaN without."""
-        return self._now - self.last_t
+    def other_clock(self) -> str:
+        """A sentence for people where the stamps lie far from the time that other streams tell; empty elsewhere."""
+        silent_s = self._now - self.last_t
+        if self.state == "connecting" and silent_s > _OTHER_CLOCK_S:
+            where = f"{silent_s:.0f} s behind"
+        elif silent_s < -_OTHER_CLOCK_S:
+            where = f"{-silent_s:.0f} s ahead of"
+        else:
+            return ""
+        return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
 
     @property
     def note(self) -> str:

@@ -86,18 +86,12 @@ class PhysioPath:
         self._n_refused = 0
         self._buffer = EegBuffer(config.physio_times(series), series.sfreq, config.window.window_s, series.settle_s)
         self.n_samples = 0
-        self.t_first = np.nan  # s, the first sample in the buffer
         self.last_t = np.nan  # s, the newest sample placed in time
 
     @property
     def sfreq(self) -> float:
         """Rate in Hz by which samples are counted: the nominal one, or what the stream was found to run at."""
         return self._gate.rate_hz or self.info.sfreq or self.series.sfreq
-
-    @property
-    def held(self) -> tuple[float, float]:
-        """Stamps in seconds of the first and the newest sample that wait for the rate to be known; NaN without."""
-        return self._gate.held
 
     @property
     def watermark(self) -> float:
@@ -132,8 +126,6 @@ class PhysioPath:
         for out in items:
             if isinstance(out, Chunk | Gap):
                 self._buffer.push(out)
-            if isinstance(out, Chunk) and out.t.size and np.isnan(self.t_first):
-                self.t_first = float(out.t[0])
 
     def _begin(self, sfreq: float) -> None:
         """Build the path for the rate at which the stream runs from now on."""
@@ -176,7 +168,9 @@ class PhysioPath:
             name=self.info.name,
             state=liveness.state,
             since=liveness.since,
-            reason="; ".join(filter(None, (self.info.note, self._too_slow or self._gate.note, liveness.note))),
+            reason="; ".join(
+                filter(None, (self.info.note, self._too_slow or self._gate.note, liveness.other_clock, liveness.note))
+            ),
             nominal_rate_hz=self.info.sfreq,
             rate_hz=rate_hz,
             drift_ppm=(rate_hz / self.sfreq - 1) * 1e6 if rate_hz else 0.0,

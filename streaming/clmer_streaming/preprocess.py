@@ -146,18 +146,12 @@ class Preprocessor:
         self._live[info.source] = Liveness(self._now if np.isfinite(self._now) else np.nan)
 
     def _take_further(self, path: PhysioPath | SlotPath, item: Chunk | Gap) -> None:
+        """Take samples of a further series; they move no time, which a series on a clock of its own would spoil."""
         before = path.last_t
         path.push(item)
         if isinstance(item, Chunk) and path.last_t != before:
             chunk_s = path.span_s(item)
             self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
-        if isinstance(path, SlotPath):
-            return  # its stamps are as some program wrote them; one that is far off must not move the grid
-        if np.isfinite(path.t_first):
-            self._begin_grid(path.t_first)
-        self._now = max(self._now, path.watermark)
-        if self._next_index is not None and np.isfinite(path.held[1]):
-            self._now = max(self._now, path.held[1])
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
         self._keep(path.push(item, self._quiet_until))

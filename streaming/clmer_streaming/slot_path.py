@@ -130,22 +130,10 @@ class SlotPath:
             name=self.info.name,
             state=liveness.state,
             since=liveness.since,
-            reason="; ".join(filter(None, (self.info.note, _other_clock(liveness), liveness.note))),
+            reason="; ".join(filter(None, (self.info.note, liveness.other_clock, liveness.note))),
             nominal_rate_hz=self.info.sfreq,
             n_samples=self.n_samples,
             n_gaps=self.n_gaps,
             n_dropped=self._buffer.n_dropped,
             chunk_s=liveness.chunk_s,
         )
-
-
-def _other_clock(liveness: Liveness) -> str:
-    """Return a sentence for people where the stamps lie far from the time that other streams tell."""
-    silent_s = liveness.silent_s
-    if liveness.state == "connecting" and silent_s > _CLOCK_SET_S:
-        where = f"{silent_s:.0f} s behind"
-    elif silent_s < -_CLOCK_SET_S:
-        where = f"{-silent_s:.0f} s ahead of"
-    else:
-        return ""
-    return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
