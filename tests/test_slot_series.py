@@ -173,7 +173,8 @@ def test_the_delay_of_a_device_is_taken_off() -> None:
     """Half a second of delay: what is stamped 102.5 happened at 102."""
     t = np.arange(0, SECONDS * 8) / 8 + 100.0
     now, _ = session(t)
-    late, _ = session(t + 0.5, ramp(t), info=dataclasses.replace(INFO, delay_s=0.5))
+    late, status = session(t + 0.5, ramp(t), info=dataclasses.replace(INFO, delay_s=0.5))
+    assert status.delay_s == 0.5
     one, other = (next(w for w in windows if w.t_end == 104.0) for windows in (now, late))
     assert one.crc == other.crc
 

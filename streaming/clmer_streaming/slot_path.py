@@ -136,4 +136,5 @@ class SlotPath:
             n_gaps=self.n_gaps,
             n_dropped=self._buffer.n_dropped,
             chunk_s=liveness.chunk_s,
+            delay_s=self.info.delay_s,
         )
