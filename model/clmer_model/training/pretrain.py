@@ -36,9 +36,9 @@ class PretrainConfig:
     """Settings of the contrastive stage.
 
     What the stage is worth was asked of forty simulated people (``realistic``, 29 others to train on, one run each; a
-    standard error of 0.012 over people): accuracy 0.366 with it, 0.367 without. With EEG's channels mixed first
-    (``eeg_bands`` off) and shorter steps, 0.365 with ``lambda_temporal`` 0 and 0.360 with 0.1. Neither pair differs;
-    the default keeps the stage, which is the method, and the quicker loss.
+    standard error of 0.012 over people): accuracy 0.366 with it, 0.367 without. Nor did the people who choose tell
+    ``lambda_temporal`` 0.3 or 1 from 0 (``benchmarks/RESULTS.md``): the default keeps the stage, which is the method,
+    and the quicker loss.
     """
 
     epochs: int = 2
