@@ -27,6 +27,7 @@ from clmer_server.auth import TokenCheck
 from clmer_server.connection import serve_client
 from clmer_server.door import Door
 from clmer_server.event_loop import loop_factory
+from clmer_server.garbage import settle_garbage
 from clmer_server.guard import Guard
 from clmer_server.hub import Hub
 from clmer_server.listening import open_listener, uvicorn_config
@@ -115,6 +116,7 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
     event = EmotionEvent.model_validate_json(prediction)
     parts = _WAYS[way](event)
     server = uvicorn.Server(uvicorn_config(parts.app, _ACCESS))
+    settle_garbage()  # for the rivals, too
     with open_listener("127.0.0.1", 0) as listener:
         pipe.send(listener.getsockname()[1])
 

@@ -17,6 +17,7 @@ from clmer_server.app import Served, create_app
 from clmer_server.auth import TokenCheck
 from clmer_server.background import in_background
 from clmer_server.door import Door
+from clmer_server.garbage import settle_garbage
 from clmer_server.listening import uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
@@ -60,6 +61,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and tell the service manager."""
+        settle_garbage()
         await super().startup(sockets)
         notify(READY)
 
