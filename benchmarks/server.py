@@ -75,7 +75,7 @@ def flood_table(prediction: str, seconds: float) -> Table:
     for way in WAYS:
         for deaf in (False, True):
             row = measure_flood(way, prediction, seconds, deaf=deaf)
-            beside = ("stayed", "was cut off")[row.n_cut_off] if deaf else "no"
+            beside = ("was cut off" if row.n_cut_off else "stayed") if deaf else "no"
             rest = (f"{row.silent_s:.2f}", share(row.delay_s.size, row.expected))
             table.add_row(way, beside, *delays(row.delay_s), *rest)
     return table

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from clmer_model.checkpoint import Checkpoint, load_checkpoint
 from clmer_model.training.evidence import EVIDENCE_NAME, EvidenceConfig, gather
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def config_of(checkpoint: Checkpoint) -> TrainConfig:
-    """Return the recipe that made the checkpoint, as far as options can change it."""
+    """Return the recipe that made the checkpoint; views are those of its preset, which no option changes."""
     said = checkpoint.training
     usual = recipe(said["preset"])
     return dataclasses.replace(
@@ -49,9 +51,13 @@ def config_of(checkpoint: Checkpoint) -> TrainConfig:
         sim_preset=said["simulator_preset"],
         seed=said["seed"],
         dims=checkpoint.dims,
-        pretrain=dataclasses.replace(usual.pretrain, epochs=said["pretrain"]["epochs"], seed=said["seed"]),
-        fit=dataclasses.replace(usual.fit, epochs=said["fit"]["epochs"], seed=said["seed"]),
+        pretrain=dataclasses.replace(usual.pretrain, **_without_views(said["pretrain"])),
+        fit=dataclasses.replace(usual.fit, **_without_views(said["fit"])),
     )
+
+
+def _without_views(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stage.items() if name != "views"}
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, fit
 from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.ranks import average_gradients, joined, rank, shares
+from clmer_server.ending import end_with
 from model_windows import random_input, small_model
+from tiny_training import pretrain_encoder
 
 N_ROWS = 42  # of batches of 16 each process gets 8 and 8, then 5
 
@@ -48,9 +49,15 @@ def mean_gradient() -> list[float]:
     return gradient
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Train with the others, and leave what came of it in the folder."""
     torch.set_num_threads(1)
     with joined():
         weights, log = trained()
         said = {"weights": weights, "log": log, "gradient": mean_gradient()}
         (Path(sys.argv[1]) / f"{rank()}.json").write_text(json.dumps(said), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    end_with(main)  # as ``clmer`` does there

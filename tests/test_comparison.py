@@ -159,11 +159,11 @@ def test_every_signal_is_cut_into_bands_by_its_own_rate() -> None:
     waves = {name: np.tile(np.sin(2 * np.pi * t), (n, 1, 1)).astype(np.float32) for name, t in times.items()}
     whole = np.ones((n, 1), dtype=np.bool_)
     examples = dataclasses.replace(store.examples, series=waves, mask=dict.fromkeys(rates, whole))
-    for name, n_bands in (("ecg", 6), ("gsr", 3)):  # up to 32 Hz, and up to 4 Hz
+    for name, n_bands in (("ecg", 7), ("gsr", 4)):  # up to 32 Hz, and up to 4 Hz
         features = learner.features(examples, name)
         assert features.shape == (n, n_bands)
-        assert (features.argmax(1) == 1).all()  # from 1 Hz to 2 Hz
-        assert features[:, 1] == pytest.approx(np.log(rates[name] ** 2))
+        assert (features.argmax(1) == 2).all()  # from 1 Hz to 2 Hz
+        assert features[:, 2] == pytest.approx(np.log(rates[name] ** 2))
 
 
 @pytest.fixture(scope="module")

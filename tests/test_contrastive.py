@@ -9,10 +9,10 @@ import torch
 
 from clmer_model.contrastive import ProjectionHead, nt_xent
 from clmer_model.encoder import ModalityEncoder
-from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.pretrain import PretrainConfig
 from clmer_model.training.views import VIEWS, ViewConfig, band_stopped, drop, drop_modalities, view_of
 from model_windows import SMALL, SPECS, random_input
+from tiny_training import pretrain_encoder
 
 
 def generator(seed: int = 0) -> torch.Generator:

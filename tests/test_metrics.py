@@ -21,8 +21,6 @@ from clmer_model.training.metrics import (
     intervals_of,
     kappa,
     macro_f1,
-    matrices_of_people,
-    people_interval,
     permutation_p,
     scores_of,
     weighted_f1,
@@ -89,9 +87,9 @@ def test_kappa_of_one_class_alone_is_nothing() -> None:
 def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
     """Ten people who are all right or all wrong give a far wider interval than a thousand windows would."""
     person, truth = np.repeat(np.arange(10), 100), np.zeros(1000, dtype=np.int64)
-    low, high = people_interval(accuracy, matrices_of_people(truth, person % 2, person, 2))
+    low, high = intervals_of(truth, np.eye(2)[person % 2], person)["accuracy"]
     assert high - low > 0.4
-    low, high = people_interval(accuracy, matrices_of_people(truth, np.arange(1000) % 2, person, 2))
+    low, high = intervals_of(truth, np.eye(2)[np.arange(1000) % 2], person)["accuracy"]
     assert high - low < 0.01
 
 

@@ -109,6 +109,9 @@ def test_nearest_neighbours_and_other_labels_are_no_scores_of_a_network(tmp_path
     report.write_text(json.dumps(report_of(small_store(), SPLITS, None, seed=5)), encoding="utf-8")
     with pytest.raises(DatasetError, match="with other preset"):
         read_split_scores(report, checkpoint)
+    report.write_text(json.dumps({"preset": CONFIG.preset, "labels": list(checkpoint.labels), "splits": {}}))
+    with pytest.raises(DatasetError, match="recipe"):
+        read_split_scores(report, checkpoint)
     for text in ("", "[]", "{}", '{"splits": 1, "labels": [], "preset": "default"}'):
         report.write_text(text, encoding="utf-8")
         with pytest.raises(DatasetError, match="report of clmer evaluate"):

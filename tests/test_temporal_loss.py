@@ -15,13 +15,13 @@ from clmer_model.dims import ClmerDims
 from clmer_model.encoder import ModalityEncoder
 from clmer_model.modalities import ModalitySpec, modality_spec
 from clmer_model.presets import find_preset
-from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.pretrain import Contrast, PretrainConfig, kept_statistics
 from clmer_model.training.recipes import recipe
 from clmer_model.training.views import VIEWS, ViewConfig, view_of
 from clmer_streaming.config import PhysioConfig, WindowConfig
 from clmer_streaming.errors import SettingsError
 from model_windows import SMALL, SPECS
+from tiny_training import pretrain_encoder
 
 BOTH = PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0)
 ALL_THREE = torch.ones(3, 4, dtype=torch.bool)

@@ -18,7 +18,6 @@ from clmer_model.clmer import Clmer
 from clmer_model.export import export
 from clmer_model.modalities import modality_specs
 from clmer_model.predictor import Predictor
-from clmer_model.training.contrast_stage import pretrain_encoder
 from clmer_model.training.curves import draw_curves
 from clmer_model.training.examples import Examples
 from clmer_model.training.fit import FitConfig, Fitting, fit
@@ -30,7 +29,7 @@ from clmer_server.cli import main
 from clmer_streaming.errors import DeviceError, SettingsError
 from clmer_streaming.types import Window
 from model_windows import SMALL, SPECS, small_model
-from tiny_training import run_in, small_examples, tiny
+from tiny_training import pretrain_encoder, run_in, small_examples, tiny
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from clmer_model.encoder import ModalityEncoder
+from clmer_model.training.contrast_stage import Pretraining
 from clmer_model.training.examples import Examples
+from clmer_model.training.pretrain import PretrainConfig, Report
 from clmer_model.training.recipes import recipe
 from clmer_model.training.train import Run, TrainConfig
 from clmer_server.commands.train import add_arguments, config_from
@@ -34,6 +38,13 @@ def tiny(preset: str, **changes: Any) -> TrainConfig:
 
 def run_in(out: Path, cache: Path, show: Any = lambda line: None, resume: bool = False) -> Run:
     return Run(out, cache, show, lambda made, _: made, resume)
+
+
+def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: Report) -> None:
+    """Train one encoder in place through all epochs."""
+    stage = Pretraining(encoder, x, mask, config)
+    while not stage.finished:
+        report(stage.run_epoch())
 
 
 def small_examples(n: int = 24) -> Examples:

@@ -20,7 +20,8 @@ def deaf_client(address: str) -> socket.socket:
         f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
-    while b"\r\n\r\n" not in deaf.recv(_BUFFER_BYTES, socket.MSG_PEEK):
-        pass
+    while b"\r\n\r\n" not in (head := deaf.recv(_BUFFER_BYTES, socket.MSG_PEEK)):
+        if not head:
+            raise ConnectionError(f"{address} has closed the connection")
     deaf.sendall(Frame(Opcode.TEXT, _WISH).serialize(mask=True))
     return deaf

@@ -70,6 +70,19 @@ def serve_main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda: _run_serve(arguments), debug="--debug" in arguments)
 
 
+def program() -> int:
+    """Run ``clmer``; return its exit code, or end the process at once where ``torchrun`` started it.
+
+    Gloo's threads may outlive the last step of a training, and abort the process when the interpreter takes it apart:
+    ``torchrun`` would report a training as failed whose results are there.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from clmer_server.ending import end_with
+
+        end_with(main)
+    return main()
+
+
 def serve_program() -> NoReturn:
     """Run ``clmer-serve``, and end the process."""
     from clmer_server.ending import end_with

@@ -47,21 +47,6 @@ def pretrain(
             keeper.keep(Snapshot("pretrain", {**whole, **tensors}, {**values, "encoder": i}))
 
 
-def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: Report) -> None:
-    """Train one encoder in place through all epochs; see ``Pretraining``.
-
-    Args:
-        encoder: As ``Pretraining`` takes it.
-        x: As ``Pretraining`` takes it.
-        mask: As ``Pretraining`` takes it.
-        config: Settings.
-        report: Is told the mean losses of each epoch.
-    """
-    stage = Pretraining(encoder, x, mask, config)
-    while not stage.finished:
-        report(stage.run_epoch())
-
-
 class Pretraining:
     """Trains an encoder so that two views of a window are closer than views of other windows.
 

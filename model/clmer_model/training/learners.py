@@ -75,8 +75,8 @@ Bands = tuple[tuple[float, float], ...]
 """From and to, in Hz."""
 
 EEG_BANDS: Bands = ((4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
-FURTHER_BANDS: Bands = ((0.5, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32))
-"""Octaves, for pulse, breath and skin, whose rhythms are slower than those of EEG."""
+FURTHER_BANDS: Bands = ((0, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32))
+"""Slow waves, as of breath and skin, then octaves, as of the pulse; the level itself is among the slow ones."""
 
 
 @dataclass(frozen=True)

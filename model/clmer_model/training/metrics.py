@@ -175,19 +175,6 @@ def _rows_of_people(person: Labels) -> list[npt.NDArray[np.bool_]]:
     return [person == p for p in np.unique(person)]
 
 
-def people_interval(value: Callable[[Floats], float], of_people: Floats, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of a score when people are drawn again with replacement.
-
-    Seed and number of people decide who is drawn: scores of the same people have the same draws.
-
-    Args:
-        value: The score of a confusion matrix, or of other counts that add up over people.
-        of_people: The counts of each person, (people, ...), e.g. (people, K, K).
-        seed: Of the draws.
-    """
-    return _interval(value, redrawn(of_people, seed))
-
-
 def redrawn(of_people: Floats, seed: int = 0) -> Floats:
     """Return the counts of people who were drawn again with replacement, summed for each draw, (N_BOOTSTRAP, ...).
 

@@ -15,6 +15,9 @@ from clmer_streaming.errors import DatasetError
 REPORT_NAME = "report.json"
 """What ``clmer evaluate`` writes; in the folder of a checkpoint, ``clmer export`` takes it up."""
 
+NEIGHBOURS = "neighbours"
+"""The preset of a report without a network."""
+
 _KEPT = ("mean", "sd", "interval", "n_windows", "n_people")
 _CHANCE = ("seed", "mixed_precision")  # what changes the figures, but not the recipe
 
@@ -33,7 +36,7 @@ def report_of(store: WindowStore, splits: Mapping[str, Any], config: TrainConfig
         "store": store.key,
         "trained_on": store.trained_on,
         "labels": list(store.labels),
-        "preset": "neighbours" if config is None else config.preset,
+        "preset": NEIGHBOURS if config is None else config.preset,
         "seed": seed,
         **recipe,
         "splits": dict(splits),
@@ -52,7 +55,8 @@ def read_split_scores(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        told, labels = report.get("recipe", {"preset": report["preset"]}), tuple(report["labels"])
+        told = report["recipe"] if report["preset"] != NEIGHBOURS else {"preset": NEIGHBOURS}
+        labels = tuple(report["labels"])
         splits = {protocol: _brief(split) for protocol, split in report["splits"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"a report of clmer evaluate in {path}", str(error), "run clmer evaluate again") from error
