@@ -21,6 +21,7 @@ from clmer_model.manifest import Manifest
 from clmer_model.metadata import ArtefactMeta
 from clmer_model.modalities import MODEL_MODALITIES
 from clmer_model.predictor import Predictor
+from clmer_model.training.protocols import PROTOCOLS
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.errors import ArtefactError
 from clmer_streaming.face.layout import EXTRACTOR_ID
@@ -281,8 +282,10 @@ def test_the_shipped_model_fits_this_code() -> None:
 
 
 def test_the_shipped_scores_are_honest_in_form() -> None:
-    """Scores name their split and stand beside a baseline and an interval."""
-    scores = find_artefact().meta.scores
+    """Scores name their split and stand beside a baseline and an interval; those of the recipe are of all four splits."""
+    scores, split_scores = find_artefact().meta.scores, find_artefact().meta.split_scores
+    assert split_scores is not None
+    assert set(split_scores) == set(PROTOCOLS)
     assert list(scores) == ["unseen simulated people"]
     for subset in ("all", "eeg", "face"):
         values = scores["unseen simulated people"][subset]

@@ -113,6 +113,10 @@ def _scores(meta: ArtefactMeta) -> str:
     )
 
 
+BIASED = ("calibration_error",)
+"""Scores whose bootstrap lies above them, since fewer different windows fill each bin: they are told without it."""
+
+
 def _splits(evidence: Plain) -> str:
     network, neighbours = evidence["splits"]["network"], evidence["splits"]["neighbours"]
     rows = [[title, *(_cell(network[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
@@ -144,7 +148,7 @@ def _cell(split: Plain, row: str, name: str) -> str:
     if split["reason"] or row not in split["rows"]:
         return str(split["reason"]) or "-"
     scores = split["rows"][row]
-    interval = scores["interval"].get(name)
+    interval = None if name in BIASED else scores["interval"].get(name)
     return f"{scores['mean'][name]:.3f}" + ("" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})")
 
 
