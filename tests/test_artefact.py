@@ -282,7 +282,7 @@ def test_the_shipped_model_fits_this_code() -> None:
 
 
 def test_the_shipped_scores_are_honest_in_form() -> None:
-    """Scores name their split and stand beside a baseline and an interval; those of the recipe are of all four splits."""
+    """Scores name their split and stand beside a baseline and an interval; the recipe has those of all four splits."""
     scores, split_scores = find_artefact().meta.scores, find_artefact().meta.split_scores
     assert split_scores is not None
     assert set(split_scores) == set(PROTOCOLS)
