@@ -48,6 +48,8 @@ class Seen:
 
     heard: list[Told]
     sent_at: dict[str, float]  # s of the LSL clock, by label of a marker
+    printed: str  # by the service
+    log: str
     people: Path
     first: Path  # folder of the session with both calibrations
     second: Path  # of the one behind it
@@ -127,7 +129,7 @@ def folders(service: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     folder = tmp_path_factory.mktemp("both")
-    who = ("--participant", "P01", "--participants", "people")
+    who = ("--participant", "P01", "--participants", "people", "--log-level", "debug")
     with (
         headset(),
         network_camera(swaying(31)) as camera,
@@ -136,7 +138,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     ):
         talk = talked(service, outlet)
         service.end()
-    return Seen(talk.client.heard, talk.sent_at, folder / "people", *folders(folder))
+        assert service.process.stdout is not None
+        printed = service.process.stdout.read()
+    log = (folder / "stderr.txt").read_text()
+    return Seen(talk.client.heard, talk.sent_at, printed, log, folder / "people", *folders(folder))
 
 
 def talked(service: Service, outlet: pylsl.StreamOutlet) -> Conversation:
@@ -161,7 +166,13 @@ def settings_of(folder: Path) -> PreprocessConfig:
 def test_somebody_of_whom_nothing_is_kept_can_begin(seen: Seen) -> None:
     """With a warning, which tells what to do; the next session needs none."""
     (warning,) = seen.notices("session_warning")
-    assert "No neutral face of participant P01 in people yet" in warning
+    assert "No neutral face of this session's participant in people yet" in warning
+    assert f"warning    {warning}" in seen.printed
+
+
+def test_neither_what_is_printed_nor_the_log_names_who_takes_part(seen: Seen) -> None:
+    """In every detail, calibrations and all; a service manager keeps both."""
+    assert "P01" not in seen.printed + seen.log
 
 
 def test_both_are_kept_under_the_pseudonym(seen: Seen) -> None:

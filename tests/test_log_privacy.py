@@ -66,6 +66,12 @@ def test_the_log_names_nobody_and_repeats_no_marker(seen: Seen) -> None:
         assert word not in seen.log
 
 
+def test_what_is_printed_at_the_start_names_nobody(seen: Seen) -> None:
+    """A service manager keeps it beside the log; of a live session see test_both_calibrations."""
+    assert "recording  rec" in seen.printed
+    assert not any(word in seen.printed for word in (PSEUDONYM, CONSENT, "Quokka", "Zebra"))
+
+
 def test_the_log_holds_no_probability(seen: Seen) -> None:
     """Nor valence or arousal: none of the numbers that clients got, to four places."""
     answers = [p for p in seen.predictions if p["valid"]]

@@ -255,6 +255,23 @@ def test_what_is_too_old_goes_only_where_the_settings_say_so(folder: Path, capsy
     assert "deleted    abc: older than 30 days" in capsys.readouterr().out
 
 
+def test_what_goes_for_its_age_is_told_without_a_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts alone, since a service manager keeps what is printed: calibrations and copies bear the pseudonym."""
+    calibrated(folder, monkeypatch)
+    root, late = folder / "recordings", UNIX_TIME + 40 * DAY_S
+    shutil.copytree(root / "abc", root / "later")
+    keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab", folder / "none")), late)
+    assert {path.name for path in root.iterdir()} == {"abc", "later"}  # no folder to look in
+    warned = capsys.readouterr().err
+    assert "abc is too old and cannot be deleted: clmer session delete abc says why" in warned
+    keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab",)), late)
+    told = capsys.readouterr().out
+    assert "abc: older than 30 days; deleted with it, made from it: 1; left, exports and the like: " in told
+    assert not any(name in warned + told for name in ("P-01", "P01"))
+
+
 @pytest.mark.deep
 def test_the_service_deletes_what_is_too_old_as_it_starts(folder: Path) -> None:
     """The new session is recorded beside."""

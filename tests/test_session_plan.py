@@ -75,14 +75,15 @@ def test_a_client_may_say_who_takes_part_and_whether_to_record() -> None:
 
 @pytest.mark.parametrize("table_or_not", ["", '[[sessions]]\nname = "a"\n'])
 @pytest.mark.parametrize(("wants", "lacking"), [("none", "face"), ("rest", "face and no EEG at rest")])
-def test_a_new_participant_is_named_in_a_warning_and_can_begin(
+def test_a_new_participant_can_begin_with_a_warning_that_names_nobody(
     table_or_not: str, wants: Literal["none", "rest"], lacking: str
 ) -> None:
     """Live, where what is missing can be measured; a sentence says what that is."""
     (plan,) = planned(table_or_not + 'participant = "P01"\ncamera = "0"\n')
     preprocess = PreprocessConfig(eeg_calibration=wants)
     (warning,) = live_inputs(plan.config(), preprocess).warnings
-    assert f"No neutral {lacking} of participant P01 in participants yet" in warning
+    assert f"No neutral {lacking} of this session's participant in participants yet" in warning
+    assert "P01" not in warning
     assert "clmer calibrate" in warning
     save_neutral(Path("participants"), "P01", NeutralFace(PRIOR_MEAN, 0.0, 0.0, (1.0, 1.0, 1.0, 1.0), 90))
     save_rest(

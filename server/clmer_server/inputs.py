@@ -228,7 +228,10 @@ def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConf
 def _not_measured_yet(
     config: SessionConfig, preprocess: PreprocessConfig, rest: RestReference | None
 ) -> tuple[str, ...]:
-    """Return a sentence where a participant comes for the first time, or is called by a mistyped pseudonym."""
+    """Return a sentence where a participant comes for the first time, or is called by a mistyped pseudonym.
+
+    It does not say the pseudonym: the service prints it, too, which systemd keeps.
+    """
     lacking = [
         *(["neutral face"] if config.camera is not None and config.neutral is None else []),
         *(["EEG at rest"] if preprocess.eeg_calibration == "rest" and rest is None else []),
@@ -237,7 +240,7 @@ def _not_measured_yet(
         return ()
     measured = " and no ".join(lacking)
     mend = "measure it while the session runs (calibration.start), or by clmer calibrate"
-    return (f"No {measured} of participant {config.participant} in {config.participants} yet: {mend}.",)
+    return (f"No {measured} of this session's participant in {config.participants} yet: {mend}.",)
 
 
 def _keeper(config: SessionConfig) -> Callable[[NeutralFace], Path] | None:

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clmer_server.archive.deletion import plan_deletion
+from clmer_server.archive.deletion import Deletion, plan_deletion
 from clmer_server.archive.folders import StoredSession, find_sessions
 from clmer_server.archive.listing import recording_line
-from clmer_server.cli import error_text
 from clmer_server.settings import ServeSettings
 from clmer_streaming.errors import ClmerError
 
@@ -18,6 +17,9 @@ _DAY_S = 86400.0
 
 def keep_retention(settings: ServeSettings, now: float) -> None:
     """Delete recorded sessions that are older than the settings allow, and tell; what cannot go holds up nothing.
+
+    What is told counts and names sessions alone: files may be called after a participant, and a service's words are
+    kept in the log of the machine.
 
     Args:
         settings: Without ``record`` or ``retention_days`` nothing is done. What they play is kept.
@@ -31,12 +33,18 @@ def keep_retention(settings: ServeSettings, now: float) -> None:
             continue
         try:
             deletion = plan_deletion(stored, settings.work, settings.participants)
-            lines = list(deletion.lines())
             deletion.carry_out()
-        except ClmerError as error:
-            print(f"warning: {stored.name} is too old and cannot be deleted\n{error_text(error)}", file=sys.stderr)
+        except ClmerError:
+            mend = f"clmer session delete {stored.name} says why"
+            print(f"warning: {stored.name} is too old and cannot be deleted: {mend}", file=sys.stderr)
             continue
-        print(f"deleted    {stored.name}: older than {settings.retention_days} days", *lines, sep="\n           ")
+        print(f"deleted    {stored.name}: older than {settings.retention_days} days{_counts(deletion)}")
+
+
+def _counts(deletion: Deletion) -> str:
+    n_gone, n_stay = len(deletion.derived.paths), len(deletion.stays)
+    gone = f"; deleted with it, made from it: {n_gone}" if n_gone else ""
+    return gone + (f"; left, exports and the like: {n_stay}" if n_stay else "")
 
 
 def _played(settings: ServeSettings) -> Iterator[Path]:
