@@ -230,6 +230,7 @@ def test_a_certificate_or_a_folder_that_cannot_be_used_does_not_pass_the_check(
         (["--tls-cert", "notes.txt", "--tls-key", "notes.txt"], "a certificate in PEM"),
         (["--record", "notes.txt"], "notes.txt, which is no folder"),
         (["--record", "notes.txt/below"], "no folder"),
+        (["--record", "x" * 300 + "/below"], "File name too long"),  # not even asked about, as below a closed folder
     ):
         assert serve_main([*check, *options]) == SettingsError.exit_code
         assert said in capsys.readouterr().err

@@ -86,10 +86,11 @@ def try_recordings(parent: Path) -> None:
     Raises:
         SettingsError: It cannot be written to, or made.
     """
-    there = next(folder for folder in (parent, *parent.absolute().parents) if folder.exists())
     try:
+        there = next(folder for folder in (parent, *parent.absolute().parents) if folder.exists())
+        if there.is_file():
+            raise _cannot_record(parent, f"{there}, which is no folder")
         with tempfile.TemporaryDirectory(dir=there):
             return
     except OSError as error:
-        found = f"{there}, which is no folder" if there.is_file() else error.strerror or repr(error)
-        raise _cannot_record(parent, found) from error
+        raise _cannot_record(parent, error.strerror or repr(error)) from error
