@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from clmer_server.archive.facts import SessionFacts, details_as_json, facts_as_json, session_facts
 from clmer_server.archive.folders import StoredSession, find_sessions, open_session
 from clmer_server.archive.listing import LISTING_FILE, listed
+from clmer_server.archive.told import print_table
 from clmer_server.archive.trial_spans import TrialRule, TrialSpan, trials_from_markers, trials_from_table
 from clmer_server.archive.trial_table import trial_table
 from clmer_server.archive.window_table import window_table
@@ -332,6 +334,15 @@ def test_a_recording_that_has_not_changed_is_not_read_again(root: Path, tmp_path
         listed(stored)
 
 
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """New files are for everybody to read, as on most machines."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
 def test_what_is_exported_is_for_its_owner_alone(root: Path, tmp_path: Path) -> None:
     """In a new folder; one that is there stays as it is."""
     options = ["session", "export", "abc", "--root", str(root), "--to"]
@@ -342,6 +353,15 @@ def test_what_is_exported_is_for_its_owner_alone(root: Path, tmp_path: Path) -> 
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "shared")] == [0o700, 0o755]
     (tmp_path / "other.txt").touch()
     assert (tmp_path / "other.txt").stat().st_mode & 0o077  # nothing else of the process is changed
+
+
+def test_no_name_from_the_network_steers_the_terminal(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream may be called after a sequence that clears the screen; its letters are shown, the ESC is not."""
+    line = facts_as_json(session_facts(open_session(root, "abc")))
+    print_table([{**line, "streams": ["\x1b[2JEEG\x07"], "participant": "\x9b2J"}])
+    table = capsys.readouterr().out
+    assert "[2JEEG" in table
+    assert all(letter.isprintable() for letter in table.replace("\n", ""))
 
 
 def test_no_damage_breaks_a_list_or_a_table(root: Path, tmp_path: Path) -> None:

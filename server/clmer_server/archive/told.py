@@ -22,7 +22,7 @@ def print_table(sessions: Sequence[Mapping[str, Any]]) -> None:
 
     table = Table(*_COLUMNS)
     for told in sessions:
-        table.add_row(*(Text(cell) for cell in _row(told)))
+        table.add_row(*(Text(printable(cell)) for cell in _row(told)))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
