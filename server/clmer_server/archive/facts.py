@@ -15,6 +15,7 @@ from clmer_server.archive.folders import StoredSession
 from clmer_server.archive.verdicts import Verified, verified
 from clmer_server.protocol.prediction import EmotionEvent
 from clmer_streaming.recording.contents import Contents, read_contents
+from clmer_streaming.types import StreamInfo
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def facts_as_json(facts: SessionFacts) -> dict[str, Any]:
 
 def details_as_json(facts: SessionFacts) -> dict[str, Any]:
     """Return everything that ``show`` tells as JSON values."""
-    contents = facts.contents
-    model = contents.header.get("model", {})
+    contents, model = facts.contents, facts.contents.header.get("model", {})
     reasons = Counter(reason for prediction in contents.predictions for reason in prediction["reasons"])
     return {
         **facts_as_json(facts),
@@ -119,19 +119,20 @@ def details_as_json(facts: SessionFacts) -> dict[str, Any]:
         "clmer": contents.header.get("version"),
         "model": {name: model.get(name) for name in ("id", "sha256", "trained_on", "labels")},
         "lost_items": contents.n_lost,
-        "streams": [
-            {
-                "source": info.source,
-                "kind": info.kind,
-                "name": info.name,
-                "channels": len(info.ch_names),
-                "nominal_rate_hz": info.sfreq,
-                "delay_s": info.delay_s,
-            }
-            for info in contents.streams.values()
-        ],
+        "streams": [_stream_as_json(info) for info in contents.streams.values()],
         "reasons": dict(reasons.most_common()),
         "labels": dict(Counter(p["label"] for p in contents.predictions if p["label"]).most_common()),
         "marker_labels": dict(Counter(marker.label for marker in contents.markers).most_common()),
         "exports": exports_made(facts.stored),
+    }
+
+
+def _stream_as_json(info: StreamInfo) -> dict[str, Any]:
+    return {
+        "source": info.source,
+        "kind": info.kind,
+        "name": info.name,
+        "channels": len(info.ch_names),
+        "nominal_rate_hz": info.sfreq,
+        "delay_s": info.delay_s,
     }

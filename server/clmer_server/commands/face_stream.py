@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from clmer_server.logs import set_up_logging
 from clmer_server.lsl_option import add_lsl_config
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import Chunk, FaceSample, Item, StreamInfo
+
+if TYPE_CHECKING:
+    from clmer_streaming.sources.camera import CameraSource
 
 HELP = "publish the face before a camera as a CLMER-Face stream"
 
@@ -34,22 +39,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish until the user ends it, or a video file has been played."""
-    from clmer_streaming.outlets import FaceOutlet, HogOutlet
-    from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.lsl_setup import set_up_lsl
 
     set_up_logging("warning")
     set_up_lsl(args.lsl_config)
+    camera = _camera(args)
+    publish = _publisher(camera, args)
+    stop = _stop_by_signal()
+    print(f"stream {args.name!r} of {camera.info.name}; only numbers leave this computer. Ctrl-C ends it.", flush=True)
+    camera.run(publish, stop)
+    report = camera.report
+    print(f"{report.n_samples} frames published, {report.n_dropped} dropped")
+    return 0
+
+
+def _camera(args: argparse.Namespace) -> CameraSource:
+    from clmer_streaming.sources.camera import CameraSource
+
     extractor = Extractor.choose(args.face_landmarker)
     neutral = load_neutral(args.participants, args.participant, extractor.id)
     hog = "hog" if args.hog else ""
-    camera = CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor, hog=hog)
+    return CameraSource(args.camera, neutral=neutral, delay_s=args.delay, extractor=extractor, hog=hog)
+
+
+def _publisher(camera: CameraSource, args: argparse.Namespace) -> Callable[[Item], None]:
+    """Open the outlets; return what takes each item of the camera to its own."""
+    from clmer_streaming.outlets import FaceOutlet, HogOutlet
+
     outlet = FaceOutlet(camera.info, args.name)
     hog_outlet = HogOutlet(camera.hog_info, args.hog_name) if args.hog else None
-    stop = threading.Event()
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        stop.set()
 
     def publish(item: Item) -> None:
         if isinstance(item, FaceSample):
@@ -59,10 +77,16 @@ def run(args: argparse.Namespace) -> int:
         elif isinstance(item, StreamInfo) and item.kind == "face":
             print(f"{item.name} is open, {item.sfreq:g} Hz", flush=True)
 
+    return publish
+
+
+def _stop_by_signal() -> threading.Event:
+    """Return an event that is set by Ctrl-C, and by whoever ends the process in order."""
+    stop = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    print(f"stream {args.name!r} of {camera.info.name}; only numbers leave this computer. Ctrl-C ends it.", flush=True)
-    camera.run(publish, stop)
-    report = camera.report
-    print(f"{report.n_samples} frames published, {report.n_dropped} dropped")
-    return 0
+    return stop
