@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import stat
 from pathlib import Path
 
@@ -133,6 +132,8 @@ def test_the_last_of_the_disk_is_left_to_the_numbers(tmp_path: Path) -> None:
 
 def test_a_file_that_does_not_grow_any_more_is_noticed(tmp_path: Path) -> None:
     """OpenCV does not say that it cannot write; the limit on the size of a file stands for a disk that is full."""
+    import resource  # not on Windows
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     keeper = VideoKeeper(tmp_path / "face.avi")

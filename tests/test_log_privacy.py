@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,8 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """A recorded session of a participant, logged in every detail, whose disk is full after a while."""
+    import resource  # not on Windows
+
     folder = tmp_path_factory.mktemp("log")
     save_rest(folder / "participants", PSEUDONYM, RestReference(0.0, ("Fz",), (0.0,), (9.0,), "signal", 60.0))
     about = ("--participant", PSEUDONYM, "--consent-ref", CONSENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +111,8 @@ def test_what_is_kept_of_a_participant_is_for_its_owner_alone(tmp_path: Path) ->
 
 def test_a_disk_that_is_full_half_way_leaves_what_was_kept_before(tmp_path: Path) -> None:
     """A limit on the size of files is a full disk for the program."""
+    import resource  # not on Windows
+
     path = save_rest(tmp_path, "P01", REST)
     kept, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, before[1]))

@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import re
-import resource
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -227,6 +226,8 @@ def test_a_full_disk_is_said_at_once_and_the_session_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was written before can be verified. A limit on the size of files stands for the disk."""
+    import resource  # not on Windows
+
     with serving(tmp_path, "--replay", EXAMPLE, "--speed", "max", "--record", "rec") as service:
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         messages = read_until(service, lambda seen: bool(seen) and seen[-1].get("code") == "replay_ended")

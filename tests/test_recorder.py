@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +72,8 @@ def test_a_disk_that_is_full_is_said_once_and_ends_only_the_recording(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The limit on the size of a file is a full disk for the program. What was written is whole."""
+    import resource  # not on Windows
+
     chunk = Chunk("eeg", np.arange(64) / 128.0, np.random.default_rng(0).standard_normal((len(EEG.ch_names), 64)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with recording(tmp_path) as (recorder, notices):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import sys
 import time
@@ -64,6 +63,8 @@ def peak_mib() -> float:
 
     Linux counts the program that started this one into ru_maxrss (getrusage(2)), so its own mark is read instead.
     """
+    import resource  # not on Windows
+
     status = Path("/proc/self/status")
     if status.exists():
         mark = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
