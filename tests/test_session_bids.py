@@ -133,6 +133,26 @@ def test_a_physiological_stream_is_beside_it_on_the_same_time(dataset: Path) -> 
     assert len(values) > 28 * 64
 
 
+def test_numbers_at_odd_times_are_no_physiological_signal(tmp_path: Path) -> None:
+    """A series on slots stays in the recording; one of a constant rate beside it is exported."""
+    said = {"clock": {"lsl_time": 10.0, "unix_time": 1.7e9}, "preprocess": {"slot_series": [{"name": "Hog"}]}}
+    (tmp_path / "recordings" / "abc").mkdir(parents=True)
+    writer = SessionWriter(tmp_path / "recordings" / "abc" / "session.xdf", said)
+    series = [
+        dataclasses.replace(HEADSET, source=f"physio-{name}", kind="physio", type=name) for name in ("hog", "gsr")
+    ]
+    items: list[Item] = [HEADSET, *series, ramp(10.0, 0, 500)]
+    items += [dataclasses.replace(ramp(10.0, 0, 500), source=info.source) for info in series]
+    for item in items:
+        writer.write(item)
+    writer.close()
+    options = ["--root", str(tmp_path / "recordings"), "--to", str(tmp_path / "bids"), "--format", "bids"]
+    assert main(["session", "export", "abc", *options]) == 0
+    (table,) = (tmp_path / "bids").rglob("*_physio.tsv.gz")
+    assert "recording-gsr" in table.name
+    assert "as HOG" in (tmp_path / "bids" / "README.md").read_text()
+
+
 def faces(recorded: Path) -> list[FaceSample]:
     return [item for item in SessionReader(recorded).items() if isinstance(item, FaceSample)]
 

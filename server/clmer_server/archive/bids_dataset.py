@@ -29,6 +29,8 @@ Made by `clmer session export`. EEG is raw: no filter, no new reference, no resa
 - `derivatives/clmer` has what the model answered, window by window.
 - `motion` has the face in numbers, a row per frame as the camera gave it, never resampled: `EEG_TIME` is its time in
   the EEG. The 68 points are there only where they were asked for.
+- Series of numbers that come at odd times, as HOG or those of a tracker do, are not exported: `physio` has a constant
+  rate, and rows on an even grid would be invented. They are in the recording.
 - Participants are pseudonyms. EEG can point to a person all the same, and the points of a face more so: keep it where
   only those see it who need it.
 """

@@ -20,6 +20,7 @@ from clmer_server.archive.regular_signals import RegularSignal, regular_signals
 from clmer_server.archive.tables import Table, tsv_text, write_gzip
 from clmer_server.archive.window_table import window_table
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.physio_path import physio_source
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import FaceSample, Item, StreamInfo
 
@@ -65,7 +66,7 @@ def export_bids(facts: SessionFacts, root: Path, wishes: BidsWishes) -> list[Pat
         written = [path for run in runs for path in _write_run(root, run, runs, facts)]
         faces = write_faces(root, runs, reader.items(), landmarks=wishes.landmarks)
         written += [path for track in faces for path in face_files(track)]
-        written += [*_write_scans(root, runs, faces, facts), *_write_physio(root, runs, items)]
+        written += [*_write_scans(root, runs, faces, facts), *_write_physio(root, runs, items, facts)]
         written += _write_predictions(root, names, runs, facts)
     except OSError as error:
         raise cannot_write(root, error) from error
@@ -101,8 +102,10 @@ def _write_scans(
     yield scans
 
 
-def _write_physio(root: Path, runs: Sequence[BidsRun], items: Sequence[Item]) -> Iterator[Path]:
+def _write_physio(root: Path, runs: Sequence[BidsRun], items: Sequence[Item], facts: SessionFacts) -> Iterator[Path]:
+    on_slots = _slot_sources(facts)
     infos = {item.source: item for item in items if isinstance(item, StreamInfo) and _is_physio(item)}
+    infos = {source: info for source, info in infos.items() if source not in on_slots}
     taken: Counter[tuple[int | None, str]] = Counter()
     for source, info in infos.items():
         word = bids_label(info.type or info.name).lower() or "physio"
@@ -111,6 +114,12 @@ def _write_physio(root: Path, runs: Sequence[BidsRun], items: Sequence[Item]) ->
             taken[run.names.run, word] += 1
             number = taken[run.names.run, word]
             yield from _write_series(root, run, signal, f"recording-{word}{'' if number == 1 else number}")
+
+
+def _slot_sources(facts: SessionFacts) -> set[str]:
+    """Return the streams of series on slots: they come at odd times, and physio has a constant rate."""
+    preprocess = facts.contents.header.get("preprocess", {})
+    return {physio_source(series["name"]) for series in preprocess.get("slot_series", [])}
 
 
 def _is_physio(info: StreamInfo) -> bool:
