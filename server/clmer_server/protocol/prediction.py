@@ -41,7 +41,7 @@ class FaceQuality(Part):
 
 
 class SeriesQuality(Part):
-    """A further physiological series of one window."""
+    """A further series of one window: a physiological signal, or numbers on slots such as HOG."""
 
     used: bool
     quality: Number  # 0-1
