@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clmer_model.training.protocols import Split, split_to_dict
+from clmer_model.training.snapshot import SNAPSHOT_NAME, Snapshot, SnapshotFile
 from clmer_model.training.store import open_store, write_json
 from clmer_server.archive.retention import expired_sessions, keep_retention
 from clmer_server.cli import main
@@ -111,9 +113,12 @@ def test_without_folders_to_look_in_only_the_session_goes_and_that_is_said(
 
 
 def test_what_stays_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exported tables, models that learnt from it, rows of a manifest."""
+    """Exported tables, models that learnt from it, a training that was interrupted, rows of a manifest."""
     key = json.loads((folder / "work" / "of-a-copy" / "index.json").read_text())["key"]
     write_json(folder / "work" / "model" / "checkpoint.json", {"training": {"store": key}})
+    for name, examples in (("unfinished", key), ("of-others", "another key")):
+        (folder / "work" / name).mkdir()
+        SnapshotFile(folder / "work" / name, {}, examples).write(Snapshot("fit", {"w": torch.zeros(1)}), 0)
     (folder / "lab" / "manifest.csv").write_text("file,participant\nother.xdf,P01\nP01.xdf,P01\n")
     root = folder / "recordings"
     assert main(["session", "export", "abc", "--root", str(root), "--to", str(folder / "out")]) == 0
@@ -121,6 +126,8 @@ def test_what_stays_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     assert f"stays   {folder / 'out' / 'abc-windows.csv'}: exported as csv" in said
     assert f"stays   {folder / 'work' / 'model'}: a model that was trained on it" in said
+    assert f"stays   {folder / 'work' / 'unfinished' / SNAPSHOT_NAME}: an interrupted training on it" in said
+    assert "of-others" not in said
     assert f"{folder / 'lab' / 'manifest.csv'}, row 3: names it" in said
     assert "row 2" not in said
     assert (folder / "out" / "abc-windows.csv").is_file()
@@ -197,8 +204,9 @@ def test_files_that_are_something_else_are_left_alone(folder: Path) -> None:
     odd = folder / "work" / "odd"
     texts = ("{}", "[1]", "no JSON", '{"key": "k", "recordings": ["a", 1, null]}', '{"key": [], "recordings": {}}',
              '{"store": {}, "rows": 1, "training": 5}', "\udcff")  # fmt: skip
+    ours = ("index.json", "told.json", "checkpoint.json", "manifest.csv", "other.json", "model.ts", SNAPSHOT_NAME)
     for number, text in enumerate(texts):
-        for name in ("index.json", "told.json", "checkpoint.json", "manifest.csv", "other.json", "model.ts", "x.xdf"):
+        for name in (*ours, "x.xdf"):
             path = odd / str(number) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, errors="surrogateescape")

@@ -12,6 +12,7 @@ from typing import Any
 
 from clmer_model.artefact import ONNX_SUFFIX, SUFFIX, read_meta
 from clmer_model.checkpoint import CONFIG_NAME
+from clmer_model.training.snapshot import SNAPSHOT_NAME, examples_of_snapshot
 from clmer_model.training.store import INDEX, file_digest
 from clmer_model.training.store_writer import PARTS, TOLD
 from clmer_model.training.tables import MANIFEST
@@ -55,8 +56,8 @@ def derived_from(recording: Path, folders: Sequence[Path]) -> Derived:
     """Find what was made from a recording, in folders and all below them; links are not followed.
 
     A window store goes as a whole when any of its windows comes from the recording: ``clmer prepare`` makes it again
-    from the others. With it go the split files that number its windows. Models that learnt from it stay, and are
-    named, as is every line of a manifest.
+    from the others. With it go the split files that number its windows. Models that learnt from it, finished or not,
+    stay and are named, as is every line of a manifest.
 
     Args:
         recording: The session's XDF file.
@@ -120,6 +121,9 @@ def _note_user_of(path: Path, keys: set[str], copies: set[Path], wanted: _Wanted
     elif path.suffix in (SUFFIX, ONNX_SUFFIX) and keys:
         if _trained_on(path) in keys:
             derived.stays.append(f"{path}: an exported model that was trained on it")
+    elif path.name == SNAPSHOT_NAME and keys:
+        if examples_of_snapshot(path) in keys:
+            derived.stays.append(f"{path}: an interrupted training on it")
     elif path.name == MANIFEST:
         derived.stays += [f"{path}, row {row}: names it; take the row out" for row in _rows(path, copies, wanted)]
 

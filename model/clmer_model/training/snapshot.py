@@ -54,6 +54,15 @@ def set_random_state(rng: torch.Generator, device: torch.device, states: dict[st
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
+def examples_of_snapshot(path: Path) -> str:
+    """Return what tells the windows of an interrupted training from all others; ``""`` where a file is no snapshot."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return str(json.loads(stored.metadata()[_HEADER])["examples"])
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError):
+        return ""
+
+
 class SnapshotFile:
     """The one snapshot of a run, in its folder; reading it cannot run code.
 
