@@ -79,8 +79,10 @@ def test_a_client_that_asks_for_no_protocol_gets_ours() -> None:
         ({"name": "evil.example"}, 403),
     ],
 )
-def test_a_client_that_must_not_connect_is_refused_before_the_handshake(options: dict[str, Any], status: int) -> None:
-    """An unknown protocol, a foreign page, a foreign host name."""
+def test_a_client_that_must_not_connect_is_refused_before_the_handshake(
+    options: dict[str, Any], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unknown protocol, a foreign page, a foreign host name. Nobody can fill the log by it."""
 
     async def test() -> None:
         async with serving() as site:
@@ -90,6 +92,7 @@ def test_a_client_that_must_not_connect_is_refused_before_the_handshake(options:
             assert site.hub.n_clients == 0
 
     run(test())
+    assert caplog.messages == []
 
 
 def test_a_page_of_this_machine_may_connect() -> None:

@@ -147,10 +147,12 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(frame)
 
     async def send(self, message: Any) -> None:
-        """Send; after a close, wait for its answer, but not for ever."""
+        """Send; after a close, wait for its answer, but not for ever. A refusal is a whole answer, and no error."""
         await super().send(message)
         if message["type"] == "websocket.close":
             self._end_soon()
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # else uvicorn logs an error for everybody who is refused
 
     def handle_close(self, event: Frame) -> None:
         """Answer a close, and end even where the answer is not read."""
