@@ -17,6 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
 from websockets.sync.client import ClientConnection
 
 from chromium import WAIT_MS, headless_chromium
@@ -60,11 +61,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(service, printed.group(1), folder / "stderr.txt")
 
 
-def refused(connecting: Any) -> tuple[int, str]:
-    """Return status and code of a handshake that is refused."""
+def refusal(connecting: Any) -> Response:
+    """Return the answer to a handshake that is refused."""
     with pytest.raises(InvalidStatus) as caught:
         connecting()
-    response = caught.value.response
+    return caught.value.response
+
+
+def refused(connecting: Any) -> tuple[int, str]:
+    """Return status and code of a handshake that is refused."""
+    response = refusal(connecting)
     return response.status_code, json.loads(response.body or b"")["code"]
 
 
@@ -143,6 +149,26 @@ def test_nothing_is_done_before_the_token_has_come(site: Site, message: str | by
         client.send(message)
         error, bye = rest(client)
         assert (error["code"], error["fatal"], bye["type"]) == ("token_missing", True, "bye")
+
+
+def test_who_has_no_token_is_told_no_name_of_a_session(site: Site) -> None:
+    """A name may be a participant's. Who has the token is told them all."""
+    (session,) = (entry["name"] for entry in site.get("/api/sessions").json())
+    told, untold = (
+        refusal(lambda connect=connect: connect(query="?session=none"))
+        for connect in (site.connect, site.service.connect)
+    )
+    assert (told.status_code, untold.status_code) == (404, 404)
+    assert session in json.loads(told.body or b"")["message"]
+    assert session not in json.loads(untold.body or b"")["message"]
+
+
+def test_a_refused_handshake_has_the_headers_of_all_answers(site: Site) -> None:
+    """Of the guard, and of what is behind it."""
+    bad = {"origin": "https://evil.example"}, {"query": "?session=none"}, {"subprotocols": ["chat"]}
+    for options in bad:
+        answer = refusal(lambda options=options: site.connect(**options))
+        assert dict(answer.headers.raw_items()).items() >= RESPONSE_HEADERS.items()
 
 
 def test_a_token_in_the_address_is_refused_even_where_it_is_right(site: Site) -> None:

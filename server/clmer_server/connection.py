@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
@@ -14,13 +14,14 @@ from uvicorn.protocols.utils import ClientDisconnected
 from clmer_server.client import Client
 from clmer_server.conversation import Conversation
 from clmer_server.door import GOING_AWAY, Door, abort_of, too_fast
+from clmer_server.guard import AUTHENTICATED
 from clmer_server.hub import Hub
 from clmer_server.letters import Letter
 from clmer_server.limits import BURST_S, Pace
 from clmer_server.protocol.names import PROTOCOL, SUBPROTOCOLS, Encoding
 from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Ack, Bye
-from clmer_server.rooms import Rooms
+from clmer_server.rooms import Rooms, unknown_session
 from clmer_server.transport import SEND_FRAME
 from clmer_server.watchdog import Watched
 from clmer_streaming.clock import local_clock
@@ -44,7 +45,8 @@ async def serve_client(
         after_seq: The last prediction that the client had before, as it wrote that; None: it is new.
     """
     home = next(iter(rooms.rooms)) if home is None else home
-    if (refusal := _why_not(rooms, home, after_seq)) is not None:
+    known = rooms.rooms if socket.scope["state"][AUTHENTICATED] else ()
+    if (refusal := _why_not(rooms, home, after_seq, known)) is not None:
         await _refuse(socket, *refusal)
         return
     encoding = await _accept(socket)
@@ -60,11 +62,18 @@ async def serve_client(
             other.detach(client)
 
 
-def _why_not(rooms: Rooms, home: str, after_seq: str | None) -> tuple[int, str, str] | None:
-    """Return status, code and message for an address that asks for what there is not; None where it can be served."""
+def _why_not(rooms: Rooms, home: str, after_seq: str | None, known: Iterable[str]) -> tuple[int, str, str] | None:
+    """Return status, code and message for an address that asks for what there is not; None where it can be served.
+
+    Args:
+        rooms: All sessions.
+        home: The session that is asked for.
+        after_seq: As ``serve_client`` has it.
+        known: Names of the sessions that may be told; none to whom has brought no token yet.
+    """
     if home not in rooms.rooms:
-        known = ", ".join(rooms.rooms)
-        return 404, "unknown_session", f"expected one of the sessions {known}, found {home[:64]!a}"
+        refusal = unknown_session(home, known)
+        return 404, refusal.code, refusal.message
     if after_seq is not None and not re.fullmatch(_NUMBER, after_seq):
         return 400, "bad_field", f"expected the seq of a prediction as after_seq, found {after_seq[:64]!a}"
     return None

@@ -27,7 +27,7 @@ from clmer_server.protocol.inbound import (
 )
 from clmer_server.protocol.outbound import Ack, ClockReply, PlacedMarker, TopicFailure
 from clmer_server.protocol.parts import DEFAULT_TOPICS, TOPICS, RequestId, Topic
-from clmer_server.rooms import RefusalError, Room, Rooms, StartRequest
+from clmer_server.rooms import RefusalError, Room, Rooms, StartRequest, unknown_session
 from clmer_server.subscriptions import Wish
 from clmer_streaming.types import Marker
 
@@ -114,8 +114,7 @@ class Conversation:
         rooms = self._rooms.rooms
         wanted = self._home if name is None else name
         if wanted not in rooms:
-            known = ", ".join(rooms)
-            raise RefusalError("unknown_session", f"expected one of the sessions {known}, found {wanted!a}")
+            raise unknown_session(wanted, rooms)
         return rooms[wanted]
 
     def _subscribe(self, said: Subscribe) -> Ack:

@@ -34,7 +34,7 @@ RESPONSE_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",  # a browser asks first, so that an upgrade never mixes old and new scripts
 }
-"""Sent with every HTTP response."""
+"""Sent with every HTTP response, and with every refusal of a handshake."""
 
 AUTHENTICATED = "clmer_authenticated"
 """Name in a scope's state: whether the request has brought the token, or needs none."""
@@ -210,7 +210,7 @@ def _is_open(path: str) -> bool:
 
 def _with_security_headers(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             MutableHeaders(scope=message).update(RESPONSE_HEADERS)
         await send(message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,18 @@ class RefusalError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def unknown_session(name: str, known: Iterable[str] = ()) -> RefusalError:
+    """Return the refusal of a name that no session has.
+
+    Args:
+        name: What was asked for.
+        known: Names of all sessions; none for whom they are not to be told.
+    """
+    names = ", ".join(known)
+    expected = f"one of the sessions {names}" if names else "the name of a session"
+    return RefusalError("unknown_session", f"expected {expected}, found {name[:64]!a}")
 
 
 @dataclass(frozen=True)

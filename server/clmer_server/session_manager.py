@@ -9,7 +9,7 @@ from types import MappingProxyType
 from clmer_server.metrics import Reading
 from clmer_server.protocol.notices import ByeReason
 from clmer_server.protocol.outbound import Bye
-from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.rooms import RefusalError, StartRequest, unknown_session
 from clmer_server.run_opening import Site
 from clmer_server.running_session import RunningSession
 from clmer_server.session_conflicts import shared
@@ -88,7 +88,7 @@ class SessionManager:
             RefusalError: There is none of this name.
         """
         if name not in self._sessions:
-            raise RefusalError("unknown_session", f"there is no session {name[:64]!r}; GET /api/sessions lists them")
+            raise unknown_session(name, self._sessions)
         return self._sessions[name]
 
     async def start(self, name: str, request: StartRequest) -> None:
