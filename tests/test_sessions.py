@@ -236,14 +236,17 @@ def test_what_cannot_be_done_is_refused_with_its_code(
 
 
 def test_errors_of_http_have_the_same_form(lab: Lab) -> None:
-    """A method that an address does not know, an address that nobody knows, a body that is no JSON."""
+    """A method that an address does not know, an address that nobody knows, bodies that are no JSON."""
     assert lab.refused("DELETE", "") == (405, "method_not_allowed")
     assert lab.refused("GET", "/left/nothing") == (404, "not_found")
     with httpx.Client(trust_env=False) as client:
-        broken = client.post(f"http://{lab.service.address}/api/sessions", content=b"{", headers=JSON)
+        broken = [
+            client.post(f"http://{lab.service.address}/api/sessions", content=content, headers=JSON)
+            for content in (b"{", b"\xff\xfe\xfa", b"[" * 60_000)
+        ]
         wrong = client.put(f"http://{lab.service.address}/api/sessions/left")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET")
-    assert (broken.status_code, broken.json()["code"]) == (422, "bad_request")
+    assert [(answer.status_code, answer.json()["code"]) for answer in broken] == [(422, "bad_request")] * 3
 
 
 def test_the_sessions_are_described_for_programs(lab: Lab) -> None:

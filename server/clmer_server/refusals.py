@@ -53,6 +53,8 @@ async def _answer_bad_request(request: Request, error: Exception) -> JSONRespons
 
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that cannot even be taken for text or JSON
+        return _answer(STATUS_OF_CODE["bad_request"], "bad_request", f"the body: {error.detail}")
     status = HTTPStatus(error.status_code)
     code = BODY_TOO_LONG if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.name.lower()
     answer = _answer(status, code, f"{error.detail}: {request.method} {request.url.path[:200]}")
