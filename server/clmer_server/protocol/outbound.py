@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from clmer_server.protocol.errors import ErrorCode, ErrorMessage
 from clmer_server.protocol.names import PROTOCOL, ProtocolName
-from clmer_server.protocol.notices import ByeReason
+from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.parts import (
     TOPICS,
     ClockReading,
@@ -109,7 +109,7 @@ class Notice(Part):
 
     type: Literal["notice"] = "notice"
     session: str | None = None  # whose; null where it is the service's own
-    code: str
+    code: NoticeCode
     message: str
 
 
