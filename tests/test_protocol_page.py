@@ -79,12 +79,12 @@ def test_every_fatal_error_is_the_reason_of_a_goodbye() -> None:
     assert {code for code, meaning in MEANINGS.items() if "Fatal" in meaning} <= set(ByeReason)
 
 
-def test_every_error_code_is_what_some_test_is_answered() -> None:
-    """No code is written down alone; the page and this module do not count."""
+def test_every_code_stands_in_some_test() -> None:
+    """Of errors, refusals, notices and goodbyes: no code is written down alone. This module does not count."""
     tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
     seen = "".join(text for text in tests if text != Path(__file__).read_text(encoding="utf-8"))
-    assert [code.value for code in ErrorCode if f'"{code}"' not in seen] == []
-    assert [code for code in REFUSALS if f'"{code}"' not in seen] == []
+    codes = [*ErrorCode, *REFUSALS, *NoticeCode, *ByeReason]
+    assert [str(code) for code in codes if f'"{code}"' not in seen] == []
 
 
 def test_every_refusal_before_a_connection_is_on_the_page() -> None:

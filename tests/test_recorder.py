@@ -16,7 +16,7 @@ from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
-from clmer_server.recorder import Backlog, Recorder
+from clmer_server.recorder import CAPACITY, Backlog, Recorder
 from clmer_server.recording_folder import make_recording_folder
 from clmer_server.recording_plan import RecordingPlan
 from clmer_streaming.errors import SettingsError
@@ -29,12 +29,13 @@ WAIT_S = 20.0
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[tuple[Recorder, list[Notice]]]:
-    """Run a recorder; it is closed at the end."""
+def recording(folder: Path, *, writing: bool = True) -> Iterator[tuple[Recorder, list[Notice]]]:
+    """Make a recorder, and let it write at once or not; it is closed at the end."""
     notices: list[Notice] = []
     plan = RecordingPlan(make_recording_folder(folder, "abc"), {"session": "abc"})
     recorder = Recorder(plan, (100.0, 1.7e9), blocking=False, tell=notices.append)
-    recorder.start()
+    if writing:
+        recorder.start()
     yield recorder, notices
     recorder.close(WAIT_S)
 
@@ -109,6 +110,18 @@ def test_a_backlog_that_is_full_says_how_much_is_missing_and_where() -> None:
     assert taken_in == [True, True, False, True, True]  # the first loss is to be said, the next ones belong to it
     found: list[Any] = backlog.take(0)
     assert found == [Tick(0.0, "eeg"), Tick(1.0, "eeg"), Lost(3), EEG, prediction]
+
+
+def test_a_disk_that_is_too_slow_leaves_a_hole_that_is_said_once(tmp_path: Path) -> None:
+    """Nothing is written yet, as if the disk hung: what finds no room is counted where it is missing."""
+    n_over = 5
+    with recording(tmp_path, writing=False) as (recorder, notices):
+        for i in range(CAPACITY + n_over):
+            recorder.item(Tick(float(i), "eeg"))
+        assert [notice.code for notice in notices] == ["recording_gap"]
+        recorder.start()
+    entries = list(SessionReader(tmp_path / "abc" / "session.xdf").entries())
+    assert (entries[0], entries[-2:]) == (Tick(0.0, "eeg"), [Tick(CAPACITY - 1.0, "eeg"), Lost(n_over)])
 
 
 def test_a_replay_is_held_back_by_a_full_backlog() -> None:
