@@ -57,17 +57,18 @@ class Run:
         self.items: list[Item] = []  # as a recorder got them
         self._source = HeldSource(items)
         inputs = replace(inputs or Inputs("replay", ()), sources=(self._source,))
-        inference = InferenceThread(predict_certain)
-        inference.start()
+        self._inference = InferenceThread(predict_certain)
+        self._inference.start()
         delivery = Delivery(self.messages.append, lambda call: call(), self.items.append)
         context = EventContext("s", MODEL, inputs.mode)
-        self.session = Session(context, inputs, preprocess, inference, delivery)
+        self.session = Session(context, inputs, preprocess, self._inference, delivery)
         self.session.start()
 
     def finish(self) -> None:
         """Let it run to its end."""
         self._source.go.set()
         self.session.wait()
+        self._inference.stop(timeout_s=10)
 
     @property
     def states(self) -> list[str | None]:
