@@ -1,4 +1,4 @@
-"""A live service whose headset's time runs a hundred times as fast: 200 predictions a second, which nobody holds back.
+"""A live service whose headset's time runs 25 times as fast: 50 predictions a second, which nobody holds back.
 
 Run as a program, it serves like ``clmer-serve`` until a signal comes. All but headset and model is the service's own.
 """
@@ -32,7 +32,7 @@ from clmer_streaming.sources.stream_claims import Claim, StreamClaims
 from clmer_streaming.types import Chunk, Item
 from session_parts import EEG, MODEL, predict_certain
 
-TIMES = 100.0
+TIMES = 25.0
 CHUNK = 64  # samples: a hop of the model's windows
 BEHIND_S = 36_000.0  # so far lie the stamps in the past at the beginning; they must not get into the future
 
