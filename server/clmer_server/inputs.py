@@ -156,11 +156,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
-    seen = (
-        _with_face_stream(eeg, config.face_stream, claim)
-        if config.face_stream
-        else _with_camera(eeg, config, preprocess)
-    )
+    face = config.face_stream
+    seen = _with_face_stream(eeg, face, claim) if face else _with_camera(eeg, config, preprocess)
     series = (
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in config.physio.items()
