@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 Answer = Ack | ErrorMessage | ClockReply
 """What a client gets back."""
 
+_Order = Hello | CalibrationStart | CalibrationStop | SessionStart | SessionStop | ReplayControl
+"""What is done without anything to say about it."""
+
 MARKER_SOURCE = "websocket"
 """The source of clients' markers within a session."""
 
@@ -84,14 +87,22 @@ class Conversation:
 
     async def _act(self, said: Inbound, t1: float) -> Ack:
         match said:
-            case Hello():
-                return Ack(id=said.id)
             case Subscribe():
                 return self._subscribe(said)
             case Unsubscribe():
                 return self._unsubscribe(said)
             case MarkerRequest():
                 return self._mark(said, t1)
+            case ClockSync():
+                raise AssertionError("answered by itself")
+            case _:
+                await self._obey(said)
+                return Ack(id=said.id)
+
+    async def _obey(self, said: _Order) -> None:
+        match said:
+            case Hello():
+                pass
             case CalibrationStart():
                 self._room(said.session).calibrate(said.kind, said.seconds)
             case CalibrationStop():
@@ -104,11 +115,8 @@ class Conversation:
             case ReplayControl():
                 speed = math.inf if said.speed == "max" else said.speed
                 self._room(said.session).control_replay(said.action, speed)
-            case ClockSync():
-                raise AssertionError("answered by itself")
             case _:
                 assert_never(said)
-        return Ack(id=said.id)
 
     def _room(self, name: str | None) -> Room:
         rooms = self._rooms.rooms
