@@ -27,7 +27,7 @@ from clmer_server.inputs import Inputs
 from clmer_server.listening import PING_S, open_listener, uvicorn_config
 from clmer_server.loop_lag import LoopLag
 from clmer_server.metrics import Metrics, Reading
-from clmer_server.run_opening import Site as Shared
+from clmer_server.run_opening import Site
 from clmer_server.running_session import RunningSession
 from clmer_server.session import Session
 from clmer_server.session_manager import SessionManager
@@ -44,7 +44,7 @@ from session_parts import MODEL, ListSource, predict_certain
 
 
 @dataclass
-class Site:
+class ServedHere:
     """A running server around a session that the test starts, and a hub that it publishes to."""
 
     room: RunningSession
@@ -95,9 +95,9 @@ def broken_reading() -> Reading:
 
 
 @asynccontextmanager
-async def serving(
+async def serving_here(
     source: Source | None = None, read: Callable[[], Reading] | None = None, *, ping_s: float = PING_S
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[ServedHere]:
     """Serve a session over a source that the test starts, with numbers for /metrics and pings at this interval."""
     settings = ServeSettings(replay=Path("a.xdf"))
     inputs = Inputs("replay", (source or ListSource([]),), pace=BrokenPace(1.0))
@@ -109,7 +109,7 @@ async def serving(
             return sessions.reading()
 
         metrics = Metrics(read or reading)
-        sessions = SessionManager(Shared(model, StreamClaims(), workers, count=metrics.message), max_sessions=2)
+        sessions = SessionManager(Site(model, StreamClaims(), workers, count=metrics.message), max_sessions=2)
         sessions.open(SessionPlan("abc", settings, recordings=None), prepared)
         access = Access("127.0.0.1")
         door = Door(TokenCheck(access.token), access.limits)
@@ -117,6 +117,6 @@ async def serving(
         server = uvicorn.Server(uvicorn_config(create_app(served, access), access, ping_s))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         async with in_background(door.watchdog.run()):
-            yield Site(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}", door.watchdog)
+            yield ServedHere(sessions.default, f"127.0.0.1:{listener.getsockname()[1]}", door.watchdog)
         server.should_exit = True
         await task

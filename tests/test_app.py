@@ -24,7 +24,7 @@ from clmer_server.protocol.parts import MAX_INBOUND_BYTES
 from clmer_streaming.clock import local_clock
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.types import StreamStatus
-from served_app import BrokenSource, SilentSource, broken_reading, serving
+from served_app import BrokenSource, SilentSource, broken_reading, serving_here
 from session_parts import MODEL, STATUS, event
 
 ACK: dict[str, Any] = {"type": "ack", "id": None, "topics": [], "failed": [], "marker": None}
@@ -43,7 +43,7 @@ def test_a_client_is_welcomed_then_told_what_happens() -> None:
     """The chosen subprotocol is echoed; the welcome names model and grid; the goodbye is followed by a close."""
 
     async def test() -> None:
-        async with serving() as site, site.connect(subprotocols=[PROTOCOL]) as client:
+        async with serving_here() as site, site.connect(subprotocols=[PROTOCOL]) as client:
             welcome = await receive(client)
             assert client.subprotocol == PROTOCOL
             assert (welcome["type"], welcome["protocol"], welcome["session"]) == ("welcome", PROTOCOL, "abc")
@@ -64,7 +64,7 @@ def test_a_client_that_asks_for_no_protocol_gets_ours() -> None:
     """The simplest client is a browser's ``new WebSocket(url)``."""
 
     async def test() -> None:
-        async with serving() as site, site.connect() as client:
+        async with serving_here() as site, site.connect() as client:
             assert client.subprotocol is None
             assert (await receive(client))["type"] == "welcome"
 
@@ -85,7 +85,7 @@ def test_a_client_that_must_not_connect_is_refused_before_the_handshake(
     """An unknown protocol, a foreign page, a foreign host name. Nobody can fill the log by it."""
 
     async def test() -> None:
-        async with serving() as site:
+        async with serving_here() as site:
             with pytest.raises(InvalidStatus) as caught:
                 await site.connect(**options).__aenter__()
             assert caught.value.response.status_code == status
@@ -99,7 +99,7 @@ def test_a_page_of_this_machine_may_connect() -> None:
     """An experiment is often served from another port of localhost."""
 
     async def test() -> None:
-        async with serving() as site, site.connect(origin="http://localhost:3000") as client:
+        async with serving_here() as site, site.connect(origin="http://localhost:3000") as client:
             assert (await receive(client))["type"] == "welcome"
 
     run(test())
@@ -121,7 +121,7 @@ def test_what_cannot_be_understood_is_answered(sent: str | bytes, code: str) -> 
     """With a code, and without ending the connection."""
 
     async def test() -> None:
-        async with serving() as site, site.connect() as client:
+        async with serving_here() as site, site.connect() as client:
             await receive(client)
             await client.send(sent)
             error = await receive(client)
@@ -135,7 +135,7 @@ def test_a_message_that_is_too_long_ends_the_connection() -> None:
     """With the close code made for it, and only for that client."""
 
     async def test() -> None:
-        async with serving() as site, site.connect() as client, site.connect() as other:
+        async with serving_here() as site, site.connect() as client, site.connect() as other:
             await receive(client)
             await receive(other)
             await client.send("x" * (MAX_INBOUND_BYTES + 1))
@@ -152,7 +152,7 @@ def test_a_fault_of_the_service_is_answered_and_logged(caplog: pytest.LogCapture
     """With the id that was given, and without the cause, which is in the log alone; the connection goes on."""
 
     async def test() -> None:
-        async with serving(SilentSource()) as site, site.connect() as client:
+        async with serving_here(SilentSource()) as site, site.connect() as client:
             await receive(client)
             site.session.start()
             await client.send('{"type": "replay.control", "id": "x", "action": "pause"}')
@@ -172,7 +172,7 @@ def test_a_fault_of_the_service_is_answered_over_http_too() -> None:
     """In the form of all errors, with the headers of all answers."""
 
     async def test() -> None:
-        async with serving(read=broken_reading) as site:
+        async with serving_here(read=broken_reading) as site:
             answer = await site.get("/metrics")
             assert (answer.status_code, answer.json()) == (500, {"code": "internal_error", "message": UNEXPECTED})
             assert {name: answer.headers[name] for name in RESPONSE_HEADERS} == RESPONSE_HEADERS
@@ -186,7 +186,7 @@ def test_a_map_whose_key_is_no_key_is_answered(key: bytes) -> None:
     """MessagePack can write what no program's dictionary takes."""
 
     async def test() -> None:
-        async with serving() as site, site.connect(subprotocols=["clmer.v1.msgpack"]) as client:
+        async with serving_here() as site, site.connect(subprotocols=["clmer.v1.msgpack"]) as client:
             await client.recv()
             await client.send(b"\x81" + key + b"\x01")
             answer = await client.recv()
@@ -200,7 +200,7 @@ def test_health_and_readiness_are_two_things() -> None:
     """A process is alive while its session has ended, and ready only while predictions can come."""
 
     async def test() -> None:
-        async with serving() as site:
+        async with serving_here() as site:
             assert (await site.get("/healthz")).json()["status"] == "ok"
             assert (await site.get("/readyz")).json() == {"ready": True, "reasons": []}  # begins with a client
             site.session.start()
@@ -217,7 +217,7 @@ def test_a_stream_beside_the_inputs_makes_no_session_ready() -> None:
     """Markers are there, the headset is not: no prediction can come, and the reason is the headset alone."""
 
     async def test() -> None:
-        async with serving(SilentSource()) as site:
+        async with serving_here(SilentSource()) as site:
             site.session.start()
             for status in (STATUS, StreamStatus("lsl:Words", "markers", "Words", "live", since=0.0)):
                 site.hub.publish(status_message(status, "abc"))
@@ -231,7 +231,7 @@ def test_a_session_that_fails_tells_its_clients_and_leaves_the_process_alive() -
     """Clients hear the cause and goodbye, also those that come later; /readyz has the cause, too."""
 
     async def test() -> None:
-        async with serving(BrokenSource()) as site, site.connect() as client:
+        async with serving_here(BrokenSource()) as site, site.connect() as client:
             assert (await receive(client))["type"] == "welcome"
             site.session.start()
             notice = await receive(client)
@@ -252,7 +252,7 @@ def test_the_age_of_a_stream_is_told_while_its_session_runs() -> None:
     """What was counted stays."""
 
     async def test() -> None:
-        async with serving(SilentSource()) as site:
+        async with serving_here(SilentSource()) as site:
             site.session.start()
             assert site.room.run is not None
             site.room.run.publish(event())
@@ -270,7 +270,7 @@ def test_the_model_and_the_program_describe_themselves() -> None:
     """What answers, and which protocol is spoken."""
 
     async def test() -> None:
-        async with serving() as site:
+        async with serving_here() as site:
             site.hub.publish(status_message(STATUS, "abc"))
             card = (await site.get("/api/model")).json()
             assert (card["name"], card["sha256"], card["device"]) == ("tiny", MODEL.sha256, "cpu")
@@ -283,7 +283,7 @@ def test_the_dashboard_and_its_charts_are_served_from_here() -> None:
     """Our page and scripts, BokehJS out of its package, nothing else of that package, and no way out of the folder."""
 
     async def test() -> None:
-        async with serving() as site:
+        async with serving_here() as site:
             page = await site.get("/")
             assert page.status_code == 200
             assert page.headers["content-type"].startswith("text/html")
@@ -300,7 +300,7 @@ def test_a_foreign_host_name_gets_no_page() -> None:
     """A page that was loaded from elsewhere must not be able to turn to us under its own name."""
 
     async def test() -> None:
-        async with serving() as site:
+        async with serving_here() as site:
             assert (await site.get("/", host="evil.example")).status_code == 403
 
     run(test())

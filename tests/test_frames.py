@@ -14,7 +14,7 @@ from clmer_server.protocol.names import SUBPROTOCOLS, Encoding, protocol_name
 from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import Notice
 from clmer_server.protocol.preview import Preview, parse_preview
-from served_app import serving
+from served_app import serving_here
 from test_app import run
 
 LENGTHS = (125, 126, 65535, 65536)
@@ -42,7 +42,7 @@ def test_a_client_reads_frames_of_every_length(encoding: Encoding) -> None:
     assert tuple(length(each, encoding) for each in notices) == LENGTHS
 
     async def test() -> None:
-        async with serving() as site, site.connect(subprotocols=[protocol_name(encoding)]) as client:
+        async with serving_here() as site, site.connect(subprotocols=[protocol_name(encoding)]) as client:
             await client.recv()
             for each in notices:
                 site.hub.publish(each)
@@ -60,7 +60,7 @@ def test_a_client_of_text_reads_blocks_of_bytes_between() -> None:
     block = Preview("eeg.preview", "abc", 0, 1.0, 1 / 128, np.arange(14.0 * 1280).reshape(14, 1280))
 
     async def test() -> None:
-        async with serving() as site, site.connect() as client:
+        async with serving_here() as site, site.connect() as client:
             await client.recv()
             await client.send(json.dumps({"type": "subscribe", "id": 1, "topics": ["eeg.preview"]}))
             await client.recv()

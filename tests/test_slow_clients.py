@@ -22,7 +22,7 @@ from clmer_server.listening import SEND_BUFFER_BYTES, UNREAD_TIMEOUT_MS, open_li
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.watchdog import STALL_S
 from raw_client import deaf_client, raw_client
-from served_app import serving as serving_here
+from served_app import serving_here
 from serving import Service, running, serving
 from session_parts import event
 
