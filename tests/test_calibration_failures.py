@@ -98,5 +98,5 @@ def test_a_neutral_face_that_nobody_shows_is_told() -> None:
     run.session.controls.calibrate("neutral", 2.0)
     run.finish()
     assert run.codes == ["calibration_failed", "input_ended"]
-    assert "no good face was seen within 32 s (camera 63" in failed(run)[0]
+    assert "no neutral face could be measured within 32 s (camera 63" in failed(run)[0]
     assert not camera.calibrating

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,8 @@ KeepNeutral = Callable[[NeutralFace], Path]
 class NeutralCalibration:
     """Measures the neutral face of one session, one at a time.
 
-    ``begin`` and ``stop`` are called on the event loop, ``take`` in the pipeline thread.
+    ``begin`` and ``stop`` are called on the event loop, ``take`` in the pipeline thread, ``give_up`` in any.
+    Of all that may end a measurement, one does: it is stopped, given up, or finished.
 
     Args:
         camera: Whose process measures; None: the session has none.
@@ -42,6 +44,7 @@ class NeutralCalibration:
         self._tell = tell
         self._seconds = NEUTRAL_S
         self._begun_t = math.nan  # s, end of the first window behind the request
+        self._lock = threading.Lock()  # guards both
 
     def begin(self, seconds: float | None) -> None:
         """Measure from the next frame with a good face on.
@@ -54,8 +57,9 @@ class NeutralCalibration:
             raise RefusalError("not_supported", "expected a session with a camera of its own, found one without")
         if camera.calibrating:
             raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
-        self._seconds, self._begun_t = seconds or NEUTRAL_S, math.nan
-        camera.calibrate(self._seconds, self._finish)
+        with self._lock:
+            self._seconds, self._begun_t = seconds or NEUTRAL_S, math.nan
+            camera.calibrate(self._seconds, self._finish)
 
     def stop(self) -> None:
         """Give it up; what was in force before stays.
@@ -63,28 +67,27 @@ class NeutralCalibration:
         Raises:
             RefusalError: None is measured.
         """
-        if self._camera is None or not self._camera.calibrating:
+        if self._camera is None or not self._camera.stop_calibrating():
             raise RefusalError("calibration_not_running", "expected a calibration under way, found none of 'neutral'")
-        self._camera.stop_calibrating()
 
     def give_up(self, why: str) -> Notice | None:
         """Give it up, where one is measured; return what is to be told."""
-        if self._camera is None or not self._camera.calibrating:
+        if self._camera is None or not self._camera.stop_calibrating():
             return None
-        self._camera.stop_calibrating()
         return Notice(code=NoticeCode.CALIBRATION_FAILED, message=f"The neutral face could not be measured: {why}.")
 
     def take(self, windows: Sequence[Window]) -> None:
         """Take the newest windows, by which the time goes; what finds no face is given up."""
         if not windows or self._camera is None or not self._camera.calibrating:
             return
-        t = windows[-1].t_end
-        if math.isnan(self._begun_t):
-            self._begun_t = t
-        if t - self._begun_t >= self._seconds + PATIENCE_S:
-            failed = self.give_up(_lack_of_face(t - self._begun_t, self._camera.report.reason))
-            if failed is not None:
-                self._tell(failed)
+        failed, t = None, windows[-1].t_end
+        with self._lock:
+            if math.isnan(self._begun_t):
+                self._begun_t = t
+            if t - self._begun_t >= self._seconds + PATIENCE_S:
+                failed = self.give_up(_lack_of_face(t - self._begun_t, self._camera.report.reason))
+        if failed is not None:
+            self._tell(failed)
 
     def _finish(self, neutral: NeutralFace) -> None:
         """Keep what was measured, and say so; called in the camera's thread."""
@@ -100,4 +103,4 @@ class NeutralCalibration:
 def _lack_of_face(seconds: float, reason: str) -> str:
     found = f" ({reason})" if reason else ""
     mend = "let them look into the camera, near and in good light, and measure again"
-    return f"no good face was seen within {seconds:g} s{found}; {mend}"
+    return f"no neutral face could be measured within {seconds:g} s{found}; {mend}"

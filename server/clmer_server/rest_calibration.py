@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ class _Attempt:
 class RestCalibration:
     """Measures the rest of one session, one at a time.
 
-    ``begin`` and ``stop`` are called on the event loop, ``know`` and ``take`` in the pipeline thread.
+    ``begin`` and ``stop`` are called on the event loop, ``know`` and ``take`` in the pipeline thread, ``give_up`` in any.
+    Of all that may end a measurement, one does: it is stopped, given up, or finished.
 
     Args:
         config: The signal settings of the model.
@@ -58,6 +60,7 @@ class RestCalibration:
         self._keep = keep
         self._tell = tell
         self._attempt: _Attempt | None = None
+        self._lock = threading.Lock()  # held while an attempt begins or ends
 
     @property
     def running(self) -> bool:
@@ -72,12 +75,13 @@ class RestCalibration:
         """
         if "eeg" not in self._config.modalities:
             raise RefusalError("not_supported", "expected a model that takes EEG, found one that takes none")
-        if self.running:
-            raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
-        try:
-            self._attempt = _Attempt(RestMeasurement(self._config, USUAL_S if seconds is None else seconds))
-        except SettingsError as error:
-            raise RefusalError("bad_field", f"expected {error.expected}, found {error.found}") from error
+        with self._lock:
+            if self.running:
+                raise RefusalError("calibration_running", "expected no calibration under way, found one: stop it first")
+            try:
+                self._attempt = _Attempt(RestMeasurement(self._config, USUAL_S if seconds is None else seconds))
+            except SettingsError as error:
+                raise RefusalError("bad_field", f"expected {error.expected}, found {error.found}") from error
 
     def stop(self) -> None:
         """Give it up; what was in force before stays.
@@ -85,16 +89,12 @@ class RestCalibration:
         Raises:
             RefusalError: None is measured.
         """
-        if not self.running:
+        if not self._end(self._attempt):
             raise RefusalError("calibration_not_running", "expected a calibration under way, found none of 'rest'")
-        self._attempt = None
 
     def give_up(self, why: str) -> Notice | None:
         """Give it up, where one is measured; return what is to be told."""
-        if self._attempt is None:
-            return None
-        self._attempt = None
-        return _failed(why)
+        return _failed(why) if self._end(self._attempt) else None
 
     def know(self, rest: RestReference) -> None:
         """Take note of what the next windows are measured against: from before, or from a recording."""
@@ -107,13 +107,20 @@ class RestCalibration:
             return None
         for window in windows:
             if attempt.lacks_eeg(window):
-                self._attempt = None
-                self._tell(_failed(_lack_of_eeg(window)))
+                if self._end(attempt):
+                    self._tell(_failed(_lack_of_eeg(window)))
                 return None
             if attempt.push(window, self._known):
-                self._attempt = None
-                return self._finish(attempt.measurement, window.t_end)
+                return self._finish(attempt.measurement, window.t_end) if self._end(attempt) else None
         return None
+
+    def _end(self, attempt: _Attempt | None) -> bool:
+        """End an attempt; False where that has been done before, or there is none."""
+        with self._lock:
+            if attempt is None or self._attempt is not attempt:
+                return False
+            self._attempt = None
+            return True
 
     def _finish(self, measurement: RestMeasurement, t: float) -> RestReference | None:
         try:

@@ -50,6 +50,7 @@ class Calibration:
         self._collection: _Collection | None = None
         self.neutral_face = self._given
         self._explicit = self._given is not None  # whether it is of the present person
+        self._before = self.neutral_face, self._explicit  # both, before the newest measurement
 
     @property
     def baseline(self) -> Baseline | None:
@@ -77,6 +78,10 @@ class Calibration:
         """Forget a measurement that is under way; what was in force stays."""
         self._collection = None
 
+    def take_back(self) -> None:
+        """Let that be in force again which was before the newest measurement."""
+        self.neutral_face, self._explicit = self._before
+
     def tick(self, t: float) -> None:
         """End a measurement whose time is up."""
         collection = self._collection
@@ -84,6 +89,7 @@ class Calibration:
             return
         self._collection = None
         if len(collection.frames) >= MIN_FRAMES:
+            self._before = self.neutral_face, self._explicit
             self.neutral_face = measured_neutral(collection.frames, collection.poses, collection.shapes)
             self._explicit = True
 

@@ -28,7 +28,8 @@ class FaceProcessConfig:
 class Calibrate:
     """The parent's order: measure the neutral face from the next good frame on."""
 
-    seconds: float  # 0: give up what is under way
+    seconds: float  # 0: give up what the order before this one began, also where it has been measured meanwhile
+    number: int = 0  # from 1 on; the answer has it, too
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Calibrated:
     """The neutral face has been measured."""
 
     neutral: NeutralFace
+    number: int = 0  # of the order; 0: it was measured because the process was started so
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class _Worker:
         self._parent = parent
         self._reader = FaceReader(None, config.neutral)
         self._calibrate_s = config.calibrate_s  # to measure the neutral face for; 0: not asked to
+        self._order = 0  # number of the order to do so; 0: the process was started so
         self._before = config.neutral  # what was in force when that was asked for
         self._hog = Hog() if config.hog else None
         self._video = None if config.video is None else VideoKeeper(config.video)
@@ -149,7 +150,9 @@ class _Worker:
         while self._pipe.poll():
             order: Calibrate = self._pipe.recv()
             self._reader.give_calibration_up()
-            self._calibrate_s, self._before = order.seconds, self._reader.neutral_face
+            if not order.seconds and not self._calibrate_s:  # measured already, but it came too late
+                self._reader.take_calibration_back()
+            self._calibrate_s, self._order, self._before = order.seconds, order.number, self._reader.neutral_face
 
     def _calibrate(self, sample: FaceSample) -> None:
         """Measure the neutral face from the first good frame on; begin again where too few frames were good."""
@@ -158,6 +161,6 @@ class _Worker:
             return
         if measured is not None and measured is not self._before:
             self._calibrate_s = 0.0
-            self._pipe.send(Calibrated(replace(measured, extractor=self._config.extractor.id)))
+            self._pipe.send(Calibrated(replace(measured, extractor=self._config.extractor.id), self._order))
         elif sample.quality >= _LEARNING_QUALITY:
             self._reader.begin_calibration(sample.t, self._calibrate_s)

@@ -90,6 +90,10 @@ class FaceReader:
         """Forget a measurement that is under way."""
         self._calibration.give_up()
 
+    def take_calibration_back(self) -> None:
+        """Let the neutral face be in force again that was before the newest measurement."""
+        self._calibration.take_back()
+
     def read(self, t: float, frame: MeshFrame | None) -> FaceSample:
         """Return what the frame of time ``t`` in seconds shows; without a face, every number is NaN."""
         self._calibration.tick(t)

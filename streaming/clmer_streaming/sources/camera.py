@@ -98,6 +98,8 @@ class CameraSource:
         self.info = self._info(probe(capture) if capture.kind == "file" else 0.0)
         self.report = CameraReport(f"{capture.name} has not been opened yet")
         self.calibrated: NeutralFace | None = None
+        self._lock = threading.Lock()  # held while an order is given, given up or done
+        self._n_orders = 0
         self._order: Calibrate | None = None  # what the process is to do beside reading faces
         self._ordered: Calibrate | None = None  # what the running one knows of that
         self._when_calibrated: Callable[[NeutralFace], None] = lambda neutral: None
@@ -138,12 +140,17 @@ class CameraSource:
             seconds: How long to measure.
             done: Is given what was measured, in the thread of this source.
         """
-        self._when_calibrated = done
-        self._order = Calibrate(seconds)
+        with self._lock:
+            self._n_orders += 1
+            self._when_calibrated = done
+            self._order = Calibrate(seconds, self._n_orders)
 
-    def stop_calibrating(self) -> None:
-        """Give up what ``calibrate`` began; from any thread."""
-        self._order = None
+    def stop_calibrating(self) -> bool:
+        """Give up what ``calibrate`` began, and return True; False where nothing is under way. From any thread."""
+        with self._lock:
+            stopped = self._order is not None
+            self._order = None
+            return stopped
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends."""
@@ -176,16 +183,14 @@ class CameraSource:
         """Hand on what the process says; True when there is nothing more to come."""
         n_dropped_before = self.report.n_dropped
         while not stop.is_set():
-            if self._ordered is not self._order:
-                self._ordered = self._order
-                process.order(self._order or Calibrate(0.0))
+            self._pass_on(process)
             match process.receive(_LISTEN_S):
                 case FaceRow() as row:
                     self._deliver(row, n_dropped_before, put)
                 case CaptureState(is_open=is_open, reason=reason, rate_hz=rate_hz):
                     self._take_state(is_open, reason, rate_hz, put)
-                case Calibrated(neutral=neutral):
-                    self._take_neutral(neutral)
+                case Calibrated(neutral=neutral, number=number):
+                    self._take_neutral(neutral, number)
                 case VideoEnded(reason=reason):
                     self._end_video(reason)
                 case Ended(error=error):
@@ -205,13 +210,28 @@ class CameraSource:
             self.report, n_samples=self.report.n_samples + 1, n_dropped=n_dropped_before + row.n_dropped
         )
 
-    def _take_neutral(self, neutral: NeutralFace) -> None:
-        """Keep what was measured; a process that is started again gets it, too."""
+    def _pass_on(self, process: FaceProcess) -> None:
+        """Tell the process of a new order; what it was told before and is not wanted any more is given up first."""
+        order = self._order
+        if order is not self._ordered:
+            if self._ordered is not None:
+                process.order(Calibrate(0.0))
+            if order is not None:
+                process.order(order)
+            self._ordered = order
+
+    def _take_neutral(self, neutral: NeutralFace, number: int) -> None:
+        """Keep what was measured, unless it has been given up; a process that is started again gets it, too."""
+        with self._lock:
+            if number and (self._order is None or self._order.number != number):
+                return
+            done = self._when_calibrated
+            if number:
+                self._order = self._ordered = None
         self.calibrated = neutral
         self._config = dataclasses.replace(self._config, neutral=neutral, calibrate_s=0.0)
-        if self._ordered is not None and self._order is self._ordered:
-            self._order = self._ordered = None
-            self._when_calibrated(neutral)
+        if number:
+            done(neutral)
 
     def _end_video(self, reason: str) -> None:
         """Tell that no more video is kept; a process that is started again keeps none, either."""
