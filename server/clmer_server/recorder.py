@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -115,13 +116,18 @@ class Recorder:
         datetime = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(unix_time))
         self._xdf = SessionWriter(plan.folder.session, header, datetime)
         self._lines: list[str] = []  # predictions that wait for the next flush
-        self._jsonl = plan.folder.open_predictions()
+        try:
+            self._xdf.flush()
+            self._jsonl = plan.folder.open_predictions()
+        except Exception:
+            with contextlib.suppress(RecordingError):
+                self._xdf.close()
+            raise
         self._path = plan.folder.session
         self._log = logging.LoggerAdapter(logger, {OF_SESSION: plan.header["session"]})
         self._backlog = Backlog(CAPACITY, blocking=blocking)
         self._tell = tell
         self._thread = threading.Thread(target=self._run, name="clmer-recorder", daemon=True)
-        self._xdf.flush()
 
     def start(self) -> None:
         """Begin to write."""
@@ -142,7 +148,9 @@ class Recorder:
     def close(self, timeout_s: float) -> None:
         """Write what waits and close the files; do not wait longer than ``timeout_s`` seconds for the disk."""
         self._backlog.close()
-        if self._thread.is_alive():
+        if self._thread.ident is None:  # it was never started: nothing waits, and the files are closed here
+            self._run()
+        elif self._thread.is_alive():
             self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._log.error("the disk is too slow for the recording %s: its end may be missing", self._path)

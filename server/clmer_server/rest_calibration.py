@@ -45,8 +45,8 @@ class _Attempt:
 class RestCalibration:
     """Measures the rest of one session, one at a time.
 
-    ``begin`` and ``stop`` are called on the event loop, ``know`` and ``take`` in the pipeline thread, ``give_up`` in any.
-    Of all that may end a measurement, one does: it is stopped, given up, or finished.
+    ``begin`` and ``stop`` are called on the event loop, ``know`` and ``take`` in the pipeline thread,
+    ``give_up`` in any. Of all that may end a measurement, one does: it is stopped, given up, or finished.
 
     Args:
         config: The signal settings of the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -44,6 +45,7 @@ class RunningSession(SessionRoom):
         self._opener = RunOpener(plan.name, site, asyncio.get_running_loop(), self._on_over)
         self._starter: asyncio.Task[None] | None = None  # waits for the first client
         self._changing = asyncio.Lock()  # held while it starts or stops
+        self._ending = False  # it is being ended for good
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -98,11 +100,15 @@ class RunningSession(SessionRoom):
             await self._work(self.run.close, LISTENERS_TIMEOUT_S)
 
     async def shut_down(self) -> None:
-        """End it for good, within the two timeouts, whatever it is doing."""
+        """End it for good, within the two timeouts, whatever it is doing; what prepares to start does not."""
+        self._ending = True
         if self._starter is not None:
             self._starter.cancel()
         if self.run is not None:
             await self._end(self.run)
+        with contextlib.suppress(TimeoutError):  # a start that hangs is not waited for
+            async with asyncio.timeout(THREADS_TIMEOUT_S), self._changing:
+                pass
 
     def say_goodbye(self, bye: Bye) -> None:
         """Let ``bye`` be the last message to its clients."""
@@ -114,18 +120,31 @@ class RunningSession(SessionRoom):
         if before is not None:
             await self._end(before)
             first_seq = before.next_seq
+        self._go_on()
         hub = Hub(session=self.name, earlier=self._hub) if self.state is SessionState.FAILED else self._hub
         run = await self._open_anew(plan, first_seq, hub)
+        if self._ending:
+            await self._end(run)
+        self._go_on()
         hub.renew()
         self.plan, self._hub, self.run = plan, hub, run
         if before is not None:
             run.publish(self._notice(NoticeCode.SESSION_STARTED, "has been started again"))
         run.session.start()
 
+    def _go_on(self) -> None:
+        if self._ending:
+            raise RefusalError("cannot_start", f"the service ends, and the session {self.name} with it")
+
     async def _open_anew(self, plan: SessionPlan, first_seq: int | None, hub: Hub) -> SessionRun:
         try:
             prepared = await self._work(lambda: prepare(plan, self._site, first_seq))
+            if self._ending:
+                await self._work(prepared.discard)
+            self._go_on()
             return await self._work(lambda: self._opener.open(prepared, hub))
+        except RefusalError:
+            raise
         except Exception as error:
             if not isinstance(error, ClmerError):
                 logger.exception("the session %s cannot start", self.name, extra={OF_SESSION: self.name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from clmer_server.session_plan import SessionPlan
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.sources.stream_claims import Claim, StreamClaims
 from clmer_streaming.types import Item
+
+GIVEN_UP_TIMEOUT_S = 1.0
+"""How long recorder and outlets of a run that cannot begin have to close."""
 
 
 @dataclass(frozen=True)
@@ -135,20 +139,23 @@ class SessionRun:
         self.prepared = prepared
         self.next_seq = prepared.context.first_seq  # of the event that comes next
         self._way = way
-        self._closed = False
+        self._closing = threading.Lock()  # taken by the one who closes, and kept
+        self._closed = threading.Event()  # everything is closed, or has had its time
+        delivery = replace(way, publish=self.publish, observe=self._observe)
+        self._listeners = Listeners()
         try:
+            self.session = Session(prepared.context, prepared.inputs, model.preprocess, model.inference, delivery)
             self._listeners = self._open_listeners(model, port)
+            self._keep_video()
+            self._listeners.start()
         except Exception:
+            self._listeners.close(GIVEN_UP_TIMEOUT_S)
             prepared.discard()
             raise
-        delivery = replace(way, publish=self.publish, observe=self._observe)
-        self.session = Session(prepared.context, prepared.inputs, model.preprocess, model.inference, delivery)
-        self._keep_video()
-        self._listeners.start()
 
     def publish(self, message: Message) -> None:
         """Give a message to clients, recorder and outlets; behind ``close`` it comes too late."""
-        if self._closed:
+        if self._closing.locked():
             return
         self._listeners.also(self._way.publish)(message)
         if isinstance(message, EmotionEvent):
@@ -159,12 +166,19 @@ class SessionRun:
         self.session.stop(timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Let recorder and outlets finish, within ``timeout_s`` seconds, and free its streams; once."""
-        if not self._closed:
-            self._closed = True
+        """Let recorder and outlets finish, and free its streams: once; who comes later waits for that.
+
+        Within ``timeout_s`` seconds, either way.
+        """
+        if not self._closing.acquire(blocking=False):
+            self._closed.wait(timeout_s)
+            return
+        try:
             self.prepared.claim.leave()
             self._listeners.close(timeout_s)
             self._listeners = Listeners()  # nobody sees the outlets of a session that is over
+        finally:
+            self._closed.set()
 
     def _observe(self, item: Item) -> None:
         self._listeners.item(item)
