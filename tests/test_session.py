@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from clmer_server.delivery import Delivery
 from clmer_server.events import EventContext
 from clmer_server.inference import InferenceThread, Predict
 from clmer_server.inputs import Inputs
+from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, MarkerMessage, Message, Notice, StreamStatusMessage
 from clmer_server.protocol.parts import SourceMode
@@ -234,7 +236,25 @@ def test_a_model_that_breaks_ends_the_session_with_its_cause() -> None:
     with running(ListSource(list(eeg_items(20.0))), predict_never) as run:
         run.session.wait()
     assert isinstance(run.session.failure, MemoryError)
-    assert describe(run.session.failure) == "MemoryError: no room"
+    assert describe(run.session.failure) == f"MemoryError: {UNEXPECTED}"
+
+
+def test_an_answer_that_fits_no_message_is_logged_and_told_without_its_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What a participant shows is neither in the log nor with clients that did not ask for it."""
+
+    def predict(windows: Sequence[Window]) -> list[Prediction]:
+        wrong: Any = {"LVLA": "probably 0.8125"}
+        return [replace(answer, probs=wrong) for answer in predict_certain(windows)]
+
+    with running(ListSource(list(eeg_items(4.0))), predict) as run:
+        run.session.wait()
+    (told,) = (message for message in run.messages if isinstance(message, Notice) and message.code == "session_failed")
+    assert told.message == f"ValidationError: {UNEXPECTED}"
+    assert "EmotionEvent" in caplog.text
+    assert "probs" in caplog.text
+    assert "0.8125" not in caplog.text
 
 
 def test_a_stop_ends_a_live_session_at_once() -> None:

@@ -27,7 +27,7 @@ from clmer_server.previews import Previews
 from clmer_server.protocol.notices import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, Message, Notice
 from clmer_server.protocol.parts import SourceMode
-from clmer_server.session_state import SessionLife, SessionState, describe
+from clmer_server.session_state import SessionLife, SessionState, describe, describe_in_log
 from clmer_server.source_threads import SourceThreads
 from clmer_server.stream_watch import StreamWatch
 from clmer_streaming.clock import local_clock
@@ -205,9 +205,9 @@ class Session:
         if not self._end(SessionState.FAILED, error):
             return
         traceback = None if isinstance(error, ClmerError) else error  # the user can mend the former without one
-        name, text = self._context.session, describe(error)
+        name, text = self._context.session, describe_in_log(error)
         logger.error("session %s has failed: %s", name, text, exc_info=traceback, extra={OF_SESSION: name})
-        notice = Notice(code=NoticeCode.SESSION_FAILED, message=text)
+        notice = Notice(code=NoticeCode.SESSION_FAILED, message=describe(error))
         self._say_last("the session has failed", notice, Bye(reason=ByeReason.SESSION_FAILED))
 
     def _say_last(self, why: str, *messages: Message) -> None:

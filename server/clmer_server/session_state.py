@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from enum import StrEnum
 
+from pydantic import ValidationError
+
+from clmer_server.protocol.errors import UNEXPECTED
 from clmer_streaming.errors import ClmerError
 
 
@@ -44,7 +47,17 @@ class SessionLife:
 
 
 def describe(error: Exception) -> str:
-    """Return an error as one line for people."""
+    """Return an error as one line for clients; of one that nobody foresaw, no more than its kind."""
     if isinstance(error, ClmerError):
         return f"expected {error.expected}, found {error.found}; {error.mend}"
+    return f"{type(error).__name__}: {UNEXPECTED}"
+
+
+def describe_in_log(error: Exception) -> str:
+    """Return an error as one line for the log, which holds no values that a message has."""
+    if isinstance(error, ClmerError):
+        return describe(error)
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return f"{type(error).__name__} of {error.title}: {found}"
     return f"{type(error).__name__}: {error}"

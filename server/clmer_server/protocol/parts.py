@@ -37,9 +37,11 @@ RequestId: TypeAlias = (
 
 
 class Part(BaseModel):
-    """A part of a message: immutable, without fields that nobody declared."""
+    """A part of a message: immutable, without fields that nobody declared; an error of one names no value of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True, hide_input_in_errors=True
+    )
 
 
 class ServerInfo(Part):
