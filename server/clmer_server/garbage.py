@@ -9,7 +9,7 @@ YOUNG_OBJECTS = 10_000
 
 
 def settle_garbage() -> None:
-    """Let the collector leave alone what the start has made; call it when the service is about to listen.
+    """Let the collector leave alone what the start has made; call it when everything is made and nothing runs.
 
     A full collection walks over everything, some 250,000 objects behind the imports of a service, and nothing else
     runs meanwhile: a quarter of a second and more in which every client waits. What the start has made stays to the

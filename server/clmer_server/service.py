@@ -61,7 +61,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and tell the service manager."""
-        settle_garbage()
         await super().startup(sockets)
         notify(READY)
 
@@ -98,6 +97,7 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
         for session, prepared in plan.sessions:
             sessions.open(session, prepared)
+        settle_garbage()  # before any session runs, whose first windows it would hold up
         async with in_background(lag.run()), in_background(door.watchdog.run()):
             sessions.begin()
             await server.serve(sockets=[listener])
