@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from calibration_run import Run, eeg
+from calibration_run import WANTED, Run, eeg
+from clmer_server.controls import Controls
 from clmer_server.inputs import Inputs
 from clmer_server.rest_calibration import PATIENCE_S
 from clmer_streaming.errors import RecordingError
@@ -100,3 +103,16 @@ def test_a_neutral_face_that_nobody_shows_is_told() -> None:
     assert run.codes == ["calibration_failed", "input_ended"]
     assert "no neutral face could be measured within 32 s (camera 63" in failed(run)[0]
     assert not camera.calibrating
+
+
+@pytest.mark.parametrize(
+    ("modalities", "camera", "can"),
+    [(("eeg",), None, True), (("aus",), "63", True), (("aus",), None, False)],
+)
+def test_a_session_offers_calibration_where_one_kind_can_be_measured(
+    modalities: tuple[str, ...], camera: str | None, can: bool
+) -> None:
+    """EEG for a model that takes it, or a face before a camera of the session's own."""
+    inputs = Inputs("live", (), camera=None if camera is None else CameraSource(camera))
+    controls = Controls(inputs, replace(WANTED, modalities=modalities, eeg_calibration="none"), lambda notice: None)
+    assert ("calibration.start" in controls.capabilities) == can

@@ -27,13 +27,15 @@ class Controls:
 
     def __init__(self, inputs: Inputs, config: PreprocessConfig, tell: Callable[[Notice], None]) -> None:
         self._pace = inputs.pace
+        self._measures = inputs.camera is not None or "eeg" in config.modalities
         self.rest = RestCalibration(config, inputs.keep_rest, tell)
         self.neutral = NeutralCalibration(inputs.camera, inputs.keep_neutral, tell)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Requests that can succeed here."""
-        return ("calibration.start", *(() if self._pace is None else ("replay.control",)))
+        can = {"calibration.start": self._measures, "replay.control": self._pace is not None}
+        return tuple(request for request, possible in can.items() if possible)
 
     def replay(self, action: ReplayAction | None, speed: float | None) -> None:
         """Hold a replay or let it go on, and set its speed; None changes nothing.
