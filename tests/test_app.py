@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from clmer_server.events import status_message
 from clmer_server.guard import RESPONSE_HEADERS
 from clmer_server.listening import open_listener
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.errors import UNEXPECTED
 from clmer_server.protocol.names import PROTOCOL
 from clmer_server.protocol.notices import ByeReason
@@ -166,6 +167,7 @@ def test_a_fault_of_the_service_is_answered_and_logged(caplog: pytest.LogCapture
     (record,) = [record for record in caplog.records if record.name == "clmer_server.conversation"]
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "no such clock"
+    assert getattr(record, OF_SESSION) == "abc"
 
 
 def test_a_fault_of_the_service_is_answered_over_http_too() -> None:

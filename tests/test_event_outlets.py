@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import socket
+import weakref
 from dataclasses import replace
 
 import pytest
 
 from clmer_server.events import EventContext
+from clmer_server.logs import OF_SESSION
 from clmer_server.outlet_feed import OutletFeed, outlet_identity
 from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import MarkerMessage, Notice
@@ -85,12 +87,10 @@ def test_the_ids_are_new_in_each_session_and_known_as_our_own(inlets: Inlets) ->
     assert socket.gethostname().split(".")[0] in ids[0]
 
 
-def test_outlets_that_fail_are_closed_and_it_is_said() -> None:
-    """An answer without a label of the model: others see the streams go, and nothing more is queued for them."""
+def test_outlets_that_fail_are_closed_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer without a label of the model: others see the streams go, and nothing more is kept for them."""
     told: queue.Queue[Notice] = queue.Queue()
     feed = OutletFeed(replace(IDENTITY, session="broken"), told.put)
-    feed.message(event())
-    assert feed.n_waiting == 1
     with Inlets(*NAMES) as others:
         feed.start()
         feed.message(event().model_copy(update={"probs": {"LVLA": 1.0}}))
@@ -98,7 +98,11 @@ def test_outlets_that_fail_are_closed_and_it_is_said() -> None:
         others.wait_until_lost()
     assert notice.code == "outlets_failed"
     assert "KeyError('LVHA')" in notice.message
-    feed.message(event())
-    assert feed.n_waiting == 0
+    assert [getattr(record, OF_SESSION) for record in caplog.records if "outlets" in record.message] == ["broken"]
+    late = event()
+    kept = weakref.ref(late)
+    feed.message(late)
+    del late
+    assert kept() is None
     feed.close(WAIT_S)
     assert told.empty()

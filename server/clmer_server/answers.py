@@ -56,7 +56,9 @@ class Answers:
         arrived = arrival.eeg_s, arrival.face_s
         done = functools.partial(self._answer, self._seq, window, (ready, *arrived))
         self._seq += 1
-        self._inference.submit(Job(window, done=done, failed=self._fail_at_model, skip=skip, alone=not self._live))
+        name = self._context.session
+        job = Job(window, done=done, failed=self._fail_at_model, skip=skip, alone=not self._live, session=name)
+        self._inference.submit(job)
 
     def wait(self) -> None:
         """Wait until every window has been answered; nothing can be submitted behind it."""

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from clmer_server.client import Client
 from clmer_server.client_clock import ClientClock
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.errors import UNEXPECTED, ErrorCode, ErrorMessage
 from clmer_server.protocol.inbound import (
     CalibrationStart,
@@ -76,7 +77,7 @@ class Conversation:
             request = said.id
             return said if isinstance(said, ErrorMessage) else await self._answer_to(said, t1)
         except Exception:
-            logger.exception("a message of a client could not be answered")
+            logger.exception("a message of a client could not be answered", extra={OF_SESSION: self._home})
             return ErrorMessage(id=request, code=ErrorCode.INTERNAL_ERROR, message=UNEXPECTED)
 
     async def _answer_to(self, said: Inbound, t1: float) -> Answer:

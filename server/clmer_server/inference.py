@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clmer_model.prediction import Prediction
+from clmer_server.logs import OF_SESSION
 from clmer_streaming.types import Window
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Job:
     failed: Callable[[Exception], None]
     skip: bool = False  # answer in turn, without the model
     alone: bool = False  # never share a call, so that the same window always gives the same bits
+    session: str | None = None  # whose window it is, for the log
 
 
 class InferenceThread:
@@ -102,4 +104,4 @@ class InferenceThread:
         try:
             job.done(answer)
         except Exception:  # one session's trouble: the others wait for their answers
-            logger.exception("an answer of the model was not taken")
+            logger.exception("an answer of the model was not taken", extra={OF_SESSION: job.session})

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 
 from clmer_server.events import EventContext
+from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.notices import NoticeCode
 from clmer_server.protocol.outbound import MarkerMessage, Message, Notice
 from clmer_server.protocol.prediction import EmotionEvent
@@ -57,14 +58,10 @@ class OutletFeed:
 
     def __init__(self, identity: OutletIdentity, tell: Callable[[Notice], None]) -> None:
         self._outlets: _Outlets | None = _Outlets(identity)  # None: they are closed
+        self._log = logging.LoggerAdapter(logger, {OF_SESSION: identity.session})
         self._tell = tell
         self._messages: queue.SimpleQueue[EmotionEvent | MarkerMessage | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="clmer-outlets", daemon=True)
-
-    @property
-    def n_waiting(self) -> int:
-        """Messages that wait to be published."""
-        return self._messages.qsize()
 
     def start(self) -> None:
         """Begin to publish."""
@@ -83,17 +80,21 @@ class OutletFeed:
 
     def _run(self) -> None:
         try:
-            while (message := self._messages.get()) is not None:
-                if self._outlets is not None:
-                    self._outlets.push(message)
+            self._publish_all()
         except Exception as error:
             self._fail(error)
+
+    def _publish_all(self) -> None:
+        outlets = self._outlets
+        assert outlets is not None  # a failure alone closes them, and ends this thread
+        while (message := self._messages.get()) is not None:
+            outlets.push(message)
 
     def _fail(self, error: Exception) -> None:
         """Close the streams, so that others see that they have ended, and say so; let the session go on."""
         self._outlets = None
         self._messages = queue.SimpleQueue()
-        logger.error("the LSL outlets have ended: %r", error, exc_info=error)
+        self._log.error("the LSL outlets have ended: %r", error, exc_info=error)
         traceback.clear_frames(error.__traceback__)  # they hold the streams, and whoever logs may hold them
         text = f"The LSL outlets have ended, the session goes on: {error!r}. Start it again to have them back."
         self._tell(Notice(code=NoticeCode.OUTLETS_FAILED, message=text))
