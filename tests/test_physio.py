@@ -187,21 +187,39 @@ def test_a_series_too_slow_for_its_band_is_said_and_nothing_is_used() -> None:
     assert not windows[-1].mask["ecg"].any()
 
 
-def test_a_series_on_another_clock_is_said_and_moves_nothing() -> None:
-    """Unix time in an ECG: the windows keep LSL time and the EEG, and the status tells what to do."""
+@pytest.mark.parametrize("ahead_s", [30.0, 1.7e9])
+def test_a_series_on_another_clock_is_said_and_moves_nothing(ahead_s: float) -> None:
+    """Unix time in an ECG: windows keep LSL time and the EEG, the status tells what to do, nothing is hoarded."""
     stage = Preprocessor(CONFIG)
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
     x = heart()
-    beats = list(cut(stamps(x.shape[1], 250.0, 1.7e9), x, (25,), ECG_INFO.source))
+    beats = list(cut(stamps(x.shape[1], 250.0, 100.0 + ahead_s), x, (25,), ECG_INFO.source))
     items: list[Item] = [EEG_INFO, ECG_INFO]
     for i, chunk in enumerate(eeg):
         items += [chunk, *beats[i : i + 1]]
-    windows = [window for item in items for window in stage.push(item)]
+    windows, most_kept = [], 0
+    for item in items:
+        windows += stage.push(item)
+        most_kept = max(most_kept, stage.n_kept.get(ECG_INFO.source, 0))
+    assert 0 < most_kept <= 3 * 128
     assert windows[-1].t_end == 107.5
     assert windows[-1].mask["eeg"].all()
     assert not windows[-1].mask["ecg"].any()
     (status,) = (status for status in stage.statuses() if status.kind == "physio")
     assert "s ahead of the other streams: let the sender stamp in LSL time" in status.reason
+
+
+def test_a_series_that_was_ahead_is_not_used_when_its_time_has_come() -> None:
+    """An ECG stamped 30 s ahead falls silent after 10 s: half a minute on, no window has any of it."""
+    stage = Preprocessor(dataclasses.replace(CONFIG, physio=(ECG,), modalities=("eeg", "ecg")))
+    t = stamps(2500, 250.0)
+    beats = list(cut(t, np.zeros((1, t.size)), (25,), ECG_INFO.source))
+    eeg = list(cut(stamps(128 * 45), eeg_like(128 * 45), (16,)))
+    in_order = sorted([*eeg, *beats], key=lambda chunk: float(chunk.t[-1]))
+    items = [c if c.source == "eeg" else dataclasses.replace(c, t=c.t + 30.0) for c in in_order]
+    windows = [window for item in (EEG_INFO, ECG_INFO, *items) for window in stage.push(item)]
+    assert windows[-1].t_end == 144.5
+    assert not any(window.mask["ecg"].any() for window in windows)
 
 
 def test_settings_with_a_series_survive_json_and_change_the_hash() -> None:

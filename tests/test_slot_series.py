@@ -105,17 +105,56 @@ def test_stamps_that_step_back_are_dropped_and_counted() -> None:
     assert window.series["tracker"][2, 0] == pytest.approx(np.mean(first) - 100.0)
 
 
-@pytest.mark.parametrize("odd", [0.0, 1e12, np.inf, np.nan])
-def test_one_wild_stamp_costs_its_sample_and_no_more(odd: float) -> None:
+@pytest.mark.parametrize("at", [33, 34])
+@pytest.mark.parametrize("odd", [0.0, 101.0, 104.8, 108.4, 113.2, 133.4, 160.0, 1e12, np.inf, np.nan])
+def test_one_wild_stamp_costs_its_sample_and_no_more(odd: float, at: int) -> None:
     """A leap of the clock there and back: the windows go on, none is held up, and their times stay."""
     due = np.arange(0, SECONDS * 10) / 10 + 100.0
-    good, _ = session(np.delete(due, 33))
+    good, _ = session(np.delete(due, at))
     t, x = due.copy(), ramp(due)
-    t[33] = odd
+    t[at] = odd
     windows, status = session(t, x, due=due)
     assert (status.state, status.reason) == ("live", "")
     assert [window.t_end for window in windows] == [window.t_end for window in good]
     assert [window.crc for window in windows] == [window.crc for window in good]
+
+
+@pytest.mark.parametrize("ahead_s", [12.0, 30.0, 59.0])
+def test_a_series_that_is_ahead_is_masked_and_used_neither_now_nor_later(ahead_s: float) -> None:
+    """Stamped from 12 to 59 s ahead for 20 s, then silent: it fills no slot, then or when its time has come."""
+    due, n_s = np.arange(0, 200) / 10 + 100.0, 90
+    stage = Preprocessor(CONFIG)
+    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * n_s), eeg_like(128 * n_s), (16,))]
+    mine = list(zip(due.tolist(), cut(due + ahead_s, ramp(due), (1,), INFO.source), strict=True))
+    chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
+    told = False
+    for item in (EEG_INFO, INFO, *chunks):
+        assert not any(window.mask["tracker"].any() for window in stage.push(item))
+        reason = next((status.reason for status in stage.statuses() if status.kind == "physio"), "")
+        told = told or "s ahead of the other streams" in reason
+    assert told
+
+
+def test_a_clock_that_is_set_back_takes_along_what_it_told_of_times_to_come() -> None:
+    """Nine seconds ahead until 103 s, then three behind: no slot is filled with what was told before its time."""
+    due = np.arange(0, 150) / 10 + 100.0
+    t = np.where(due < 103.0, due + 9.0, due - 3.0)
+    n_s, stage = 15, Preprocessor(CONFIG)
+    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * n_s), eeg_like(128 * n_s), (16,))]
+    mine = list(zip(due.tolist(), cut(t, ramp(due), (1,), INFO.source), strict=True))
+    chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
+    windows = [window for item in (EEG_INFO, INFO, *chunks) for window in stage.push(item)]
+    assert not any(window.mask["tracker"].any() for window in windows if window.t_end > 108.0)
+
+
+def test_a_series_ahead_by_less_than_ten_seconds_is_taken_at_its_word() -> None:
+    """Steadily five seconds ahead: each sample is confirmed by the next one, and lies where its stamp says."""
+    due = np.arange(0, SECONDS * 10) / 10 + 100.0
+    windows, status = session(due + 5.0, ramp(due), due=due)
+    window = next(window for window in windows if window.t_end == 107.0)
+    assert window.mask["tracker"].tolist() == [True] * 8
+    assert 0.0 <= window.series["tracker"][0, 0] <= 0.2
+    assert (status.state, status.reason, status.n_dropped) == ("live", "", 0)
 
 
 def test_a_silent_series_is_masked_and_holds_up_no_window() -> None:
@@ -153,7 +192,11 @@ def test_a_series_on_another_clock_is_said_and_moves_nothing() -> None:
     items: list[Item] = [EEG_INFO, INFO]
     for i, chunk in enumerate(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,))):
         items += [chunk, *([mine[i]] if i in mine else [])]
-    windows = [window for item in items for window in stage.push(item)]
+    windows, most_kept = [], 0
+    for item in items:
+        windows += stage.push(item)
+        most_kept = max(most_kept, stage.n_kept.get(INFO.source, 0))
+    assert most_kept < 20  # two seconds, at ten samples a second
     assert windows[-1].t_end == 107.5
     assert windows[-1].mask["eeg"].all()
     assert not windows[-1].mask["tracker"].any()

@@ -46,18 +46,19 @@ class FurtherPaths:
             return PhysioPath(info, series, self._config)
         return SlotPath(info, series, resolve_series(info, series), self._config.window)
 
-    def watermarks(self) -> dict[str, float]:
-        """Return by source the seconds before which every sample has arrived."""
-        return {source: path.watermark for source, path in self.by_source.items()}
+    def watermarks(self, live: Mapping[str, Liveness]) -> dict[str, float]:
+        """Return by source the seconds before which every sample has arrived; none of a stream on another clock."""
+        return {source: path.watermark for source, path in self.by_source.items() if not live[source].far_away}
 
-    def cuts(self, t_end: float) -> dict[str, EegCut | SlotCut]:
-        """Return by series the window that ends at ``t_end``."""
-        return {path.series.name: path.cut(t_end) for path in self.by_source.values()}
+    def cuts(self, t_end: float, live: Mapping[str, Liveness]) -> dict[str, EegCut | SlotCut]:
+        """Return by series the window that ends at ``t_end``; none of a stream on another clock."""
+        paths = (path for source, path in self.by_source.items() if not live[source].far_away)
+        return {path.series.name: path.cut(t_end) for path in paths}
 
-    def forget_before(self, t: float) -> None:
-        """Drop samples that no window ending after ``t`` needs."""
+    def forget_before(self, t: float, now: float) -> None:
+        """Drop samples that no window ending after ``t`` needs, and those too far ahead of ``now``."""
         for path in self.by_source.values():
-            path.forget_before(t)
+            path.forget_before(t, now)
 
     def statuses(self, live: Mapping[str, Liveness]) -> tuple[StreamStatus, ...]:
         """Return what is known now of every stream that gives a series, or should."""

@@ -47,15 +47,18 @@ class Liveness:
         return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
 
     @property
+    def far_away(self) -> bool:
+        """Whether the stamps lie so far from the time that other streams tell that they are on another clock."""
+        silent_s = self._now - self.last_t
+        return silent_s < -_OTHER_CLOCK_S or (self.state == "connecting" and silent_s > _OTHER_CLOCK_S)
+
+    @property
     def other_clock(self) -> str:
         """A sentence for people where the stamps lie far from the time that other streams tell; empty elsewhere."""
         silent_s = self._now - self.last_t
-        if self.state == "connecting" and silent_s > _OTHER_CLOCK_S:
-            where = f"{silent_s:.0f} s behind"
-        elif silent_s < -_OTHER_CLOCK_S:
-            where = f"{-silent_s:.0f} s ahead of"
-        else:
+        if not self.far_away:
             return ""
+        where = f"{silent_s:.0f} s behind" if silent_s > 0 else f"{-silent_s:.0f} s ahead of"
         return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
 
     @property

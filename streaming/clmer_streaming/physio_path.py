@@ -21,6 +21,7 @@ from clmer_streaming.windows import EegBuffer, EegCut
 
 _SOURCE_PREFIX = "physio-"
 _MAX_LISTED = 16  # channels in one sentence
+_FAR_AHEAD_S = 10.0  # s ahead of the time that is known; such samples are on another clock, and not kept
 
 
 def physio_source(name: str) -> str:
@@ -98,8 +99,13 @@ class PhysioPath:
         """Seconds; every sample before it is in the buffer."""
         return self._buffer.watermark
 
-    def push(self, item: Chunk | Gap) -> None:
-        """Take raw chunks (C_stream, n) and gaps."""
+    @property
+    def n_kept(self) -> int:
+        """Samples that are kept."""
+        return self._buffer.n_kept
+
+    def push(self, item: Chunk | Gap, now: float = np.nan) -> None:
+        """Take raw chunks (C_stream, n) and gaps; what other streams say of the time changes nothing."""
         if isinstance(item, Chunk):
             self.n_samples += item.t.size
             item = dataclasses.replace(item, t=item.t - self.info.delay_s)
@@ -155,8 +161,10 @@ class PhysioPath:
         """Return the window that ends at ``t_end``."""
         return self._buffer.cut(t_end)
 
-    def forget_before(self, t: float) -> None:
-        """Drop samples that no window ending after ``t`` needs."""
+    def forget_before(self, t: float, now: float) -> None:
+        """Drop samples that no window ending after ``t`` needs; all where they are too far ahead of ``now``."""
+        if self.watermark > now + _FAR_AHEAD_S:
+            self._buffer.reset()
         self._buffer.forget_before(t)
 
     def status(self, liveness: Liveness) -> StreamStatus:

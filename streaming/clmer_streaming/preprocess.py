@@ -148,7 +148,7 @@ class Preprocessor:
     def _take_further(self, path: PhysioPath | SlotPath, item: Chunk | Gap) -> None:
         """Take samples of a further series; they move no time, which a series on a clock of its own would spoil."""
         before = path.last_t
-        path.push(item)
+        path.push(item, self._now if math.isfinite(self._now) else np.nan)
         if isinstance(item, Chunk) and path.last_t != before:
             chunk_s = path.span_s(item)
             self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
@@ -199,7 +199,7 @@ class Preprocessor:
         if windows:
             self._buffer.forget_before(windows[-1].t_end)
             self._face.slots.forget_before(windows[-1].t_end)
-            self._further.forget_before(windows[-1].t_end)
+            self._further.forget_before(windows[-1].t_end, self._now)
             if self._eeg is not None:
                 self._eeg.raw.forget_before(windows[-1].t_end - self.config.window.window_s)
         self._quiet_until = self._find_quiet()
@@ -224,13 +224,13 @@ class Preprocessor:
             marks[self._eeg.info.source] = self._buffer.watermark
         if self._face.info is not None and self._face.fits:
             marks[self._face.info.source] = self._face.slots.watermark
-        marks.update(self._further.watermarks())
+        marks.update(self._further.watermarks(self._live))
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
         t_end = index * self.config.window.hop_s
         face = self._face.slots.cut(t_end)
-        eeg, further = self._cut_eeg(t_end), self._further.cuts(t_end)
+        eeg, further = self._cut_eeg(t_end), self._further.cuts(t_end, self._live)
         return self._assembler.assemble(index, eeg, face, self._face.reasons(face), further)
 
     def _cut_eeg(self, t_end: float) -> EegCut:
@@ -255,6 +255,11 @@ class Preprocessor:
         views, good until the next item.
         """
         return self._buffer.after(after)
+
+    @property
+    def n_kept(self) -> dict[str, int]:
+        """Samples of further series that are kept, by source."""
+        return {source: path.n_kept for source, path in self._further.by_source.items()}
 
     def statuses(self) -> tuple[StreamStatus, ...]:
         """Return what is known now of each announced EEG and face stream, and of those that give further series."""

@@ -106,6 +106,11 @@ class EegBuffer:
         newer = [(s.samples, int(np.searchsorted(s.samples.t, t, side="right"))) for s in self._segments]
         return [(samples.t[n:], samples.x[:, n:]) for samples, n in newer if n < samples.t.size]
 
+    @property
+    def n_kept(self) -> int:
+        """Samples that are kept."""
+        return sum(segment.samples.t.size for segment in self._segments)
+
     def forget_before(self, t: float) -> None:
         """Drop samples that no later window needs: those before ``t`` less a window and a second."""
         keep_from = t - self._window_s - 1.0
