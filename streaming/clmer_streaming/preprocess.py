@@ -42,7 +42,8 @@ class Preprocessor:
 
     A window closes when every live source has passed its end, or when one (or a tick) has passed it by
     ``max_lateness_s`` and the longest chunk of a live source. From the first item on every grid point
-    gives a window; what could not be measured is masked in it, with the reason.
+    gives a window; what could not be measured is masked in it, with the reason. EEG, a face or a tick begins the grid:
+    further series alone give no windows.
 
     Args:
         config: The settings of the artefact.
@@ -149,7 +150,7 @@ class Preprocessor:
         """Take samples of a further series; they move no time, which a series on a clock of its own would spoil."""
         before = path.last_t
         path.push(item, self._now if math.isfinite(self._now) else np.nan)
-        if isinstance(item, Chunk) and path.last_t != before:
+        if isinstance(item, Chunk) and math.isfinite(path.last_t) and path.last_t != before:
             chunk_s = path.span_s(item)
             self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
 
