@@ -204,6 +204,50 @@ def test_a_series_on_another_clock_is_said_and_moves_nothing() -> None:
     assert "s ahead of the other streams: let the sender stamp in LSL time" in status.reason
 
 
+def test_a_series_without_a_usable_stamp_is_not_live_and_holds_up_no_window() -> None:
+    """Chunks without samples, then stamps that are no numbers: still connecting, and each window comes with its EEG."""
+    eeg = list(cut(stamps(512), eeg_like(512), (16,)))
+    stage, alone = Preprocessor(CONFIG), Preprocessor(CONFIG)
+    said = Chunk(INFO.source, np.array([np.nan]), np.zeros((2, 1)))
+    alone.push(EEG_INFO)
+    for item in (EEG_INFO, INFO, Chunk(INFO.source, np.empty(0), np.empty((2, 0)))):
+        stage.push(item)
+    for chunk in eeg:
+        stage.push(said)
+        assert [window.crc for window in stage.push(chunk)] == [window.crc for window in alone.push(chunk)]
+    (status,) = (status for status in stage.statuses() if status.kind == "physio")
+    assert (status.state, status.n_samples, status.n_dropped) == ("connecting", 32, 32)
+
+
+def test_a_tracker_that_comes_back_as_it_was_loses_nothing() -> None:
+    """Announced anew in mid-window: the windows, and so those of a replay, are what they are without; counts go on."""
+    t = np.arange(0, SECONDS * 10) / 10 + 100.0
+    mine = list(cut(t, ramp(t), (1,), INFO.source))
+    eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
+    chunks = sorted([*eeg, *mine], key=lambda chunk: float(chunk.t[-1]))
+    checksums = []
+    for announced in ([], [INFO], [dataclasses.replace(INFO, xml="<info/>")]):
+        stage = Preprocessor(CONFIG)
+        items: list[Item] = [EEG_INFO, INFO, *chunks[:60], *announced, *chunks[60:]]
+        checksums.append([window.crc for item in items for window in stage.push(item)])
+        assert [status.n_samples for status in stage.statuses() if status.kind == "physio"] == [80]
+    assert len(checksums[0]) == 15
+    assert checksums[0] == checksums[1] == checksums[2]
+
+
+def test_a_tracker_that_comes_back_as_another_begins_anew() -> None:
+    """With its channels the other way round, what was before is of no use."""
+    t = np.arange(0, SECONDS * 10) / 10 + 100.0
+    stage = Preprocessor(CONFIG)
+    eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
+    chunks = sorted([*eeg, *cut(t, ramp(t), (1,), INFO.source)], key=lambda chunk: float(chunk.t[-1]))
+    other = dataclasses.replace(INFO, ch_names=("smile", "frown"))
+    windows = [w for item in (EEG_INFO, INFO, *chunks[:72], other, *chunks[72:]) for w in stage.push(item)]
+    window = next(window for window in windows if window.t_end == 105.0)
+    assert window.mask["tracker"].tolist() == [False] * 4 + [True] * 4
+    assert window.series["tracker"][-1, 0] < 0.0  # it was SMILE - 100 s, and is the other channel now
+
+
 def test_a_stream_without_its_channels_is_refused_in_one_sentence() -> None:
     """The session goes on; the status says what was found."""
     stage = Preprocessor(CONFIG)

@@ -26,8 +26,14 @@ class FurtherPaths:
         self._refused: dict[str, StreamStatus] = {}
 
     def announce(self, info: StreamInfo, now: float) -> bool:
-        """Tell whether a stream gives one of the model's series; where it should and cannot, its status says why."""
-        self.by_source.pop(info.source, None)
+        """Tell whether a stream gives one of the model's series; where it should and cannot, its status says why.
+
+        A stream on slots that comes back as it was goes on where it was, as a face does.
+        """
+        before = self.by_source.pop(info.source, None)
+        if isinstance(before, SlotPath) and before.info == info:
+            self.by_source[info.source] = before
+            return True
         self._refused.pop(info.source, None)
         series = self._config.further_of(series_name(info.source))
         if series is None:
