@@ -52,6 +52,19 @@ def test_a_backlog_makes_nothing_live_before_it_has_caught_up() -> None:
     assert liveness.chunk_s == 0.1
 
 
+def test_one_that_was_in_time_once_is_late_without_advice_on_its_clock() -> None:
+    """A backlog of a good stream: the state says it; the sender's clock is not to blame."""
+    late, good = Liveness(10.0), Liveness(10.0)
+    good.observe(10.0, 10.1, 0.1)
+    for liveness in (late, good):
+        liveness.advance(20.0)
+        liveness.observe(14.9, 15.0, 0.1)
+    assert late.other_clock == "its stamps are 5 s behind the other streams: let the sender stamp in LSL time"
+    assert (good.state, good.other_clock) == ("lost", "")
+    late.observe(19.9, 20.0, 0.1)
+    assert (late.state, late.other_clock) == ("live", "")
+
+
 def test_long_chunks_are_warned_of() -> None:
     """A second is the budget: half a second says nothing, two seconds say how late that makes everything."""
     liveness = Liveness()

@@ -248,6 +248,18 @@ def test_a_tracker_that_comes_back_as_another_begins_anew() -> None:
     assert window.series["tracker"][-1, 0] < 0.0  # it was SMILE - 100 s, and is the other channel now
 
 
+@pytest.mark.parametrize("behind_s", [1.5, 5.0, 30.0])
+def test_a_series_that_is_steadily_behind_says_so(behind_s: float) -> None:
+    """Before the time is known, or behind that: it is not live, and the status tells by how much it is too late."""
+    due = np.arange(0, SECONDS * 10) / 10 + 100.0
+    for first, states in ((0, ("stalled", "lost")), (40, ("connecting",))):
+        windows, status = session(due[first:] - behind_s, ramp(due[first:]), due=due[first:])
+        assert status.state in states
+        assert status.reason.endswith(" s behind the other streams: let the sender stamp in LSL time")
+        assert abs(float(status.reason.split()[3]) - behind_s) <= 0.6
+        assert windows[-1].t_end == 107.5
+
+
 def test_a_stream_without_its_channels_is_refused_in_one_sentence() -> None:
     """The session goes on; the status says what was found."""
     stage = Preprocessor(CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -27,6 +28,8 @@ class Liveness:
         self.since = t  # s, when the state was entered
         self.last_t = np.nan  # s, the newest sample
         self._now = t  # s, the latest time told
+        self._timely = False  # a sample has come in time, by what other streams tell
+        self._late = False  # samples come, and none has ever come in time
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
@@ -50,13 +53,14 @@ class Liveness:
     def far_away(self) -> bool:
         """Whether the stamps lie so far from the time that other streams tell that they are on another clock."""
         silent_s = self._now - self.last_t
-        return silent_s < -_OTHER_CLOCK_S or (self.state == "connecting" and silent_s > _OTHER_CLOCK_S)
+        return silent_s < -_OTHER_CLOCK_S or (self._late and silent_s > _OTHER_CLOCK_S)
 
     @property
     def other_clock(self) -> str:
-        """A sentence for people where the stamps lie far from the time that other streams tell; empty elsewhere."""
+        """A sentence for people where the stamps keep a stream out of every window; empty elsewhere."""
         silent_s = self._now - self.last_t
-        if not self.far_away:
+        too_late = self._late and silent_s > self.stalled_after_s
+        if not (self.far_away or too_late):
             return ""
         where = f"{silent_s:.0f} s behind" if silent_s > 0 else f"{-silent_s:.0f} s ahead of"
         return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
@@ -76,7 +80,10 @@ class Liveness:
         if self.state not in ("stalled", "lost"):  # a backlog says nothing of how the source delivers
             self._spans.append(chunk_s)
         self.last_t = t_last
-        if self.state != "live" and not self._now - t_last > self.stalled_after_s:
+        late = self._now - t_last > self.stalled_after_s
+        self._timely = self._timely or (math.isfinite(self._now) and not late)
+        self._late = late and not self._timely
+        if self.state != "live" and not late:
             self.state, self.since = "live", t_first
 
     def advance(self, now: float) -> None:

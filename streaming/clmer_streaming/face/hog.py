@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.face_mesh_image import to_rgb
+from clmer_streaming.face.face_mesh_image import Image, to_rgb
 from clmer_streaming.types import FloatArray
 
 ALIGNED_PX = 112
@@ -41,16 +41,17 @@ class Hog:
         self._hog = hog
 
     def __call__(self, picture: npt.NDArray[np.generic] | None, points: FloatArray) -> FloatArray:
-        """Return the numbers (1296,) of the face; NaN where there is none.
+        """Return the numbers (1296,) of the face; NaN where there is none, or a picture too small for one.
 
         Args:
             picture: As a camera gives it, (H, W, 3) BGR or what else the face mesh takes.
             points: (68, 2) the landmarks in pixels.
         """
-        if picture is None or not np.isfinite(points).all():
+        rgb = None if picture is None else to_rgb(picture)
+        if rgb is None or not np.isfinite(points).all():
             return np.full(len(HOG_CH_NAMES), np.nan)
         numbers: FloatArray = self._hog(
-            aligned_face(picture, points),
+            aligned_face(rgb, points),
             orientations=_ORIENTATIONS,
             pixels_per_cell=(_CELL_PX, _CELL_PX),
             cells_per_block=(_BLOCK_CELLS, _BLOCK_CELLS),
@@ -58,12 +59,10 @@ class Hog:
         return numbers
 
 
-def aligned_face(picture: npt.NDArray[np.generic], points: FloatArray) -> npt.NDArray[np.uint8]:
+def aligned_face(rgb: Image, points: FloatArray) -> npt.NDArray[np.uint8]:
     """Return the grey face (112, 112), turned upright and scaled so that eyes and nose are in their places."""
     import cv2
 
-    rgb = to_rgb(picture)
-    assert rgb is not None  # a face was found in it
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     face = cv2.warpAffine(grey, _similarity(points[list(_FIXED)]), (ALIGNED_PX, ALIGNED_PX))
     return np.asarray(face, dtype=np.uint8)
