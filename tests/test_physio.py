@@ -216,8 +216,9 @@ def test_a_series_that_was_ahead_is_not_used_when_its_time_has_come() -> None:
     beats = list(cut(t, np.zeros((1, t.size)), (25,), ECG_INFO.source))
     eeg = list(cut(stamps(128 * 45), eeg_like(128 * 45), (16,)))
     in_order = sorted([*eeg, *beats], key=lambda chunk: float(chunk.t[-1]))
-    items = [c if c.source == "eeg" else dataclasses.replace(c, t=c.t + 30.0) for c in in_order]
-    windows = [window for item in (EEG_INFO, ECG_INFO, *items) for window in stage.push(item)]
+    ahead = [c if c.source == "eeg" else dataclasses.replace(c, t=c.t + 30.0) for c in in_order]
+    items: list[Item] = [EEG_INFO, ECG_INFO, *ahead]
+    windows = [window for item in items for window in stage.push(item)]
     assert windows[-1].t_end == 144.5
     assert not any(window.mask["ecg"].any() for window in windows)
 

@@ -143,6 +143,11 @@ def test_the_hog_is_of_an_upright_face_of_one_size() -> None:
     assert np.corrcoef(describe(picture, points), describe(turned, turned_points))[0, 1] > 0.98
 
 
+def test_a_picture_too_small_for_a_face_has_no_hog() -> None:
+    """Whatever points come with it: the numbers are NaN, as of a frame without a face."""
+    assert np.isnan(Hog()(np.zeros((8, 8, 3), np.uint8), np.zeros((68, 2)))).all()
+
+
 def test_what_is_there_is_not_done_again(made: Path, films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Called again it goes on where it was; a file that is lacking is made."""
     (made / "nobody.xdf").unlink()

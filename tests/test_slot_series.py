@@ -128,7 +128,8 @@ def test_a_series_that_is_ahead_is_masked_and_used_neither_now_nor_later(ahead_s
     mine = list(zip(due.tolist(), cut(due + ahead_s, ramp(due), (1,), INFO.source), strict=True))
     chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
     told = False
-    for item in (EEG_INFO, INFO, *chunks):
+    items: list[Item] = [EEG_INFO, INFO, *chunks]
+    for item in items:
         assert not any(window.mask["tracker"].any() for window in stage.push(item))
         reason = next((status.reason for status in stage.statuses() if status.kind == "physio"), "")
         told = told or "s ahead of the other streams" in reason
@@ -143,7 +144,8 @@ def test_a_clock_that_is_set_back_takes_along_what_it_told_of_times_to_come() ->
     eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * n_s), eeg_like(128 * n_s), (16,))]
     mine = list(zip(due.tolist(), cut(t, ramp(due), (1,), INFO.source), strict=True))
     chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
-    windows = [window for item in (EEG_INFO, INFO, *chunks) for window in stage.push(item)]
+    items: list[Item] = [EEG_INFO, INFO, *chunks]
+    windows = [window for item in items for window in stage.push(item)]
     assert not any(window.mask["tracker"].any() for window in windows if window.t_end > 108.0)
 
 
@@ -210,7 +212,8 @@ def test_a_series_without_a_usable_stamp_is_not_live_and_holds_up_no_window() ->
     stage, alone = Preprocessor(CONFIG), Preprocessor(CONFIG)
     said = Chunk(INFO.source, np.array([np.nan]), np.zeros((2, 1)))
     alone.push(EEG_INFO)
-    for item in (EEG_INFO, INFO, Chunk(INFO.source, np.empty(0), np.empty((2, 0)))):
+    begin: list[Item] = [EEG_INFO, INFO, Chunk(INFO.source, np.empty(0), np.empty((2, 0)))]
+    for item in begin:
         stage.push(item)
     for chunk in eeg:
         stage.push(said)
@@ -242,7 +245,8 @@ def test_a_tracker_that_comes_back_as_another_begins_anew() -> None:
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
     chunks = sorted([*eeg, *cut(t, ramp(t), (1,), INFO.source)], key=lambda chunk: float(chunk.t[-1]))
     other = dataclasses.replace(INFO, ch_names=("smile", "frown"))
-    windows = [w for item in (EEG_INFO, INFO, *chunks[:72], other, *chunks[72:]) for w in stage.push(item)]
+    items: list[Item] = [EEG_INFO, INFO, *chunks[:72], other, *chunks[72:]]
+    windows = [window for item in items for window in stage.push(item)]
     window = next(window for window in windows if window.t_end == 105.0)
     assert window.mask["tracker"].tolist() == [False] * 4 + [True] * 4
     assert window.series["tracker"][-1, 0] < 0.0  # it was SMILE - 100 s, and is the other channel now
