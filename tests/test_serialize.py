@@ -17,6 +17,7 @@ from clmer_streaming.face.hog import HOG_CH_NAMES, Hog, aligned_face
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, face_to_row
 from clmer_streaming.face.openface import COLUMNS
 from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.serialized import face_track
 from clmer_streaming.sources.video import VideoFaces
@@ -24,7 +25,8 @@ from clmer_streaming.types import FaceSample, Item
 from clmer_streaming.xdf.reader import XdfStream, read_xdf
 from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
 from face_pictures import astronaut, scene, swaying, write_video
-from signals import eeg_like, stamps
+from signals import EEG_INFO, cut, eeg_like, stamps
+from test_session_recording import HEADER
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,25 @@ def test_a_replay_takes_faces_and_hog_from_the_file_in_place_of_the_video(made: 
     assert window.series["hog"][1] == pytest.approx(rows[:, 8:15].mean(axis=1))
     assert window.series["hog"].shape == (8, 1296)
     assert [item.t for item in items if isinstance(item, FaceSample)][:2] == pytest.approx([102.0, 102.0 + 1 / 30])
+
+
+def test_what_was_made_of_a_session_s_own_video_is_placed_by_its_stamps(made: Path, tmp_path: Path) -> None:
+    """With the stamps of the frames beside it, each lies where it was taken; without them a sentence says so."""
+    writer = SessionWriter(tmp_path / "session.xdf", HEADER)
+    for item in (EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))):
+        writer.write(item)
+    writer.close()
+    (tmp_path / "face.xdf").write_bytes((made / "face.xdf").read_bytes())
+    begins = {}
+    for kept in (False, True):
+        if kept:
+            lines = "".join(f"{i},{103.0 + i / 10}\n" for i in range(30))
+            (tmp_path / "face_frames.csv").write_text(f"frame,t\n{lines}")
+        source = ReplaySource(tmp_path / "session.xdf", speed=math.inf, video=face_track(tmp_path / "face.xdf"))
+        begins[kept] = [item.t for item in source.items() if isinstance(item, FaceSample)][:2]
+        assert any("face.xdf has no stamps" in warning for warning in source.warnings) is not kept
+    assert begins[False] == pytest.approx([100.0, 100.0 + 1 / 30])
+    assert begins[True] == [103.0, 103.1]
 
 
 def test_a_file_without_faces_is_no_serialized_video(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ class ReplaySource:
         begin, end = min(first for first, _ in self._spans.values()), max(last for _, last in self._spans.values())
         self._lap_s = end - begin + _period(used)
         self.infos = used.infos if self._video is None else (*used.infos, self._video.info)
-        self.warnings = (*file.warnings, *used.warnings, *_steps_back(used))
+        placed = () if self._video is None else self._video.warnings
+        self.warnings = (*file.warnings, *used.warnings, *placed, *_steps_back(used))
         self.duration_s = end - begin
 
     def items(self) -> Iterator[Item]:

@@ -24,12 +24,17 @@ class VideoLane:
         track: The faces.
         clock: When the frames were taken.
         delay_s: From what the camera saw to the stamp, seconds.
+        warnings: Sentences for people on how it was placed.
 
     Attributes:
         info: How the stream is announced.
+        warnings: As given.
     """
 
-    def __init__(self, track: FaceTrack, clock: VideoClock, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, track: FaceTrack, clock: VideoClock, delay_s: float = 0.0, warnings: tuple[str, ...] = ()
+    ) -> None:
+        self.warnings = warnings
         self.info = dataclasses.replace(track.info, delay_s=delay_s)
         self._track = track
         self._clock = clock
@@ -80,7 +85,14 @@ def video_lane(file: XdfFile, used: UsedStreams, track: FaceTrack, offset_s: flo
     begin, end = (float(used.eeg.xdf.t_synced[i]) for i in (0, -1))
     if (kept := _kept_clock(file, track, begin, end)) is not None:
         return VideoLane(track, kept, 0.0 if used.face is None else used.face.info.delay_s)
-    return VideoLane(track, frame_number_clock(file) or OffsetClock(begin + offset_s))
+    if (numbered := frame_number_clock(file)) is not None:
+        return VideoLane(track, numbered)
+    doubt = (
+        f"{track.info.name} has no stamps, and is placed {offset_s:g} s behind the first EEG sample. "
+        "Of a session's own video, name the video itself."
+    )
+    warnings = (doubt,) if is_session_recording(file.path) else ()
+    return VideoLane(track, OffsetClock(begin + offset_s), warnings=warnings)
 
 
 def _kept_clock(file: XdfFile, track: FaceTrack, begin: float, end: float) -> NumberedClock | None:

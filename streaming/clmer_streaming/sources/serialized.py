@@ -10,6 +10,7 @@ from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.layout import FACE_CH_NAMES, is_clmer_face, row_to_face
 from clmer_streaming.face.neutral import NeutralFace
+from clmer_streaming.sources.video_clock import kept_stamps
 from clmer_streaming.types import FaceSample, StreamInfo
 from clmer_streaming.xdf.reader import read_xdf
 
@@ -25,7 +26,8 @@ class SerializedFaces:
 
     Attributes:
         info: How the stream is announced.
-        stamps: None: nothing says when its frames were taken on the LSL clock.
+        stamps: When each frame was taken (n,), seconds of the LSL clock, where a session's own video of that name has
+            left its stamps beside this file.
         beside: The other streams of numbers, such as ``CLMER-HOG``; one sample for each frame.
 
     Raises:
@@ -43,7 +45,8 @@ class SerializedFaces:
                 mend="clmer serialize VIDEO --out DIR",
             )
         self._faces = faces[0]
-        self.stamps = None
+        video = Path(self._faces.desc_text("video_file")).name
+        self.stamps = kept_stamps(Path(path).with_name(video)) if video else None
         self.beside = tuple(stream for stream in numbers if stream is not self._faces)
         self.info = StreamInfo(
             source="face",
