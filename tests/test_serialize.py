@@ -127,7 +127,8 @@ def test_a_replay_takes_faces_and_hog_from_the_file_in_place_of_the_video(made: 
 def test_what_was_made_of_a_session_s_own_video_is_placed_by_its_stamps(made: Path, tmp_path: Path) -> None:
     """With the stamps of the frames beside it, each lies where it was taken; without them a sentence says so."""
     writer = SessionWriter(tmp_path / "session.xdf", HEADER)
-    for item in (EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))):
+    recorded: list[Item] = [EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))]
+    for item in recorded:
         writer.write(item)
     writer.close()
     (tmp_path / "face.xdf").write_bytes((made / "face.xdf").read_bytes())

@@ -12,7 +12,7 @@ from clmer_streaming.units import microvolts_per_unit
 from clmer_streaming.xdf.clock_drift import ClockHealth
 from clmer_streaming.xdf.description import StreamDescription
 from clmer_streaming.xdf.reader import XdfStream
-from clmer_streaming.xdf.scan import ScanReport
+from clmer_streaming.xdf.scan_report import ScanReport
 from clmer_streaming.xdf.spacing import Spacing
 
 _WRONG_RATE = 0.01  # relative; true rates of devices differ from the nominal one by up to 0.4 %

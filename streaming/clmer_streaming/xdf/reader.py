@@ -14,7 +14,8 @@ from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.clock_sync import synchronise
 from clmer_streaming.xdf.description import StreamDescription
 from clmer_streaming.xdf.samples import Samples
-from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, Scan, ScanReport, read_in_order
+from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, Scan, read_in_order
+from clmer_streaming.xdf.scan_report import ScanReport
 from clmer_streaming.xdf.stamps import plausible_stamps
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from clmer_streaming.xdf.description import StreamDescription, parse_stream_head
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.loading import load_recording
 from clmer_streaming.xdf.samples import SampleLayout, Samples, decode_samples
+from clmer_streaming.xdf.scan_report import Damage, ScanReport
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,15 +65,6 @@ Entry: TypeAlias = StreamDescription | SampleBlock | ClockOffset | Footer
 """What a chunk says; a StreamDescription comes before all else of its stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Bytes that could not be used."""
-
-    at: int  # byte in the file
-    n_bytes: int
-    stream: StreamDescription | None  # whose chunk it was, where that could be read
-
-
 @dataclass(eq=False)
 class _Known:
     """A stream of which the header was seen."""
@@ -80,33 +72,6 @@ class _Known:
     description: StreamDescription
     layout: SampleLayout
     last: float = 0.0  # s, stamp of the newest sample
-
-
-@dataclass(eq=False)
-class ScanReport:
-    """What was found wrong on the way."""
-
-    n_bytes: int  # of the file
-    n_used: int = 0  # bytes of the file that belong to whole, intact chunks of known streams
-    damage: list[Damage] = field(default_factory=list)
-    cut_off: bool = False  # the file ends within a chunk
-    headless: set[int] = field(default_factory=set)  # stream ids with samples and no readable header
-    notes: list[str] = field(default_factory=list)  # sentences about headers
-
-    def warnings(self) -> list[str]:
-        """Return sentences for people."""
-        warnings = list(self.notes)
-        if self.damage:
-            warnings.append(
-                f"The file is damaged in {len(self.damage)} place(s), first at byte {self.damage[0].at}; "
-                f"{sum(place.n_bytes for place in self.damage)} bytes around the damage were left out."
-            )
-        if self.cut_off:
-            warnings.append("The file is cut off within its last chunk.")
-        if self.headless:
-            ids = ", ".join(map(str, sorted(self.headless)))
-            warnings.append(f"Samples of stream id {ids} were left out, because that stream has no readable header.")
-        return warnings
 
 
 class Scan:
