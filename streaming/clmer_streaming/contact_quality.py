@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Collection
 
 import numpy as np
 
@@ -58,3 +59,11 @@ class ContactQuality:
             if t < t_end:
                 return values if t_end - t <= _STALE_S else np.full(self._picks.size, np.nan)
         return np.full(self._picks.size, np.nan)
+
+
+def worst_contact(streams: Collection[ContactQuality], t_end: float) -> FloatArray | None:
+    """Return the worst contact (C,) that any stream reports of each channel; None without such a stream."""
+    if not streams:
+        return None
+    worst: FloatArray = np.fmin.reduce([stream.at(t_end) for stream in streams])
+    return worst

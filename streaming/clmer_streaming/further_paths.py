@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig
@@ -9,7 +10,7 @@ from clmer_streaming.errors import StreamError
 from clmer_streaming.liveness import Liveness
 from clmer_streaming.physio_path import PhysioPath, resolve_series, series_name
 from clmer_streaming.slot_path import SlotCut, SlotPath
-from clmer_streaming.types import StreamInfo, StreamStatus
+from clmer_streaming.types import Chunk, Gap, StreamInfo, StreamStatus
 from clmer_streaming.windows import EegCut
 
 
@@ -51,6 +52,23 @@ class FurtherPaths:
         if isinstance(series, PhysioConfig):
             return PhysioPath(info, series, self._config)
         return SlotPath(info, series, resolve_series(info, series), self._config.window)
+
+    def take(self, item: Chunk | Gap, now: float, liveness: Liveness) -> None:
+        """Take samples of a stream that gives a series, at ``now`` seconds; -inf where no other stream tells the time.
+
+        They move no time, which a series on a clock of its own would spoil.
+        """
+        path = self.by_source[item.source]
+        before = path.last_t
+        path.push(item, now if math.isfinite(now) else math.nan)
+        if isinstance(item, Chunk) and math.isfinite(path.last_t) and path.last_t != before:
+            chunk_s = path.span_s(item)
+            liveness.observe(path.last_t - chunk_s, path.last_t, chunk_s)
+
+    @property
+    def n_kept(self) -> dict[str, int]:
+        """Samples that are kept, by source."""
+        return {source: path.n_kept for source, path in self.by_source.items()}
 
     def watermarks(self, live: Mapping[str, Liveness]) -> dict[str, float]:
         """Return by source the seconds before which every sample has arrived; none of a stream on another clock."""

@@ -12,14 +12,12 @@ from clmer_streaming.assembly import WindowAssembler
 from clmer_streaming.channel_quality import Evidence
 from clmer_streaming.coalescing import quiet_until
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.contact_quality import ContactQuality
+from clmer_streaming.contact_quality import ContactQuality, worst_contact
 from clmer_streaming.eeg_path import EegPath
 from clmer_streaming.face_path import FacePath
 from clmer_streaming.further_paths import FurtherPaths
 from clmer_streaming.liveness import Liveness
-from clmer_streaming.physio_path import PhysioPath
 from clmer_streaming.rate_gate import LONGEST_HOLD_S
-from clmer_streaming.slot_path import SlotPath
 from clmer_streaming.types import (
     Chunk,
     FaceSample,
@@ -41,9 +39,8 @@ class Preprocessor:
     """Turns the items of one participant into windows on the absolute grid ``t_end = k * hop``.
 
     A window closes when every live source has passed its end, or when one (or a tick) has passed it by
-    ``max_lateness_s`` and the longest chunk of a live source. From the first item on every grid point
-    gives a window; what could not be measured is masked in it, with the reason. EEG, a face or a tick begins the grid:
-    further series alone give no windows.
+    ``max_lateness_s`` and the longest chunk of a live source. From the first EEG, face or tick on every grid
+    point gives a window (further series alone begin none); what was not measured is masked in it, with the reason.
 
     Args:
         config: The settings of the artefact.
@@ -116,7 +113,7 @@ class Preprocessor:
             case Gap() if self._eeg is not None and item.source == self._eeg.info.source:
                 self._take_eeg(self._eeg, item)
             case Chunk() | Gap() if item.source in self._further.by_source:
-                self._take_further(self._further.by_source[item.source], item)
+                self._further.take(item, self._now, self._live[item.source])
             case Chunk() | Gap() if item.source in self._contact:
                 self._contact[item.source].push(item)
                 return False
@@ -145,14 +142,6 @@ class Preprocessor:
         elif info.kind != "physio" or not self._further.announce(info, self._now):
             return
         self._live[info.source] = Liveness(self._now if np.isfinite(self._now) else np.nan)
-
-    def _take_further(self, path: PhysioPath | SlotPath, item: Chunk | Gap) -> None:
-        """Take samples of a further series; they move no time, which a series on a clock of its own would spoil."""
-        before = path.last_t
-        path.push(item, self._now if math.isfinite(self._now) else np.nan)
-        if isinstance(item, Chunk) and math.isfinite(path.last_t) and path.last_t != before:
-            chunk_s = path.span_s(item)
-            self._live[item.source].observe(path.last_t - chunk_s, path.last_t, chunk_s)
 
     def _take_eeg(self, path: EegPath, item: Chunk | Gap) -> None:
         self._keep(path.push(item, self._quiet_until))
@@ -220,18 +209,17 @@ class Preprocessor:
         return self._now >= t_end + self.config.window.max_lateness_s + chunk_s
 
     def _live_watermarks(self) -> dict[str, float]:
-        marks = {}
+        marks = self._further.watermarks(self._live)
         if self._eeg is not None:
             marks[self._eeg.info.source] = self._buffer.watermark
         if self._face.info is not None and self._face.fits:
             marks[self._face.info.source] = self._face.slots.watermark
-        marks.update(self._further.watermarks(self._live))
         return {source: mark for source, mark in marks.items() if self._live[source].state == "live"}
 
     def _window(self, index: int) -> Window:
         t_end = index * self.config.window.hop_s
-        face = self._face.slots.cut(t_end)
-        eeg, further = self._cut_eeg(t_end), self._further.cuts(t_end, self._live)
+        eeg, face = self._cut_eeg(t_end), self._face.slots.cut(t_end)
+        further = self._further.cuts(t_end, self._live)
         return self._assembler.assemble(index, eeg, face, self._face.reasons(face), further)
 
     def _cut_eeg(self, t_end: float) -> EegCut:
@@ -239,15 +227,7 @@ class Preprocessor:
         if cut.x is None or self._eeg is None:
             return cut
         raw = self._eeg.raw.view(t_end - self.config.window.window_s, t_end)
-        return dataclasses.replace(cut, evidence=Evidence(raw, self._contact_at(t_end)))
-
-    def _contact_at(self, t_end: float) -> FloatArray | None:
-        """Return the worst contact (C,) that any stream reports of each channel; None without such a stream."""
-        if not self._contact:
-            return None
-        values = [contact.at(t_end) for contact in self._contact.values()]
-        worst: FloatArray = np.fmin.reduce(values)
-        return worst
+        return dataclasses.replace(cut, evidence=Evidence(raw, worst_contact(self._contact.values(), t_end)))
 
     def filtered_eeg(self, after: float) -> list[tuple[FloatArray, FloatArray]]:
         """Return the filtered EEG newer than ``after`` seconds, by segment: times (n,) and values (C, n) uV.
@@ -260,7 +240,7 @@ class Preprocessor:
     @property
     def n_kept(self) -> dict[str, int]:
         """Samples of further series that are kept, by source."""
-        return {source: path.n_kept for source, path in self._further.by_source.items()}
+        return self._further.n_kept
 
     def statuses(self) -> tuple[StreamStatus, ...]:
         """Return what is known now of each announced EEG and face stream, and of those that give further series."""
