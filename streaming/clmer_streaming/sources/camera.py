@@ -20,7 +20,6 @@ from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.face.process import FaceProcess
 from clmer_streaming.face.process_capture import CaptureSpec, probe
 from clmer_streaming.face.process_messages import (
-    Calibrate,
     Calibrated,
     CaptureState,
     Ended,
@@ -29,6 +28,7 @@ from clmer_streaming.face.process_messages import (
     VideoEnded,
 )
 from clmer_streaming.physio_path import physio_source
+from clmer_streaming.sources.camera_orders import CalibrationOrders
 from clmer_streaming.types import Chunk, Item, StreamInfo, Tick
 
 logger = logging.getLogger(__name__)
@@ -98,11 +98,7 @@ class CameraSource:
         self.info = self._info(probe(capture) if capture.kind == "file" else 0.0)
         self.report = CameraReport(f"{capture.name} has not been opened yet")
         self.calibrated: NeutralFace | None = None
-        self._lock = threading.Lock()  # held while an order is given, given up or done
-        self._n_orders = 0
-        self._order: Calibrate | None = None  # what the process is to do beside reading faces
-        self._ordered: Calibrate | None = None  # what the running one knows of that
-        self._when_calibrated: Callable[[NeutralFace], None] = lambda neutral: None
+        self._orders = CalibrationOrders()
         self._when_video_ended: Callable[[str], None] = lambda reason: None
 
     @property
@@ -121,7 +117,7 @@ class CameraSource:
     @property
     def calibrating(self) -> bool:
         """Whether a calibration that was asked for has not ended."""
-        return self._order is not None
+        return self._orders.under_way
 
     def keep_video(self, path: Path, ended: Callable[[str], None]) -> None:
         """Have the face process write every frame that gives a sample into a video; before ``run``.
@@ -140,22 +136,16 @@ class CameraSource:
             seconds: How long to measure.
             done: Is given what was measured, in the thread of this source.
         """
-        with self._lock:
-            self._n_orders += 1
-            self._when_calibrated = done
-            self._order = Calibrate(seconds, self._n_orders)
+        self._orders.give(seconds, done)
 
     def stop_calibrating(self) -> bool:
         """Give up what ``calibrate`` began, and return True; False where nothing is under way. From any thread."""
-        with self._lock:
-            stopped = self._order is not None
-            self._order = None
-            return stopped
+        return self._orders.give_up()
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver samples, and ticks while there are none, until ``stop`` is set or the video file ends."""
         while self._may_start(put, stop):
-            self._ordered = None
+            self._orders.forget_process()
             with FaceProcess(self._config) as process:
                 try:
                     if self._listen(process, put, stop):
@@ -183,7 +173,7 @@ class CameraSource:
         """Hand on what the process says; True when there is nothing more to come."""
         n_dropped_before = self.report.n_dropped
         while not stop.is_set():
-            self._pass_on(process)
+            self._orders.pass_on(process)
             match process.receive(_LISTEN_S):
                 case FaceRow() as row:
                     self._deliver(row, n_dropped_before, put)
@@ -210,27 +200,14 @@ class CameraSource:
             self.report, n_samples=self.report.n_samples + 1, n_dropped=n_dropped_before + row.n_dropped
         )
 
-    def _pass_on(self, process: FaceProcess) -> None:
-        """Tell the process of a new order; what it was told before and is not wanted any more is given up first."""
-        order = self._order
-        if order is not self._ordered:
-            if self._ordered is not None:
-                process.order(Calibrate(0.0))
-            if order is not None:
-                process.order(order)
-            self._ordered = order
-
     def _take_neutral(self, neutral: NeutralFace, number: int) -> None:
         """Keep what was measured, unless it has been given up; a process that is started again gets it, too."""
-        with self._lock:
-            if number and (self._order is None or self._order.number != number):
-                return
-            done = self._when_calibrated
-            if number:
-                self._order = self._ordered = None
+        done = self._orders.finish(number) if number else None
+        if number and done is None:
+            return
         self.calibrated = neutral
         self._config = dataclasses.replace(self._config, neutral=neutral, calibrate_s=0.0)
-        if number:
+        if done is not None:
             done(neutral)
 
     def _end_video(self, reason: str) -> None:
