@@ -66,9 +66,11 @@ def test_one_that_was_in_time_once_is_late_without_advice_on_its_clock() -> None
 
 
 def test_long_chunks_are_warned_of() -> None:
-    """A second is the budget: half a second says nothing, two seconds say how late that makes everything."""
+    """A second is the budget: half a second says nothing, nor does one long chunk (a backlog); two say how late."""
     liveness = Liveness()
     liveness.observe(0.0, 0.5, 0.5)
-    assert liveness.note == ""
     liveness.observe(0.5, 2.5, 2.0)
+    liveness.observe(2.5, 3.0, 0.5)
+    assert liveness.note == ""
+    liveness.observe(3.0, 5.0, 2.0)
     assert liveness.note == "comes 2.0 s at a time, and so late: let the sender send shorter chunks"

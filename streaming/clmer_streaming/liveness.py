@@ -14,6 +14,7 @@ _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
 _OTHER_CLOCK_S = 10.0  # s that the stamps of a stream that just comes may lie away from the others
 _REMEMBERED_CHUNKS = 16
+_HABIT = 2  # long chunks among them
 
 
 class Liveness:
@@ -67,8 +68,11 @@ class Liveness:
 
     @property
     def note(self) -> str:
-        """A sentence for people where the chunks are too long to be timely; empty where they are not."""
-        if self.chunk_s <= _LATENCY_BUDGET_S:
+        """A sentence for people where the chunks are too long to be timely; empty where they are not.
+
+        One long chunk is no habit: it may be the end of a backlog.
+        """
+        if sum(span_s > _LATENCY_BUDGET_S for span_s in self._spans) < _HABIT:
             return ""
         return f"comes {self.chunk_s:.1f} s at a time, and so late: let the sender send shorter chunks"
 
