@@ -19,13 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import mannwhitneyu
 
-from clmer_streaming.face.action_units import intensities
-from clmer_streaming.face.alignment import align
-from clmer_streaming.face.face_mesh import FaceMeshReader
-from clmer_streaming.face.features import face_features
-from clmer_streaming.face.mesh_frame import MeshFrame
+from clmer_streaming.face.action_units import face_features, intensities
+from clmer_streaming.face.extractor import FaceMeshReader
+from clmer_streaming.face.geometry import MeshFrame, align, head_pose, straightened, viewing_ray
 from clmer_streaming.face.neutral import PRIOR_MEAN
-from clmer_streaming.face.pose import head_pose, straightened, viewing_ray
 from clmer_streaming.types import BoolArray, FloatArray
 
 Numbers = dict[str, FloatArray]

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clmer_streaming.sources.lsl import load_pylsl
-from clmer_streaming.timeline import Timeline
+from clmer_streaming.lsl.setup import load_pylsl
+from clmer_streaming.pipeline.timeline import Timeline
 from clmer_streaming.types import Chunk, FloatArray
 
 SFREQ = 128.0  # Hz, nominal

@@ -20,9 +20,9 @@ from comparison_parts.contenders import CONTENDERS, OURS
 from comparison_parts.report import difference_table, score_table, training_table
 from comparison_parts.runs import Run, result_of
 
+from clmer_model.data.examples import Examples
 from clmer_model.predictor import limit_threads
-from clmer_model.training.examples import Examples
-from clmer_model.training.sides import Sides
+from clmer_model.training.splits import Sides
 
 NOTHING_TO_SHOW = 2  # exit code
 RATES = (1e-3,)

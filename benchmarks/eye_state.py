@@ -20,7 +20,7 @@ from eye_state_parts.answering import EPOCHS, Learner, band_powers, extractor, m
 from eye_state_parts.recording import FILE, EyeWindows, Fold, block_folds, blocks_of, read_windows, shuffled_folds
 
 from clmer_model.predictor import limit_threads
-from clmer_model.training.metrics import Floats, accuracy, balanced_accuracy, matrices_of_people
+from clmer_model.training.evaluate import Floats, accuracy, balanced_accuracy, matrices_of_people
 
 NO_DATA = 2  # exit code
 SHUFFLED_FOLDS = 10

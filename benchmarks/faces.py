@@ -21,29 +21,28 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from clmer_model.artefact import find_artefact
+from clmer_model.artifact import find_artifact
 from clmer_model.predictor import Predictor, limit_threads
-from clmer_streaming.face.action_units import intensities
-from clmer_streaming.face.alignment import align
-from clmer_streaming.face.appearance import brow_furrow
-from clmer_streaming.face.face_mesh import FaceMeshReader
-from clmer_streaming.face.face_mesh_image import luma_and_sharpness
-from clmer_streaming.face.features import face_features
-from clmer_streaming.face.gaze import gaze_angles
-from clmer_streaming.face.landmarks import landmarks_68
+from clmer_streaming.face.action_units import face_features, intensities
+from clmer_streaming.face.capture import CaptureSpec
+from clmer_streaming.face.extractor import FaceMeshReader
+from clmer_streaming.face.geometry import (
+    MeshFrame,
+    align,
+    gaze_angles,
+    head_pose,
+    landmarks_68,
+    straightened,
+    viewing_ray,
+)
+from clmer_streaming.face.image import brow_furrow, luma_and_sharpness
 from clmer_streaming.face.layout import face_to_row
-from clmer_streaming.face.mesh_frame import MeshFrame
-from clmer_streaming.face.neutral import PRIOR_MEAN
-from clmer_streaming.face.pose import head_pose, straightened, viewing_ray
-from clmer_streaming.face.process import FaceProcess
-from clmer_streaming.face.process_capture import CaptureSpec
-from clmer_streaming.face.process_messages import Ended, FaceProcessConfig, FaceRow
-from clmer_streaming.face.quality import face_quality
-from clmer_streaming.face.reader import FaceReader
-from clmer_streaming.face.running_neutral import RunningNeutral
-from clmer_streaming.face.video_export import export_video
-from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.sources.simulator import SimulationConfig, simulate
+from clmer_streaming.face.neutral import PRIOR_MEAN, RunningNeutral
+from clmer_streaming.face.openface import export_video
+from clmer_streaming.face.process import Ended, FaceProcess, FaceProcessConfig, FaceRow
+from clmer_streaming.face.reader import FaceReader, face_quality
+from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.simulation.session import SimulationConfig, simulate
 
 SIZES = ((640, 480), (1280, 720))  # pixels
 FRAMES = 600
@@ -125,7 +124,7 @@ def dropped_frames(video: Path) -> tuple[int, int]:
 
 def predict_without_pause(stop: threading.Event) -> None:
     """Do what the service does with EEG and faces, as fast as it goes."""
-    predictor = Predictor(find_artefact(), "cpu")
+    predictor = Predictor(find_artifact(), "cpu")
     items = list(simulate(SimulationConfig(seconds=30.0, seed=1)).items())
     while not stop.is_set():
         preprocessor = Preprocessor(predictor.meta.preprocess)

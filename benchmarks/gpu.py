@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clmer_model.artefact import ArtefactFile, find_artefact
-from clmer_model.clmer import Clmer
-from clmer_model.modalities import ModalitySpec
+from clmer_model.artifact import ArtifactFile, find_artifact
+from clmer_model.config import DEFAULT, ModalitySpec
+from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import device_name
-from clmer_model.presets import DEFAULT
-from clmer_model.torchscript_runner import TorchScriptRunner
+from clmer_model.runtime import TorchScriptRunner
 
 NO_CUDA = 2  # exit code
 BATCHES = (1, 16, 64, 512)
@@ -46,10 +45,10 @@ def main() -> int:
         return NO_CUDA
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = torch.device(args.device)
-    artefact = find_artefact(args.model)
-    print(f"{device_name(device)}, torch {torch.__version__}, TF32 off; model {artefact.meta.name}")
-    compare(artefact, device)
-    latencies(artefact, device, args.batches, args.calls)
+    artifact = find_artifact(args.model)
+    print(f"{device_name(device)}, torch {torch.__version__}, TF32 off; model {artifact.meta.name}")
+    compare(artifact, device)
+    latencies(artifact, device, args.batches, args.calls)
     train(device, args.windows)
     return 0
 
@@ -65,11 +64,11 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(artefact: ArtefactFile, device: torch.device) -> None:
+def compare(artifact: ArtifactFile, device: torch.device) -> None:
     """Print the largest differences between the device and the CPU."""
-    x, mask = noise(artefact.meta.modalities, COMPARED)
+    x, mask = noise(artifact.meta.modalities, COMPARED)
     mask = {name: np.random.default_rng(1).random(known.shape) < 0.8 for name, known in mask.items()}
-    cpu, other = (runner(artefact, torch.device(kind)).logits for kind in ("cpu", device))
+    cpu, other = (runner(artifact, torch.device(kind)).logits for kind in ("cpu", device))
     rows = range(COMPARED)
     expected = cpu(*on(torch.device("cpu"), x, mask, rows)).double()
     found = other(*on(device, x, mask, rows)).cpu().double()
@@ -78,11 +77,11 @@ def compare(artefact: ArtefactFile, device: torch.device) -> None:
     print(f"largest difference from the CPU over {COMPARED} windows: logits {logits:.2e}, probabilities {probs:.2e}")
 
 
-def latencies(artefact: ArtefactFile, device: torch.device, batches: Sequence[int], n_calls: int) -> None:
+def latencies(artifact: ArtifactFile, device: torch.device, batches: Sequence[int], n_calls: int) -> None:
     """Print how long windows take from the host's memory to logits in the host's memory."""
-    model = runner(artefact, device)
+    model = runner(artifact, device)
     for n in batches:
-        x, mask = noise(artefact.meta.modalities, n)
+        x, mask = noise(artifact.meta.modalities, n)
         spent = timed(lambda x=x, mask=mask, n=n: model.logits(*on(device, x, mask, range(n))).cpu(), n_calls)  # type: ignore[misc]
         p50, p99 = np.percentile(spent, [50, 99]) * 1e3
         print(f"batch {n:3d}: p50 {p50:.3f} ms, p99 {p99:.3f} ms, {n / np.median(spent):.0f} windows a second")
@@ -133,9 +132,9 @@ def shuffled(n: int) -> Iterator[npt.NDArray[np.int64]]:
         yield np.sort(order[first : first + TRAIN_BATCH])
 
 
-def runner(artefact: ArtefactFile, device: torch.device) -> TorchScriptRunner:
+def runner(artifact: ArtifactFile, device: torch.device) -> TorchScriptRunner:
     """Return the model as the service runs it."""
-    return TorchScriptRunner(artefact.read_bytes(), str(artefact.path), device)
+    return TorchScriptRunner(artifact.read_bytes(), str(artifact.path), device)
 
 
 def noise(specs: Sequence[ModalitySpec], n: int) -> tuple[Arrays, Arrays]:

@@ -22,14 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from clmer_model.clmer import Clmer
-from clmer_model.metadata import Reference
-from clmer_model.modalities import ModalitySpec
-from clmer_model.onnx_export import onnx_content
-from clmer_model.onnx_runner import OnnxRunner
+from clmer_model.artifact import Reference
+from clmer_model.config import PRESETS, ModalitySpec
+from clmer_model.export import onnx_content
+from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import limit_threads
-from clmer_model.presets import PRESETS
-from clmer_streaming.errors import ArtefactError
+from clmer_model.runtime import OnnxRunner
+from clmer_streaming.errors import ArtifactError
 
 BATCHES = (1, 64)
 MIN_CALLS, MAX_CALLS = 12, 300
@@ -134,7 +133,7 @@ def onnx(model: nn.Module, shape: Shape) -> Forward | None:
     reference = Reference(arrays[0], arrays[1], model(x, mask).numpy())
     try:
         return OnnxRunner(onnx_content(model, reference, {}), "benchmark").logits
-    except ArtefactError:
+    except ArtifactError:
         return None
 
 

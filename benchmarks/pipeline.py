@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from clmer_model.artefact import find_artefact
+from clmer_model.artifact import find_artifact
 from clmer_model.predictor import Predictor, limit_threads
-from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.sources.simulator import SimulationConfig, simulate
+from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.simulation.session import SimulationConfig, simulate
 from clmer_streaming.types import Item, Window
 
 SECONDS = 300.0
@@ -27,7 +27,7 @@ CALLS = 200
 def main() -> None:
     """Measure and print."""
     limit_threads()
-    predictor = Predictor(find_artefact(), "auto")
+    predictor = Predictor(find_artifact(), "auto")
     predictor.warm_up((1, 8, 64))
     session = simulate(SimulationConfig(seconds=SECONDS, seed=1))
     table = Table("step", "p50 ms", "p99 ms", "max ms", "note", title="From sample to probability")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from clmer_streaming.face.layout import AU_NAMES
-from clmer_streaming.sources.simulation.expressions import MAX_INTENSITY, express
-from clmer_streaming.sources.simulation.template import neutral_template
+from clmer_streaming.simulation.face import MAX_INTENSITY, express
+from clmer_streaming.simulation.participant import neutral_template
 from clmer_streaming.types import FloatArray
 
 FOLDER = Path(__file__).parents[1] / "docs/images"

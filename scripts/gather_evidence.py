@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from clmer_model.checkpoint import Checkpoint, load_checkpoint
-from clmer_model.training.evidence import EVIDENCE_NAME, EvidenceConfig, gather
-from clmer_model.training.recipes import recipe
-from clmer_model.training.simulated_store import simulated_store
-from clmer_model.training.split_scores import REPORT_NAME, report_of
-from clmer_model.training.store import write_json
-from clmer_model.training.train import TrainConfig
+from clmer_model.data.store import write_json
+from clmer_model.training.compare import REPORT_NAME, report_of
+from clmer_model.training.config import TrainConfig, recipe
+from scripts.release import EVIDENCE_NAME, EvidenceConfig, gather, simulated_store
 
 
 def main() -> None:

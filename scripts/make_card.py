@@ -9,12 +9,10 @@ import argparse
 import json
 from pathlib import Path
 
-from clmer_model.artefact import find_artefact
+from clmer_model.artifact import find_artifact
 from clmer_model.checkpoint import load_checkpoint
 from clmer_model.predictor import Predictor
-from clmer_model.training.card import card_text
-from clmer_model.training.evidence import EVIDENCE_NAME
-from clmer_model.training.latency import measure_latency
+from scripts.release import EVIDENCE_NAME, card_text, measure_latency
 
 
 def main() -> None:
@@ -25,10 +23,10 @@ def main() -> None:
     parser.add_argument("card", type=Path, help="where the card goes")
     args = parser.parse_args()
     evidence = json.loads((args.checkpoint / EVIDENCE_NAME).read_text(encoding="utf-8"))
-    artefact = find_artefact(str(args.model))
-    evidence["latency"] = measure_latency(Predictor(artefact, "cpu"))
+    artifact = find_artifact(str(args.model))
+    evidence["latency"] = measure_latency(Predictor(artifact, "cpu"))
     n_parameters = sum(parameter.numel() for parameter in load_checkpoint(args.checkpoint).model.parameters())
-    text = card_text(artefact.meta, n_parameters, args.model.stat().st_size, evidence)
+    text = card_text(artifact.meta, n_parameters, args.model.stat().st_size, evidence)
     args.card.write_text(text, encoding="utf-8")
     print(f"{args.card}: written")
 

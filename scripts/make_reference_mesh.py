@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from clmer_streaming.face.alignment import EYE_DISTANCE_CM, IMAGE_TO_HEAD, fit_similarity
+from clmer_streaming.face.geometry import EYE_DISTANCE_CM, IMAGE_TO_HEAD, fit_similarity
 from clmer_streaming.types import FloatArray, IndexArray
 
 TARGET = Path(__file__).parents[1] / "streaming/clmer_streaming/face/reference_mesh.csv"

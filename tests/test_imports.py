@@ -6,13 +6,15 @@ The source files are read, not imported, so that a violation is found in code th
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 ROOMS = {"clmer_streaming": "streaming", "clmer_model": "model", "clmer_server": "server"}
 """Package -> the source root that holds it."""
 
@@ -23,7 +25,13 @@ class Import:
 
     name: str  # dotted and absolute, the imported name included: "torch.nn"
     line: int
-    lazy: bool  # within a function, or for the type checker alone
+    in_function: bool
+    type_checking: bool  # for the type checker alone
+
+    @property
+    def lazy(self) -> bool:
+        """Whether importing the file does not import this."""
+        return self.in_function or self.type_checking
 
     def is_of(self, *modules: str) -> bool:
         """Tell whether this imports one of the modules, or from within one."""
@@ -40,30 +48,32 @@ class Rule:
 
 
 RULES = (
-    Rule(("clmer_server",), ("clmer_server/",)),
-    Rule(("clmer_model",), ("clmer_model/", "clmer_server/")),
+    Rule(("clmer",), ("clmer/",)),
+    Rule(("clmer_server",), ("clmer_server/", "clmer/")),
+    Rule(("clmer_model",), ("clmer_model/", "clmer_server/", "clmer/")),
     Rule(
-        ("clmer_model.training",),
-        ("clmer_model/training/", "clmer_server/commands/", "clmer_server/archive/deletion.py"),
+        ("clmer_model.training", "clmer_model.data"),
+        (
+            "clmer_model/training/",
+            "clmer_model/data/",
+            "clmer_model/__init__.py",
+            "clmer_server/commands/",
+            "clmer_server/archive/deletion.py",
+        ),
     ),
     Rule(("torch",), ("clmer_model/",)),
-    Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/torchscript_runner.py")),
-    Rule(
-        ("pylsl", "cv2", "mediapipe"),
-        (
-            "clmer_streaming/clock.py",
-            "clmer_streaming/sources/",
-            "clmer_streaming/face/",
-            "clmer_streaming/outlets.py",
-        ),
-        lazy=True,
-    ),
+    Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/runtime.py")),
+    Rule(("pylsl",), ("clmer_streaming/lsl/",), lazy=True),
+    Rule(("cv2", "mediapipe"), ("clmer_streaming/face/",), lazy=True),
     Rule(("mne", "edfio", "pyarrow"), ("clmer_server/archive/",), lazy=True),
     Rule(
         ("asyncio", "anyio", "fastapi", "uvicorn", "starlette", "pydantic", "pydantic_settings", "websockets"),
-        ("clmer_server/",),
+        ("clmer_server/", "clmer/"),
     ),
 )
+
+MAX_MODULES = 15
+"""That a folder may hold; ``commands`` has one for each command."""
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -77,24 +87,26 @@ def absolute(node: ast.ImportFrom, file: str) -> str:
     return ".".join([*parents, *([node.module] if node.module else [])])
 
 
-def imports(node: ast.AST, file: str, *, lazy: bool = False) -> Iterator[Import]:
+def imports(node: ast.AST, file: str, *, in_function: bool = False, type_checking: bool = False) -> Iterator[Import]:
     """Yield every import below a node, and each use of ``torch.jit`` as if it were one."""
     for child in ast.iter_child_nodes(node):
+        names: list[str] = []
         if isinstance(child, ast.Import):
-            yield from (Import(alias.name, child.lineno, lazy) for alias in child.names)
+            names = [alias.name for alias in child.names]
         elif isinstance(child, ast.ImportFrom):
-            yield from (Import(f"{absolute(child, file)}.{alias.name}", child.lineno, lazy) for alias in child.names)
+            names = [f"{absolute(child, file)}.{alias.name}" for alias in child.names]
         elif isinstance(child, ast.Attribute) and ast.unparse(child) == "torch.jit":
-            yield Import("torch.jit", child.lineno, lazy)
-        inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(child)
-        yield from imports(child, file, lazy=lazy or inner)
+            names = ["torch.jit"]
+        yield from (Import(name, getattr(child, "lineno", 0), in_function, type_checking) for name in names)
+        inner = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from imports(child, file, in_function=inner, type_checking=type_checking or is_type_checking(child))
 
 
 def violations(file: str, source: str) -> list[str]:
     """Return a line for each import in this source that breaks a rule.
 
     Args:
-        file: The path below the room, with slashes: ``clmer_streaming/filters.py``.
+        file: The path below the room, with slashes: ``clmer_streaming/pipeline/filters.py``.
         source: What the file holds.
     """
     lines = []
@@ -121,28 +133,72 @@ def test_every_import_of_the_project_keeps_the_rule() -> None:
     assert [line for file, path in files for line in violations(file, path.read_text(encoding="utf-8"))] == []
 
 
+def test_no_folder_is_crowded() -> None:
+    """A folder holds at most fifteen modules, so that its contents are read at a glance."""
+    folders = Counter(str(Path(file).parent) for file, path in source_files() if path.name != "__init__.py")
+    crowded = {folder: n for folder, n in folders.items() if n > MAX_MODULES}
+    assert crowded.keys() <= {"clmer_server/commands"}
+
+
+def circles(uses: Mapping[str, Set[str]]) -> list[tuple[str, ...]]:
+    """Return the groups of modules that import each other, directly or by way of others."""
+    reach = {name: set(used) for name, used in uses.items()}
+    for middle, beyond in reach.items():
+        for used in reach.values():
+            if middle in used:
+                used.update(beyond)
+    return sorted({tuple(sorted(o for o in used if name in reach[o])) for name, used in reach.items() if name in used})
+
+
+def module_uses() -> dict[str, set[str]]:
+    """Return for each module the modules that it imports outside functions, for the type checker alone included."""
+    modules = {file.removesuffix(".py").replace("/", "."): path for file, path in source_files()}
+    uses: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        file = name.replace(".", "/") + ".py"
+        for item in imports(ast.parse(path.read_text(encoding="utf-8")), file):
+            if item.in_function:
+                continue
+            module = item.name if item.name in modules else item.name.rpartition(".")[0]
+            if module in modules and module != name:
+                uses[name].add(module)
+    return uses
+
+
+def test_no_modules_import_each_other() -> None:
+    """There is no circle of imports, those for the type checker alone included."""
+    assert circles(module_uses()) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    """Three modules in a ring are one circle; who only uses them is not in it."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("clmer_streaming/filters.py", "import clmer_model"),
-        ("clmer_streaming/filters.py", "def f():\n    from clmer_server.hub import Hub"),
-        ("clmer_model/labels.py", "from clmer_server import hub"),
-        ("clmer_model/labels.py", "from ..clmer_server import hub"),
-        ("clmer_streaming/filters.py", "def f():\n    import cv2"),
-        ("clmer_streaming/sources/lsl.py", "import pylsl"),
-        ("clmer_streaming/sources/lsl.py", "class Inlet:\n    import pylsl"),
-        ("clmer_server/session.py", "def f():\n    import mediapipe as mp"),
-        ("clmer_server/session.py", "from torch import nn"),
-        ("clmer_streaming/windows.py", "def f():\n    import torch.nn.functional as F"),
-        ("clmer_model/encoder.py", "import torch\nx = torch.jit.script"),
-        ("clmer_model/encoder.py", "from torch.jit import Final"),
-        ("clmer_model/encoder.py", "from torch import jit"),
+        ("clmer_streaming/pipeline/filters.py", "import clmer_model"),
+        ("clmer_streaming/pipeline/filters.py", "def f():\n    from clmer_server.hub import Hub"),
+        ("clmer_model/config.py", "from clmer_server import hub"),
+        ("clmer_model/config.py", "from ..clmer_server import hub"),
+        ("clmer_streaming/sources/replay.py", "def f():\n    import pylsl"),
+        ("clmer_server/cli.py", "import clmer"),
+        ("clmer_streaming/pipeline/filters.py", "def f():\n    import cv2"),
+        ("clmer_streaming/lsl/sources.py", "import pylsl"),
+        ("clmer_streaming/lsl/sources.py", "class Inlet:\n    import pylsl"),
+        ("clmer_server/session/session.py", "def f():\n    import mediapipe as mp"),
+        ("clmer_server/session/session.py", "from torch import nn"),
+        ("clmer_streaming/pipeline/window.py", "def f():\n    import torch.nn.functional as F"),
+        ("clmer_model/network/encoder.py", "import torch\nx = torch.jit.script"),
+        ("clmer_model/network/encoder.py", "from torch.jit import Final"),
+        ("clmer_model/network/encoder.py", "from torch import jit"),
         ("clmer_streaming/sources/replay.py", "import asyncio"),
-        ("clmer_model/artefact.py", "from pydantic import BaseModel"),
+        ("clmer_model/artifact.py", "from pydantic import BaseModel"),
         ("clmer_model/predictor.py", "from clmer_model import training"),
         ("clmer_model/predictor.py", "from .training.train import train"),
-        ("clmer_server/app.py", "def f():\n    import pyarrow"),
-        ("clmer_server/app.py", "def f():\n    from clmer_model.training.train import train"),
+        ("clmer_server/web/app.py", "def f():\n    import pyarrow"),
+        ("clmer_server/web/app.py", "def f():\n    from clmer_model.training.train import train"),
     ],
 )
 def test_a_planted_violation_is_found(file: str, source: str) -> None:
@@ -155,10 +211,10 @@ def test_a_planted_violation_is_found(file: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("clmer_server/session.py", "from clmer_model.predictor import Predictor\nimport asyncio"),
-        ("clmer_model/torchscript_runner.py", "import torch\nnet = torch.jit.load"),
-        ("clmer_model/encoder.py", "from torch import nn\nfrom clmer_streaming.types import Window"),
-        ("clmer_streaming/sources/lsl.py", "def f():\n    import pylsl"),
+        ("clmer_server/session/session.py", "from clmer_model.predictor import Predictor\nimport asyncio"),
+        ("clmer_model/runtime.py", "import torch\nnet = torch.jit.load"),
+        ("clmer_model/network/encoder.py", "from torch import nn\nfrom clmer_streaming.types import Window"),
+        ("clmer_streaming/lsl/sources.py", "def f():\n    import pylsl"),
         ("clmer_streaming/face/process.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import cv2"),
         ("clmer_server/commands/train.py", "def run():\n    from clmer_model.training.train import train"),
         ("clmer_model/training/train.py", "from . import examples"),

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
-from clmer_model.encoder import ModalityEncoder, PowerBlock
-from clmer_model.fusion import Unifier
-from clmer_model.modalities import ModalitySpec
+from clmer_model.config import ClmerDims, ModalitySpec
+from clmer_model.network.clmer import Clmer, Unifier
+from clmer_model.network.encoder import ModalityEncoder, PowerBlock
 
 
 class LinearChannels(ModalityEncoder):

@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clmer_model.labels import LABELS_VA4
-from clmer_model.presets import DEFAULT
-from clmer_model.training.examples import Examples, concatenate
-from clmer_model.training.sides import Sides
-from clmer_model.training.simulated import PersonRecipe, examples_of_people
-from clmer_model.training.splits import PeopleSplit
+from clmer_model.config import DEFAULT, LABELS_VA4
+from clmer_model.data.examples import Examples, concatenate
+from clmer_model.data.simulated import PersonRecipe, examples_of_people
+from clmer_model.training.splits import PeopleSplit, Sides
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.sources.simulation.trials import session_seconds
-from clmer_streaming.sources.simulator import SimulationConfig
+from clmer_streaming.simulation.session import SimulationConfig
+from clmer_streaming.simulation.trials import session_seconds
 
 Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
 """Wraps an iterable of known length, to show how far it is."""

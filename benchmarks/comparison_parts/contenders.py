@@ -9,9 +9,8 @@ from typing import cast
 
 from model_parts.husformer_like import HusformerLike
 
-from clmer_model.clmer import Clmer
-from clmer_model.modalities import ModalitySpec
-from clmer_model.presets import DEFAULT, PAPER
+from clmer_model.config import DEFAULT, PAPER, ModalitySpec
+from clmer_model.network.clmer import Clmer
 from clmer_streaming.config import PreprocessConfig
 from comparison_parts.channel_tokens import ChannelTokenClmer
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clmer_model.training.metrics import INTERVAL, Floats, accuracy, macro_f1
+from clmer_model.training.evaluate import INTERVAL, Floats, accuracy, macro_f1
 
 MARGIN = 0.02
 """Of accuracy: the most that a network may lose against another and count as no worse; set before any training."""

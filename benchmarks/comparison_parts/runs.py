@@ -13,21 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from clmer_model.clmer import Clmer
-from clmer_model.labels import LABELS_VA4
-from clmer_model.modalities import modality_specs
-from clmer_model.presets import DEFAULT, PRESETS
-from clmer_model.training.contrast_stage import pretrain
-from clmer_model.training.evaluate import fit_temperature, logits_of, subsets_of
-from clmer_model.training.examples import Examples
-from clmer_model.training.fit import FitConfig, Fitting
-from clmer_model.training.metrics import calibration_error, matrices_of_people
-from clmer_model.training.normalise import fit_doors
-from clmer_model.training.pretrain import PretrainConfig
-from clmer_model.training.sides import Sides
-from clmer_model.training.snapshot import Keeper
+from clmer_model.config import DEFAULT, LABELS_VA4, PRESETS, modality_specs
+from clmer_model.data.examples import Examples
+from clmer_model.network.clmer import Clmer
+from clmer_model.training.config import FitConfig, PretrainConfig
+from clmer_model.training.contrastive import pretrain
+from clmer_model.training.evaluate import calibration_error, fit_temperature, logits_of, matrices_of_people, subsets_of
+from clmer_model.training.fit import Fitting
+from clmer_model.training.optimizer import Keeper
+from clmer_model.training.splits import Sides
+from clmer_model.training.train import fit_normalizers
 from clmer_streaming.config import PREPROCESSOR_ID
-from clmer_streaming.sources.simulator import SIMULATOR_ID
+from clmer_streaming.simulation.session import SIMULATOR_ID
 from comparison_parts.cohort import Cohort, end_of_windows
 from comparison_parts.contenders import CONTENDERS
 
@@ -97,7 +94,7 @@ def train(run: Run, sides: Sides) -> dict[str, Any]:
     torch.manual_seed(run.seed)
     model = contender.make(modality_specs(contender.preprocess), len(LABELS_VA4))
     examples = sides.train.tensors()
-    fit_doors(model, *examples, config.views, run.seed)
+    fit_normalizers(model, *examples, config.views, run.seed)
     if contender.contrast:
         pretrain(
             model, examples, PretrainConfig(epochs=run.contrast_epochs, seed=run.seed), lambda line: None, Keeper()

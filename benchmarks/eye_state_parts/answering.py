@@ -11,13 +11,12 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clmer_model.door import SignalDoor, signal_scale
-from clmer_model.encoder import ModalityEncoder, masked_mean
-from clmer_model.modalities import modality_spec
-from clmer_model.presets import DEFAULT
-from clmer_model.training.fit import GENTLE_VIEWS
-from clmer_model.training.pretrain import batches
-from clmer_model.training.views import eeg_view
+from clmer_model.config import DEFAULT, modality_spec
+from clmer_model.network.encoder import ModalityEncoder, masked_mean
+from clmer_model.network.normalization import SignalNormalizer, signal_scale
+from clmer_model.training.augment import eeg_view
+from clmer_model.training.config import GENTLE_VIEWS
+from clmer_model.training.contrastive import batches
 from clmer_streaming.types import FloatArray
 from eye_state_parts.recording import CONFIG, SFREQ, EyeWindows
 
@@ -78,7 +77,7 @@ class EyeNetwork(nn.Module):
     def fit_door(self, x: Tensor, mask: Tensor) -> None:
         """Take the usual level of the signal from windows (n, 14, T) and masks (n, 14) of the training side."""
         door = self.encoder.door
-        assert isinstance(door, SignalDoor)
+        assert isinstance(door, SignalNormalizer)
         level = signal_scale(x, mask).log()
         door.log_scale_mean.copy_(level.mean())
         door.log_scale_sd.copy_(level.std())

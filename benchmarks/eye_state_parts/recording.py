@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, WindowConfig
-from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, StreamInfo, Tick
 
 FILE = Path("eeg") / "eeg-eye-state.csv"

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clmer_model.clmer import Classifier
-from clmer_model.dims import ClmerDims
-from clmer_model.door import make_door
-from clmer_model.encoder import masked_mean
-from clmer_model.fusion import AttentionBlock, CrossStack, sinusoid
-from clmer_model.modalities import ModalitySpec
+from clmer_model.config import ClmerDims, ModalitySpec
+from clmer_model.network.clmer import AttentionBlock, Classifier, CrossStack, sinusoid
+from clmer_model.network.encoder import masked_mean
+from clmer_model.network.normalization import make_normalizer
 
 HUSFORMER_DIMS = ClmerDims(width=30, heads=3, cross_layers=5, self_layers=5, feedforward=4, head_width=30, dropout=0.1)
 """Width, heads and layers of its published settings."""
@@ -36,7 +34,7 @@ class Tokens(nn.Module):
         self.by_channel = by_channel
         self.n_values = spec.n_channels
         self.n_kinds = spec.shape[-1]
-        self.door = make_door(spec)
+        self.door = make_normalizer(spec)
         n_channels, n_steps = spec.shape if self.is_signal else (spec.shape[2], spec.shape[1])
         self.n_tokens = n_channels if by_channel else n_steps
         self.project = nn.Linear(math.prod(spec.shape) // self.n_tokens, width, bias=False)

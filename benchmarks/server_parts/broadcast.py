@@ -22,21 +22,17 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.middleware import Middleware
 
-from clmer_server.access import Access
-from clmer_server.auth import TokenCheck
-from clmer_server.connection import serve_client
-from clmer_server.door import Door
-from clmer_server.event_loop import loop_factory
-from clmer_server.garbage import settle_garbage
-from clmer_server.guard import Guard
 from clmer_server.hub import Hub
-from clmer_server.listening import open_listener, uvicorn_config
+from clmer_server.protocol.codes import RefusalError
 from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
-from clmer_server.protocol.outbound import Welcome
-from clmer_server.protocol.parts import ClockReading, Grid, Limits, ModelInfo, ServerInfo
-from clmer_server.protocol.prediction import EmotionEvent
-from clmer_server.protocol.preview import Preview
-from clmer_server.rooms import RefusalError, StartRequest
+from clmer_server.protocol.outbound import Preview, Welcome
+from clmer_server.protocol.parts import ClockReading, EmotionEvent, Grid, Limits, ModelInfo, ServerInfo
+from clmer_server.session.config import StartRequest
+from clmer_server.web.auth import Access, TokenCheck
+from clmer_server.web.middleware import Guard
+from clmer_server.web.service import freeze_gc, loop_factory
+from clmer_server.web.uvicorn import open_listener, uvicorn_config
+from clmer_server.web.websocket import Handshake, serve_client
 from clmer_streaming.types import Marker
 
 Way = Literal["clmer", "queues of text", "loop of send_json"]
@@ -116,7 +112,7 @@ def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
     event = EmotionEvent.model_validate_json(prediction)
     parts = _WAYS[way](event)
     server = uvicorn.Server(uvicorn_config(parts.app, _ACCESS))
-    settle_garbage()  # for the rivals, too
+    freeze_gc()  # for the rivals, too
     with open_listener("127.0.0.1", 0) as listener:
         pipe.send(listener.getsockname()[1])
 
@@ -155,7 +151,7 @@ class Parts:
 
 
 def _clmer(event: EmotionEvent) -> Parts:
-    room, door = OneRoom(event), Door(TokenCheck(None), _ACCESS.limits)
+    room, door = OneRoom(event), Handshake(TokenCheck(None), _ACCESS.limits)
     app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
 
     @app.websocket("/ws")

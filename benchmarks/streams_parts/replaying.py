@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.preprocess import Preprocessor
+from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.sources.simulator import SimulationConfig, simulate, write_session
 from clmer_streaming.types import Chunk, FaceSample
 
 

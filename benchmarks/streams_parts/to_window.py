@@ -4,7 +4,7 @@ Two consumers get the same stream, each alone and in a process of its own, and m
 rate: a (C, T) array of the last 2 s, filtered 4-45 Hz by the same second-order sections, at every grid point
 ``k * HOP_S`` of stream time. A window is held when the consumer's own code has the array in its hands.
 
-- clmer: ``LslEegSource`` in a thread, ``Intake`` and ``Preprocessor`` behind it, as in a session. No reference is
+- clmer: ``LslEegSource`` in a thread, ``ItemQueue`` and ``Preprocessor`` behind it, as in a session. No reference is
   taken, because the rival takes none; the channels are judged all the same.
 - StreamLSL: its own thread acquires and filters; the consumer asks it how many samples are new, from shortly before
   the one that it waits for is due and then every 0.2 ms, and calls ``get_data`` when that one is there.
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clmer_server.intake import Intake
+from clmer_server.session.pipeline import ItemQueue
 from clmer_streaming.config import PreprocessConfig, SignalConfig, WindowConfig
-from clmer_streaming.filters import design_sos
-from clmer_streaming.preprocess import Preprocessor
-from clmer_streaming.sources.lsl import LslEegSource
-from clmer_streaming.sources.lsl_rest import WindowGrid
+from clmer_streaming.lsl.inlet import WindowGrid
+from clmer_streaming.lsl.sources import LslEegSource
+from clmer_streaming.pipeline.filters import design_sos
+from clmer_streaming.pipeline.preprocess import Preprocessor
 from streams_parts.child import Child, child
 from streams_parts.headset import Headset, play
 
@@ -113,7 +113,7 @@ def _clmer(headset: Headset, seconds: float, pipe: Connection) -> None:
 
     config = PreprocessConfig(_signal(headset), WindowConfig(WINDOW_S, HOP_S), modalities=("eeg",))
     source = LslEegSource(headset.name, config.signal, grid=WindowGrid(HOP_S))
-    intake, log = Intake(4096, blocking=False), _Log(seconds)
+    intake, log = ItemQueue(4096, blocking=False), _Log(seconds)
     threading.Thread(target=source.run, args=(intake.put, threading.Event()), daemon=True).start()
     preprocessor = Preprocessor(config)
     while (item := intake.take()) is not None:

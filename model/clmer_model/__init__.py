@@ -1,1 +1,1 @@
-"""The CLMER model: encoders, contrastive losses, cross-modal fusion, artefacts and prediction."""
+"""The CLMER model: encoders, contrastive losses, cross-modal fusion, artifacts and prediction."""

@@ -16,11 +16,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
-from clmer_model.modalities import modality_specs
+from clmer_model.config import ClmerDims, modality_specs
+from clmer_model.network.clmer import Clmer
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import ArtefactError
+from clmer_streaming.errors import ArtifactError
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "checkpoint.json"
@@ -64,7 +63,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Return the model that ``Checkpoint.save`` wrote, in evaluation mode.
 
     Raises:
-        ArtefactError: The folder holds no checkpoint, one of another schema, or one that was changed.
+        ArtifactError: The folder holds no checkpoint, one of another schema, or one that was changed.
     """
     try:
         plain = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
@@ -73,21 +72,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         return _checkpoint(plain, weights)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         found = str(error).strip().splitlines()[0]
-        raise ArtefactError(f"{folder} to hold a checkpoint of clmer train", found, _MEND) from error
+        raise ArtifactError(f"{folder} to hold a checkpoint of clmer train", found, _MEND) from error
 
 
 def _check(folder: Path, plain: dict[str, Any], weights: bytes) -> None:
     schema = plain.get("schema", "none") if isinstance(plain, dict) else "none"
     if schema != CHECKPOINT_SCHEMA:
-        raise ArtefactError(f"{folder / CONFIG_NAME} of schema {CHECKPOINT_SCHEMA}", f"schema {schema}", _MEND)
+        raise ArtifactError(f"{folder / CONFIG_NAME} of schema {CHECKPOINT_SCHEMA}", f"schema {schema}", _MEND)
     stated = {name: value for name, value in plain.items() if name != "sha256"}
     if plain["sha256"] != _digest(stated):
         expected = f"{folder / CONFIG_NAME} as clmer train wrote it"
-        raise ArtefactError(expected, "one that was changed since", _MEND_FILES)
+        raise ArtifactError(expected, "one that was changed since", _MEND_FILES)
     found = hashlib.sha256(weights).hexdigest()
     if found != plain["weights_sha256"]:
         expected = f"{folder / WEIGHTS_NAME} with the SHA-256 {plain['weights_sha256']}"
-        raise ArtefactError(expected, found, _MEND_FILES)
+        raise ArtifactError(expected, found, _MEND_FILES)
 
 
 def _checkpoint(plain: dict[str, Any], weights: bytes) -> Checkpoint:

@@ -1,12 +1,15 @@
-"""Checkpoint to artefact: translated, checked, described, hashed. One of the two places that touch ``torch.jit``."""
+"""Checkpoint to artifact: translated, checked, described, hashed. One of the two places that touch ``torch.jit``."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
+import logging
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,95 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clmer_model.artefact import META_NAME, ONNX_SUFFIX, SUFFIX
+from clmer_model.artifact import META_NAME, ONNX_SUFFIX, SUFFIX, ArtifactMeta, Manifest, Reference, check_threshold
 from clmer_model.checkpoint import Checkpoint
-from clmer_model.clmer import Clmer
-from clmer_model.manifest import Manifest
-from clmer_model.metadata import ArtefactMeta, Reference, check_threshold
-from clmer_model.modalities import ModalitySpec, modality_specs
-from clmer_model.onnx_export import onnx_content
-from clmer_model.onnx_runner import OnnxRunner
-from clmer_streaming.errors import ArtefactError
+from clmer_model.config import ModalitySpec, modality_specs
+from clmer_model.network.clmer import Clmer
+from clmer_model.runtime import OnnxRunner, mask_name
+from clmer_streaming.errors import ArtifactError
+
+
+class Positional(nn.Module):
+    """The model with its inputs in the order of the modalities: those of an ONNX graph are a list, not a mapping."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = tuple(names)
+
+    def forward(self, x: list[Tensor], mask: list[Tensor]) -> Tensor:
+        """Return logits (B, K) from each modality's series and mask."""
+        logits: Tensor = self.model(dict(zip(self.names, x, strict=True)), dict(zip(self.names, mask, strict=True)))
+        return logits
+
+
+def onnx_content(model: nn.Module, reference: Reference, properties: dict[str, str]) -> bytes:
+    """Return the ONNX file of a model: one file with its weights inside, for batches of any size.
+
+    Inputs are called as the modalities, with their masks as ``NAME_mask``; the output is ``logits``.
+
+    Args:
+        model: In evaluation mode; its ``forward`` takes series and masks by modality, as that of ``Clmer``.
+        reference: Gives the names, the order and the shapes of the inputs.
+        properties: Kept in the file's ``metadata_props``.
+
+    Raises:
+        ArtifactError: The extra ``onnx`` is not installed.
+    """
+    _check_installed()
+    names = tuple(reference.x)
+    x, mask = [[torch.from_numpy(given[name]) for name in names] for given in (reference.x, reference.mask)]
+    batch = [{0: torch.export.Dim("batch")} for _ in names]
+    with _without_remarks():
+        program = torch.onnx.export(
+            Positional(model, names).eval(),
+            (x, mask),
+            input_names=[*names, *map(mask_name, names)],
+            output_names=["logits"],
+            dynamic_shapes=(batch, batch),
+            dynamo=True,
+            verbose=False,
+        )
+    return _file(program, properties)
+
+
+def _file(program: Any, properties: dict[str, str]) -> bytes:
+    """Return the program as a file without its debug records, which hold paths of the machine that made it."""
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    program.model.metadata_props.clear()
+    program.model.metadata_props.update(properties)
+    content = io.BytesIO()
+    program.save(content)
+    return content.getvalue()
+
+
+def _check_installed() -> None:
+    try:
+        import onnxscript  # noqa: F401  torch's exporter asks for it late, and in other words
+    except ImportError as error:
+        raise ArtifactError(
+            expected="onnx and onnxscript, to write ONNX files",
+            found=f"no {error.name}",
+            mend="pip install onnx onnxscript onnxruntime, or export to a .ts file",
+        ) from error
+
+
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep the exporter's remarks on itself, and on libraries that are not needed, from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
 
 SCRIPT_TOLERANCE = 1e-6  # largest difference of a logit between the module as written and as scripted
 REFERENCE_SEED = 20240
@@ -37,7 +118,7 @@ def export(
     abstain_below: float | None = None,
     split_scores: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the artefact and enter it into the manifest beside it; return its SHA-256.
+    """Write the artifact and enter it into the manifest beside it; return its SHA-256.
 
     Args:
         checkpoint: A trained model.
@@ -46,12 +127,12 @@ def export(
         split_scores: What the model says of its recipe by four splits; None: nothing.
 
     Raises:
-        ArtefactError: The path has another suffix, the threshold is no probability, what ONNX needs is not
+        ArtifactError: The path has another suffix, the threshold is no probability, what ONNX needs is not
             installed, or the translated module does not compute what the module does.
     """
     if path.suffix not in (SUFFIX, ONNX_SUFFIX):
         found, mend = str(path), f"name it {path.with_suffix(SUFFIX)}"
-        raise ArtefactError(f"an output path that ends in {SUFFIX} or {ONNX_SUFFIX}", found, mend)
+        raise ArtifactError(f"an output path that ends in {SUFFIX} or {ONNX_SUFFIX}", found, mend)
     if abstain_below is not None:
         check_threshold(abstain_below)
     model = checkpoint.model.eval().requires_grad_(False)
@@ -80,13 +161,13 @@ def make_reference(model: Clmer, specs: tuple[ModalitySpec, ...]) -> Reference:
     return Reference(x, mask, logits.numpy())
 
 
-def _torchscript(model: Clmer, meta: ArtefactMeta) -> bytes:
+def _torchscript(model: Clmer, meta: ArtifactMeta) -> bytes:
     scripted = torch.jit.script(model)
     _check_equal(scripted, meta.reference, SCRIPT_TOLERANCE, "scripted")
     return _archive(scripted, meta)
 
 
-def _onnx(model: Clmer, meta: ArtefactMeta) -> bytes:
+def _onnx(model: Clmer, meta: ArtifactMeta) -> bytes:
     content = onnx_content(model, meta.reference, {META_NAME: meta.to_json()})
     runner = OnnxRunner(content, meta.name)
     _check_equal(runner.logits, meta.reference, runner.tolerance, "ONNX")
@@ -98,7 +179,7 @@ def _check_equal(module: Callable[..., Tensor], reference: Reference, tolerance:
         logits = module(*_tensors(reference.x, reference.mask))
     difference = float(np.abs(logits.numpy() - reference.logits).max())
     if not difference <= tolerance:
-        raise ArtefactError(
+        raise ArtifactError(
             expected=f"the {kind} module to equal the module within {tolerance:g}",
             found=f"a difference of {difference:g} with torch {torch.__version__}",
             mend="report this with the version of torch",
@@ -114,8 +195,8 @@ def _tensors(
     )
 
 
-def _describe(checkpoint: Checkpoint, name: str, reference: Reference) -> ArtefactMeta:
-    return ArtefactMeta(
+def _describe(checkpoint: Checkpoint, name: str, reference: Reference) -> ArtifactMeta:
+    return ArtifactMeta(
         name=name,
         labels=checkpoint.labels,
         modalities=modality_specs(checkpoint.preprocess),
@@ -142,7 +223,7 @@ def normalisation(model: Clmer) -> dict[str, dict[str, float | list[float]]]:
     return constants
 
 
-def _archive(scripted: torch.jit.ScriptModule, meta: ArtefactMeta) -> bytes:
+def _archive(scripted: torch.jit.ScriptModule, meta: ArtifactMeta) -> bytes:
     """Return the TorchScript file without its debug records, which hold paths of the machine that made it."""
     raw, clean = io.BytesIO(), io.BytesIO()
     torch.jit.save(scripted, raw, _extra_files={META_NAME: meta.to_json()})

@@ -1,4 +1,4 @@
-"""Runs an artefact: windows in, predictions out."""
+"""Runs an artifact: windows in, predictions out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,44 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clmer_model.artefact import ONNX_SUFFIX, ArtefactFile
-from clmer_model.batch import stack_windows, used_modalities
-from clmer_model.labels import affect
-from clmer_model.metadata import ArtefactMeta
-from clmer_model.onnx_runner import OnnxRunner
+from clmer_model.artifact import ONNX_SUFFIX, ArtifactFile, ArtifactMeta
+from clmer_model.config import ModalitySpec, affect
 from clmer_model.prediction import Prediction
-from clmer_model.torchscript_runner import TorchScriptRunner
-from clmer_streaming.errors import ArtefactError, DeviceError
+from clmer_model.runtime import OnnxRunner, TorchScriptRunner
+from clmer_streaming.errors import ArtifactError, DeviceError
 from clmer_streaming.types import Reason, Window
+
+
+def stack_windows(
+    windows: Sequence[Window], specs: Sequence[ModalitySpec], device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the model's input: series (B, ...) float32 and masks (B, n) bool, by modality.
+
+    Raises:
+        ValueError: A window's series is not of the modality's shape.
+    """
+    x: dict[str, Tensor] = {}
+    mask: dict[str, Tensor] = {}
+    for spec in specs:
+        for window in windows:
+            shape = window.series[spec.name].shape
+            if shape != spec.shape:
+                raise ValueError(f"expected {spec.name} of shape {spec.shape}, got {shape}")
+        series = np.stack([window.series[spec.name] for window in windows])
+        with np.errstate(over="ignore"):
+            x[spec.name] = torch.from_numpy(series.astype(np.float32)).to(device)
+        mask[spec.name] = torch.from_numpy(np.stack([window.mask[spec.name] for window in windows])).to(device)
+    return x, mask
+
+
+def used_modalities(window: Window, specs: Sequence[ModalitySpec]) -> tuple[str, ...]:
+    """Return the modalities of which the window holds any measured value."""
+    return tuple(spec.name for spec in specs if bool(window.mask[spec.name].any()))
+
 
 MAX_BATCH = 64  # windows evaluated together; bounds memory when a replay runs at full speed
 WARM_UP_CALLS = 3  # TorchScript specialises during the first two calls of each batch size
@@ -31,23 +57,23 @@ class Predictor:
     """A model on its device, checked against the reference output it was exported with.
 
     Args:
-        artefact: As ``find_artefact`` returned it.
+        artifact: As ``find_artifact`` returned it.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``; ONNX files run on the CPU.
 
     Raises:
         DeviceError: The device is unknown or absent, or not for a file of this kind.
-        ArtefactError: The file has changed, cannot be loaded, or does not compute its reference output.
+        ArtifactError: The file has changed, cannot be loaded, or does not compute its reference output.
     """
 
-    def __init__(self, artefact: ArtefactFile, device: str = "auto") -> None:
-        self.meta: ArtefactMeta = artefact.meta
-        is_onnx = artefact.path.suffix == ONNX_SUFFIX
+    def __init__(self, artifact: ArtifactFile, device: str = "auto") -> None:
+        self.meta: ArtifactMeta = artifact.meta
+        is_onnx = artifact.path.suffix == ONNX_SUFFIX
         self.device: torch.device = _onnx_device(device) if is_onnx else choose_device(device)
-        content = artefact.read_bytes()
+        content = artifact.read_bytes()
         self._runner: TorchScriptRunner | OnnxRunner = (
-            OnnxRunner(content, str(artefact.path))
+            OnnxRunner(content, str(artifact.path))
             if is_onnx
-            else TorchScriptRunner(content, str(artefact.path), self.device)
+            else TorchScriptRunner(content, str(artifact.path), self.device)
         )
         self.runner = self._runner.name
         self._check_reference()
@@ -65,7 +91,7 @@ class Predictor:
         Windows without any usable modality are answered without asking the model.
 
         Raises:
-            ArtefactError: A window was made with other settings than the model's.
+            ArtifactError: A window was made with other settings than the model's.
         """
         used = [used_modalities(window, self.meta.modalities) for window in windows]
         usable = [i for i, names in enumerate(used) if names]
@@ -81,7 +107,7 @@ class Predictor:
         try:
             x, mask = stack_windows(windows, self.meta.modalities, self.device)
         except ValueError as error:
-            raise ArtefactError("windows made with the model's own settings", str(error), "make them again") from error
+            raise ArtifactError("windows made with the model's own settings", str(error), "make them again") from error
         start = time.perf_counter()
         logits = self._logits(x, mask).cpu()
         seconds = time.perf_counter() - start
@@ -133,7 +159,7 @@ class Predictor:
         found = self._logits(*self._reference_input(len(expected))).cpu()
         difference = (found - expected).abs().max().item() if found.shape == expected.shape else math.inf
         if not difference <= self._runner.tolerance:
-            raise ArtefactError(
+            raise ArtifactError(
                 expected=f"{self.meta.name} to compute its reference output within {self._runner.tolerance:g}",
                 found=f"a difference of {difference:g} on {self.device} with {self._runner.version}",
                 mend="export the model again with this version, or choose --device cpu",

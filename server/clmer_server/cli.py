@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
 from clmer_streaming.errors import ClmerError, SettingsError
@@ -77,7 +78,7 @@ def program() -> int:
     ``torchrun`` would report a training as failed whose results are there.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        from clmer_server.ending import end_with
+        from clmer_server.web.service import end_with
 
         end_with(main)
     return main()
@@ -85,7 +86,7 @@ def program() -> int:
 
 def serve_program() -> NoReturn:
     """Run ``clmer-serve``, and end the process."""
-    from clmer_server.ending import end_with
+    from clmer_server.web.service import end_with
 
     end_with(serve_main)
 
@@ -155,3 +156,11 @@ def error_text(error: ClmerError) -> str:
 
 def _one_line(value: object) -> str:
     return " ".join(str(value).split())
+
+
+LSL_CONFIG_HELP = "LSL configuration file (lsl_api.cfg), for networks without multicast; see docs/finding-streams.md"
+
+
+def add_lsl_config(parser: argparse.ArgumentParser) -> None:
+    """Declare the option; ``set_up_lsl`` takes it before anything else of LSL is called."""
+    parser.add_argument("--lsl-config", type=Path, help=LSL_CONFIG_HELP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,8 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from clmer_server.protocol.outbound import Message
-from clmer_server.protocol.parts import StreamEntry
-from clmer_server.protocol.prediction import EmotionEvent
+from clmer_server.protocol.parts import EmotionEvent, StreamEntry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""
@@ -142,3 +142,26 @@ def _age(ages: Mapping[str, Mapping[str, float]]) -> Metric:
         for source, seconds in of_sources.items():
             age.add_metric([session, source], seconds)
     return age
+
+
+INTERVAL_S = 0.5
+"""How often the loop is asked to wake up."""
+
+
+class LoopLag:
+    """Wakes up at even intervals, and keeps how late the newest waking was.
+
+    Attributes:
+        seconds: Lateness of the newest waking.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        """Watch the running loop, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + INTERVAL_S
+            await asyncio.sleep(INTERVAL_S)
+            self.seconds = max(0.0, loop.time() - due)

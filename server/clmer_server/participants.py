@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.eeg_rest import rest_from_json, rest_to_json
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.face.neutral import NeutralFace
-from clmer_streaming.types import RestReference
+from clmer_streaming.pipeline.baseline import rest_from_json, rest_to_json
+from clmer_streaming.types import RestBaseline
 
 PARTICIPANTS_FOLDER = Path("participants")
 """Where it is kept by default: in the working directory, as the settings file."""
@@ -82,7 +82,7 @@ def load_neutral(folder: Path, pseudonym: str | None, extractor: str = EXTRACTOR
     return NeutralFace.from_json(text, extractor)
 
 
-def load_rest(folder: Path, pseudonym: str | None, config: PreprocessConfig) -> RestReference | None:
+def load_rest(folder: Path, pseudonym: str | None, config: PreprocessConfig) -> RestBaseline | None:
     """Return a participant's EEG at rest; None where nobody is named, none is kept, or an unwanted one does not fit.
 
     Raises:
@@ -107,7 +107,7 @@ def save_neutral(folder: Path, pseudonym: str, neutral: NeutralFace) -> Path:
     return _save(neutral_file(folder, pseudonym), neutral.to_json())
 
 
-def save_rest(folder: Path, pseudonym: str, rest: RestReference) -> Path:
+def save_rest(folder: Path, pseudonym: str, rest: RestBaseline) -> Path:
     """Keep the EEG at rest of a participant, in place of an earlier one; return its file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Settings of the signal path: frozen, saved inside the model artefact, read back by the service.
+"""Settings of the signal path: frozen, saved inside the model artifact, read back by the service.
 
 Live and training cannot disagree, because both take these values from the same place.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from clmer_streaming.errors import ArtefactError
+from clmer_streaming.errors import ArtifactError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 
 EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
@@ -148,7 +148,7 @@ class PreprocessConfig:
         """Return the settings that ``to_dict`` wrote.
 
         Raises:
-            ArtefactError: A field is missing or unknown.
+            ArtifactError: A field is missing or unknown.
         """
         try:
             apart = ("signal", "window", "modalities", "physio", "slot_series")
@@ -164,7 +164,7 @@ class PreprocessConfig:
                 **rest,
             )
         except (KeyError, TypeError) as error:
-            raise ArtefactError(
+            raise ArtifactError(
                 expected=f"signal settings with the fields of {cls.__name__}",
                 found=f"{error} in {sorted(plain)}",
                 mend="export the model again with this version of clmer",

@@ -5,7 +5,7 @@
     ClmerError
     +-- RecordingError      a file that is missing, empty, not XDF, or without usable samples
     +-- StreamError         a stream that the model's settings cannot be fed from
-    +-- ArtefactError       a model file that is unknown, altered or does not fit
+    +-- ArtifactError       a model file that is unknown, altered or does not fit
     +-- DeviceError         a compute device that is not there
     +-- SettingsError       a setting out of range, a port in use, an unknown option value
     +-- DatasetError        tables, recordings or splits of a data set that do not fit together
@@ -40,7 +40,7 @@ class StreamError(ClmerError):
     """A stream that does not carry what the model needs."""
 
 
-class ArtefactError(ClmerError):
+class ArtifactError(ClmerError):
     """A model file that must not, or cannot, be run."""
 
 

@@ -164,7 +164,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class RestReference:
+class RestBaseline:
     """A participant's EEG at rest, which windows are measured against from here on; see ``eeg_rest``."""
 
     t: float  # seconds, when it was measured or loaded
@@ -176,7 +176,7 @@ class RestReference:
     source: str = "rest"
 
 
-Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap | RestReference
+Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap | RestBaseline
 """What a source delivers and a recorder keeps."""
 
 

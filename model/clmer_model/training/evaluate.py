@@ -2,17 +2,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clmer_model.clmer import Clmer
-from clmer_model.training.examples import Examples
-from clmer_model.training.metrics import PLAIN_SCORES, intervals_of, scores_of
+from clmer_model.data.examples import Examples
+from clmer_model.network.clmer import Clmer
+
+Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+N_BOOTSTRAP = 1000
+INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+CALIBRATION_BINS = 10
+
+
+def confusion(truth: Labels, answer: Labels, n_classes: int) -> Floats:
+    """Return how many windows of each class (row) were given each answer (column)."""
+    matrix = np.zeros((n_classes, n_classes))
+    np.add.at(matrix, (truth, answer), 1.0)
+    return matrix
+
+
+def accuracy(matrix: Floats) -> float:
+    """Return the share of right answers."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def balanced_accuracy(matrix: Floats) -> float:
+    """Return the mean recall over the classes that occur."""
+    n = matrix.sum(1)
+    return float(np.mean(np.diag(matrix)[n > 0] / n[n > 0]))
+
+
+def class_precision(matrix: Floats) -> Floats:
+    """Return the share of right answers among those that name each class (paper, Eq. 11); 0 where none does, (K,)."""
+    return _share(np.diag(matrix), matrix.sum(0))
+
+
+def class_recall(matrix: Floats) -> Floats:
+    """Return the share of each class that was found (paper, Eq. 12); 0 where it does not occur, (K,)."""
+    return _share(np.diag(matrix), matrix.sum(1))
+
+
+def class_f1(matrix: Floats) -> Floats:
+    """Return the F1 of each class, 2PR / (P + R) (paper, Eq. 10); 0 where it has no right answer, (K,)."""
+    return _share(2 * np.diag(matrix), matrix.sum(0) + matrix.sum(1))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    share: Floats = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return share
+
+
+CLASS_SCORES: Mapping[str, Callable[[Floats], Floats]] = {
+    "precision": class_precision,
+    "recall": class_recall,
+    "f1": class_f1,
+}
+"""Every score (K,) of single classes that a confusion matrix gives."""
+
+
+def macro_f1(matrix: Floats) -> float:
+    """Return the mean F1 over the classes that occur."""
+    return float(np.mean(class_f1(matrix)[matrix.sum(1) > 0]))
+
+
+def weighted_f1(matrix: Floats) -> float:
+    """Return the mean F1 weighted with the windows of each class (paper, Eq. 13)."""
+    n = matrix.sum(1)
+    return float(np.sum(class_f1(matrix) * n) / n.sum())
+
+
+def kappa(matrix: Floats) -> float:
+    """Return Cohen's kappa: agreement beyond chance; 0 where chance alone would always agree."""
+    total = matrix.sum()
+    chance = float(np.sum(matrix.sum(0) * matrix.sum(1)) / total**2)
+    return 0.0 if chance == 1.0 else (accuracy(matrix) - chance) / (1.0 - chance)
+
+
+def eq8_as_printed(matrix: Floats) -> float:
+    """Return the paper's Accuracy, Eq. 8-9: the mean of (TP_i + TN_i) / samples_i over the classes that occur.
+
+    The text calls ``samples_i`` the samples within each category, while TN_i counts those of all others: so printed,
+    the value rises above 1. It cannot be what was computed.
+    """
+    n = matrix.sum(1)
+    return float(np.mean(_true_both_ways(matrix)[n > 0] / n[n > 0]))
+
+
+def eq8_over_all(matrix: Floats) -> float:
+    """Return Eq. 8-9 with all samples below the line: the mean accuracy of one class against the rest.
+
+    It stays below 1, and above the share of right answers: with K classes, chance is 1 - 2 (K - 1) / K**2.
+    """
+    n = matrix.sum(1)
+    return float(np.mean(_true_both_ways(matrix)[n > 0] / matrix.sum()))
+
+
+def _true_both_ways(matrix: Floats) -> Floats:
+    """Return TP + TN of each class (K,)."""
+    counts: Floats = matrix.sum() - matrix.sum(0) - matrix.sum(1) + 2 * np.diag(matrix)
+    return counts
+
+
+MATRIX_SCORES: Mapping[str, Callable[[Floats], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "weighted_f1": weighted_f1,
+    "macro_f1": macro_f1,
+    "kappa": kappa,
+    "eq8_as_printed": eq8_as_printed,
+    "eq8_over_all": eq8_over_all,
+}
+"""Every score that a confusion matrix gives. ``weighted_f1`` is the paper's Eq. 10-13."""
+
+PLAIN_SCORES = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "kappa", "calibration_error")
+"""What a model is judged by: all but the paper's Eq. 8-9, which stand beside for comparison with it alone."""
+
+
+def calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error (Guo et al. 2017) of confidences (n,) over ten even bins."""
+    return error_of_bins(calibration_bins(confidence, right))
+
+
+def calibration_bins(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> Floats:
+    """Return of each bin the sum of confidences, of right answers and of answers, (3, CALIBRATION_BINS)."""
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    weights = (confidence, right, np.ones_like(confidence))
+    return np.stack([np.bincount(bins, weight, CALIBRATION_BINS) for weight in weights])
+
+
+def error_of_bins(bins: Floats) -> float:
+    """Return the expected calibration error of what ``calibration_bins`` returned, or of a sum of such."""
+    return float(np.abs(bins[0] - bins[1]).sum() / bins[2].sum())
+
+
+def scores_of(truth: Labels, probs: Floats) -> dict[str, float]:
+    """Return every score of probabilities (n, K) against the truth (n,): those of the matrix, and calibration."""
+    answer = probs.argmax(1)
+    matrix = confusion(truth, answer, probs.shape[1])
+    found = {name: value(matrix) for name, value in MATRIX_SCORES.items()}
+    return {**found, "calibration_error": calibration_error(probs.max(1), answer == truth)}
+
+
+def intervals_of(truth: Labels, probs: Floats, person: Labels, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval over people of each score in ``PLAIN_SCORES``, all by the same draws.
+
+    Args:
+        truth: Classes (n,).
+        probs: Probabilities (n, K).
+        person: Whose window it is (n,).
+        seed: Of the draws.
+    """
+    answer, sure = probs.argmax(1), probs.max(1)
+    matrices = redrawn(matrices_of_people(truth, answer, person, probs.shape[1]), seed)
+    of_people = [calibration_bins(sure[mine], (answer == truth)[mine]) for mine in _rows_of_people(person)]
+    bins = redrawn(np.stack(of_people), seed)
+    known = [name for name in PLAIN_SCORES if name in MATRIX_SCORES]
+    found = {name: _interval(MATRIX_SCORES[name], matrices) for name in known}
+    return {**found, "calibration_error": _interval(error_of_bins, bins)}
+
+
+def matrices_of_people(truth: Labels, answer: Labels, person: Labels, n_classes: int) -> Floats:
+    """Return the confusion matrix of each person, (people, K, K)."""
+    return np.stack([confusion(truth[mine], answer[mine], n_classes) for mine in _rows_of_people(person)])
+
+
+def _rows_of_people(person: Labels) -> list[npt.NDArray[np.bool_]]:
+    return [person == p for p in np.unique(person)]
+
+
+def redrawn(of_people: Floats, seed: int = 0) -> Floats:
+    """Return the counts of people who were drawn again with replacement, summed for each draw, (N_BOOTSTRAP, ...).
+
+    Seed and number of people decide who is drawn: different counts of the same people have the same draws.
+    """
+    n = len(of_people)
+    drawn = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
+    times = np.stack([np.bincount(people, minlength=n) for people in drawn])
+    return np.tensordot(times, of_people, axes=1)
+
+
+def _interval(value: Callable[[Floats], float], draws: Floats) -> tuple[float, float]:
+    low, high = np.percentile([value(counts) for counts in draws], INTERVAL)
+    return float(low), float(high)
+
+
+def permutation_p(
+    shuffles: list[tuple[Labels, Labels, Labels, Labels]], n_permutations: int = 5000, seed: int = 0
+) -> float:
+    """Return how probable so many right answers or more are, if labels were dealt to the units at random.
+
+    Args:
+        shuffles: Of each shuffle of a split: truth, answer, unit and block of its test windows, (n,) each. All
+            windows of a unit (a trial, a stimulus) have one label and keep together; labels change places within
+            a block only (a person, whose labels are balanced).
+        n_permutations: How many deals.
+        seed: Of the deals.
+    """
+    rng = np.random.default_rng(seed)
+    seen = sum(float((truth == answer).mean()) for truth, answer, _, _ in shuffles)
+    dealt = np.zeros(n_permutations)
+    for truth, answer, unit, block in shuffles:
+        _, first, inverse = np.unique(unit, return_index=True, return_inverse=True)
+        label, home = truth[first], block[first]
+        hits = np.zeros((len(first), int(max(truth.max(), answer.max())) + 1))
+        np.add.at(hits, (inverse, answer), 1.0 / len(truth))
+        for k in range(n_permutations):
+            order = np.lexsort((rng.random(len(first)), home))
+            given = np.empty_like(label)
+            given[np.argsort(home, kind="stable")] = label[order]
+            dealt[k] += hits[np.arange(len(first)), given].sum()
+    return float((1 + np.sum(dealt >= seen - 1e-9)) / (1 + n_permutations))
+
 
 EVALUATION_BATCH = 256
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clmer_model.clmer import Clmer
+from clmer_model.data.examples import Examples
+from clmer_model.network.clmer import Clmer
+from clmer_model.training.augment import View, drop_modalities, view_of
+from clmer_model.training.config import FitConfig, Report
+from clmer_model.training.contrastive import batches
+from clmer_model.training.distributed import agree, own_generator, shares
 from clmer_model.training.evaluate import logits_of, subsets_of
-from clmer_model.training.examples import Examples
-from clmer_model.training.optimise import Stepper
-from clmer_model.training.pretrain import Report, batches
-from clmer_model.training.ranks import agree, own_generator, shares
-from clmer_model.training.snapshot import Snapshot, random_state, set_random_state
-from clmer_model.training.views import View, ViewConfig, drop_modalities, view_of
-from clmer_streaming.errors import SettingsError
-
-GENTLE_VIEWS = ViewConfig(
-    eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, eeg_band_stop=0.0, channel_dropout=0.1
-)
-"""Views for training with labels. Power of channels and bands carries the emotion: strong gains would hide it
-(measured), and so would a band that is taken out."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of the supervised stage; the steps were chosen together with EEG's bands, see ``presets.DEFAULT``."""
-
-    epochs: int = 6  # the validation loss has stopped falling by then
-    batch: int = 64
-    learning_rate: float = 1e-3  # of fusion and classifier
-    encoder_learning_rate: float = 1e-3  # of the pre-trained encoders
-    weight_decay: float = 0.05  # of AdamW; without it, AdamW is Adam
-    warm_up: float = 0.1  # share of all steps in which the learning rate rises; of schedule "cosine"
-    label_smoothing: float = 0.1  # keeps probabilities modest
-    max_gradient: float = 1.0  # norm
-    seed: int = 1  # of batches, views and dropout
-    modality_dropout: float = 0.5  # share of samples from which whole modalities are taken
-    views: ViewConfig | None = GENTLE_VIEWS  # None: windows as they are
-    schedule: Literal["cosine", "plateau"] = "cosine"  # of the learning rate
-    plateau_patience: int = 20  # epochs without a lower validation loss until the rate falls; of schedule "plateau"
-    plateau_factor: float = 0.6  # by which it falls
-    stop_after: int | None = None  # epochs without a lower validation loss that end the training; None: all epochs
-    freeze_encoders: bool = False  # keep the pre-trained encoders as they are
-    mixed_precision: bool = False  # bfloat16 where it is safe; on CUDA alone
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or (self.stop_after is not None and self.stop_after < 1):
-            found = f"{self.epochs} epochs, stopped after {self.stop_after}"
-            raise SettingsError("an epoch or more to train, and to stop after", found, "raise --epochs or --stop-after")
+from clmer_model.training.optimizer import OptimizerStep, ResumeState, random_state, set_random_state
 
 
 def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, report: Report) -> float:
@@ -84,7 +48,7 @@ class Fitting:
         self._model, self._validation, self._config = model, validation, config
         self._x, self._mask = train.tensors()
         self._truth = torch.from_numpy(train.label)
-        self._stepper = Stepper(_parameter_groups(model, config), config, math.ceil(len(train) / config.batch))
+        self._stepper = OptimizerStep(_parameter_groups(model, config), config, math.ceil(len(train) / config.batch))
         self._epoch, self._best, self._best_epoch = 0, math.inf, 0
         self._best_state = _copy_state(model)
         self._view_rng = own_generator(config.seed, self._rng)
@@ -123,7 +87,7 @@ class Fitting:
         self._model.eval()
         return self._best
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ResumeState:
         """Return all that decides how the training goes on."""
         optimiser, values = self._stepper.state()
         tensors = {
@@ -133,9 +97,9 @@ class Fitting:
             **random_state(self._rng, _device(self._model)),
         }
         values = {**values, "epoch": self._epoch, "best": self._best, "best_epoch": self._best_epoch}
-        return Snapshot("fit", tensors, values)
+        return ResumeState("fit", tensors, values)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: ResumeState) -> None:
         """Go on where a snapshot was taken; what follows is the same as without the interruption."""
         self._model.load_state_dict(snapshot.part("model."))
         self._best_state = snapshot.part("best.")

@@ -3,76 +3,150 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
-from clmer_model.clmer import Clmer
-from clmer_model.dims import ClmerDims
-from clmer_model.labels import LABELS_VA4
-from clmer_model.modalities import MODEL_MODALITIES, modality_specs
+from clmer_model.config import modality_specs
+from clmer_model.network.clmer import Clmer
+from clmer_model.network.normalization import (
+    FeatureNormalizer,
+    LandmarkNormalizer,
+    SignalNormalizer,
+    signal_scale,
+    unit_shape,
+)
 from clmer_model.predictor import choose_device
-from clmer_model.presets import DEFAULT
-from clmer_model.training.contrast_stage import pretrain
-from clmer_model.training.curves import PICTURE_NAME, Curves, draw_curves
+from clmer_model.training.augment import landmark_view
+from clmer_model.training.config import Report, TrainConfig, ViewConfig, recipe_of
+from clmer_model.training.contrastive import pretrain
+from clmer_model.training.distributed import n_ranks, rank
 from clmer_model.training.evaluate import evaluate, fit_temperature, trained_subsets
-from clmer_model.training.fit import FitConfig, Fitting
-from clmer_model.training.normalise import fit_doors
-from clmer_model.training.pretrain import PretrainConfig, Report
-from clmer_model.training.ranks import n_ranks, rank
-from clmer_model.training.sides import Progress, Sides, examples_key, make_sides
-from clmer_model.training.simulated import PersonRecipe
-from clmer_model.training.snapshot import Keeper, Snapshot, SnapshotFile
-from clmer_streaming.config import PreprocessConfig
+from clmer_model.training.fit import Fitting
+from clmer_model.training.optimizer import Keeper, ResumeFile, ResumeState
+from clmer_model.training.splits import Progress, Sides, examples_key, make_sides
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.sources.simulation.trials import session_seconds
-from clmer_streaming.sources.simulator import SimulationConfig
+
+CURVES_NAME = "curves.jsonl"
+PICTURE_NAME = "curves.png"
+
+
+class Curves:
+    """Writes each line into ``curves.jsonl`` as it comes.
+
+    Args:
+        folder: The run's folder.
+        show: Is told every line, too.
+        keep: Number of lines of an interrupted run that stay; what it wrote after them is written again.
+    """
+
+    def __init__(self, folder: Path, show: Report, keep: int = 0) -> None:
+        self._path, self._show = folder / CURVES_NAME, show
+        self.lines: list[dict[str, Any]] = []
+        if keep:
+            written = self._path.read_text(encoding="utf-8").splitlines()
+            self.lines = [json.loads(line) for line in written[:keep]]
+        self._path.write_text("".join(_text(line) for line in self.lines), encoding="utf-8")
+
+    def report(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(_text(line))
+        self._show(line)
+
+
+def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the losses over the epochs into a PNG: of the contrastive stage on the left, with labels on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for stage in dict.fromkeys(line["stage"] for line in lines if line["stage"].startswith("pretrain")):
+        _plot(left, [line for line in lines if line["stage"] == stage], "loss", stage.removeprefix("pretrain "))
+    fitted = [line for line in lines if line["stage"] == "fit"]
+    for name in ("loss", "validation"):
+        _plot(right, fitted, name, {"loss": "training people", "validation": "validation people"}[name])
+    for axes, title in ((left, "contrastive stage"), (right, "with labels")):
+        axes.set(title=title, xlabel="epoch", ylabel="loss")
+        if axes.lines:
+            axes.legend()
+    figure.savefig(path)
+
+
+def _plot(axes: Any, lines: Sequence[dict[str, Any]], name: str, label: str) -> None:
+    if lines:
+        axes.plot([line["epoch"] for line in lines], [line[name] for line in lines], marker=".", label=label)
+
+
+def _text(line: dict[str, Any]) -> str:
+    return json.dumps(line) + "\n"
+
+
+MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
+MIN_FEATURE_SHARE = 1e-6  # of a number's mean: an SD below it is the rounding of float32
+
+
+def fit_normalizers(
+    model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], views: ViewConfig | None, seed: int
+) -> None:
+    """Set the normalisation constants of every door from windows of the training people.
+
+    Landmarks are taken as the views show them: a face of a shape that no simulated person has then stays within
+    the range that the door lets through. Without views, they are taken as they are.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    for encoder in model.modality_encoders():
+        door, name = encoder.door, encoder.name
+        if isinstance(door, SignalNormalizer):
+            _fit_signal(door, x[name], mask[name])
+        elif isinstance(door, FeatureNormalizer):
+            _fit_features(door, x[name], mask[name])
+        elif isinstance(door, LandmarkNormalizer):
+            seen = x[name] if views is None else landmark_view(x[name], mask[name], views, rng)[0]
+            _fit_landmarks(door, seen, mask[name])
+
+
+def _fit_features(door: FeatureNormalizer, x: Tensor, mask: Tensor) -> None:
+    """Set mean and SD of each number; one that never changes keeps an SD of 1, whatever its size."""
+    seen = x[mask].double()
+    if len(seen) < 2:
+        return
+    mean, sd = seen.mean(0), seen.std(0)
+    still = sd <= MIN_FEATURE_SHARE * mean.abs()
+    door.mean.copy_(mean)
+    door.sd.copy_(torch.where(still | (sd == 0), torch.ones_like(sd), sd))
+
+
+def _fit_signal(door: SignalNormalizer, x: Tensor, mask: Tensor) -> None:
+    present = mask.any(1)
+    if int(present.sum()) < 2:
+        return
+    x = torch.where(mask.unsqueeze(2), x, torch.zeros_like(x))
+    level = signal_scale(x, mask)[present].log()
+    door.log_scale_mean.copy_(level.mean())
+    door.log_scale_sd.copy_(level.std().clamp_min(0.1))
+
+
+def _fit_landmarks(door: LandmarkNormalizer, x: Tensor, mask: Tensor) -> None:
+    shapes = unit_shape(x, mask)[mask]
+    if len(shapes) < 2:
+        return
+    door.template.copy_(shapes.mean(0))
+    door.scale.copy_(shapes.std(0).clamp_min(MIN_LANDMARK_SD))
+
 
 SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
-
-    n_people: int = 80  # simulated participants of all three sides of the split: 48 train, 12 choose, 20 test
-    first_person: int = 1000  # number of the first participant; far from those of demonstrations
-    n_trials: int = 24  # of each participant, 12 s each
-    sim_preset: str = "realistic"  # effect sizes; see the simulator
-    every: int = 4  # keep every fourth window of a trial, which then do not overlap
-    store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
-    trained_on: str = "simulated"  # what the model says of itself
-    seed: int = 1
-    preset: str = "default"  # name of the network's sizes, for people
-    dims: ClmerDims = DEFAULT.dims
-    preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
-    labels: tuple[str, ...] = LABELS_VA4
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    device: str = "cpu"  # "auto", "cpu", "cuda" or "cuda:N"
-
-    @property
-    def people(self) -> range:
-        """Numbers of the simulated participants."""
-        return range(self.first_person, self.first_person + self.n_people)
-
-    def recipes(self) -> list[PersonRecipe]:
-        """Return how each person's examples are made."""
-        seconds = session_seconds(self.n_trials)
-        return [
-            PersonRecipe(
-                SimulationConfig(seconds=seconds, seed=self.seed, preset=self.sim_preset, participant=person),
-                self.preprocess,
-                self.labels,
-                self.every,
-            )
-            for person in self.people
-        ]
 
 
 @dataclass(frozen=True)
@@ -107,14 +181,14 @@ def train(config: TrainConfig, run: Run) -> Checkpoint:
 def _train(config: TrainConfig, run: Run) -> Checkpoint:
     run.out.mkdir(parents=True, exist_ok=True)
     key = examples_key(config)
-    snapshots = SnapshotFile(run.out, _settings(config), key)
+    snapshots = ResumeFile(run.out, _settings(config), key)
     start, n_lines = snapshots.read() if run.resume else (None, 0)
     sides = make_sides(config, run.cache, run.progress)
     curves = Curves(run.out, run.show, n_lines)
     if start is None:
         curves.report({"stage": "examples", **sides.n_windows()})
 
-    def keep(snapshot: Snapshot) -> None:
+    def keep(snapshot: ResumeState) -> None:
         snapshots.write(snapshot, len(curves.lines))
 
     model = train_model(config, sides, curves.report, Keeper(start, keep)).cpu()
@@ -162,7 +236,7 @@ def train_model(config: TrainConfig, sides: Sides, report: Report, keeper: Keepe
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
     x, mask = sides.train.tensors()
-    fit_doors(model, x, mask, config.fit.views, config.seed)
+    fit_normalizers(model, x, mask, config.fit.views, config.seed)
     model.to(choose_device(config.device))
     if keeper.start is None or keeper.start.stage == "pretrain":
         pretrain(model, (x, mask), config.pretrain, report, keeper)
@@ -195,21 +269,4 @@ def _recipe(config: TrainConfig, key: str, sides: Sides) -> dict[str, Any]:
         "test_people": list(sides.split.test),
         "windows": sides.n_windows(),
         "processes": n_ranks(),
-    }
-
-
-def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
-    """Return how a model is trained, and on which data (``key`` as of ``examples_key``), as plain JSON values."""
-    simulated = {
-        "first_person": config.first_person,
-        "trials_per_person": config.n_trials,
-        "every": config.every,
-        "simulator_preset": config.sim_preset,
-    }
-    return {
-        "preset": config.preset,
-        **(simulated if config.store is None else {"store": key}),
-        "seed": config.seed,
-        "pretrain": dataclasses.asdict(config.pretrain),
-        "fit": dataclasses.asdict(config.fit),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import threading
 import time
@@ -12,9 +13,13 @@ from types import FrameType
 from clmer_server.cli import INTERRUPTED
 from clmer_server.logs import set_up_logging
 from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral, save_rest
-from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import RecordingError, SettingsError, StreamError
 from clmer_streaming.face.extractor import Extractor
-from clmer_streaming.types import Item
+from clmer_streaming.pipeline.baseline import RestMeasurement
+from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.recording.reader import is_session_recording
+from clmer_streaming.types import Item, RestBaseline, Source
 
 HELP = "measure a participant's neutral face, or EEG at rest"
 
@@ -51,11 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure_rest(args: argparse.Namespace) -> int:
-    from clmer_model.artefact import find_artefact
-    from clmer_server.rest_recording import rest_from_source, rest_source
-    from clmer_streaming.eeg_rest import USUAL_S
+    from clmer_model.artifact import find_artifact
+    from clmer_streaming.pipeline.baseline import USUAL_S
 
-    config = find_artefact(args.model).meta.preprocess
+    config = find_artifact(args.model).meta.preprocess
     seconds = USUAL_S if args.seconds is None else args.seconds
     source = rest_source(args.eeg or "auto", args.recording, config)
     print(f"Rest with eyes open for {seconds:g} s: sit still, look at one point, until this ends.", flush=True)
@@ -104,3 +108,70 @@ def _ended_by_signals(stop: threading.Event) -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     return ended
+
+
+def rest_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> Source:
+    """Return where the EEG comes from.
+
+    Args:
+        eeg: The live stream: "auto", its name, or its properties.
+        recording: A recording instead.
+        config: The model's settings.
+
+    Raises:
+        RecordingError: The recording cannot be read.
+        StreamError: Its EEG cannot feed the model, or this machine cannot receive live streams.
+        SettingsError: The stream is asked for in words that cannot be read.
+    """
+    if recording is None:
+        from clmer_streaming.lsl.setup import load_pylsl
+        from clmer_streaming.lsl.sources import LslEegSource
+
+        load_pylsl()
+        return LslEegSource(eeg, config.signal)
+    if is_session_recording(recording):
+        from clmer_streaming.sources.session_replay import SessionReplaySource
+
+        return SessionReplaySource(recording, speed=math.inf, preprocess=config)
+    from clmer_streaming.sources.replay import ReplaySource
+
+    return ReplaySource(recording, speed=math.inf, signal=config.signal, extractor=config.extractor)
+
+
+def rest_from_source(
+    source: Source, config: PreprocessConfig, seconds: float, timeout_s: float | None = None
+) -> RestBaseline:
+    """Return the rest of a source's first ``seconds`` with EEG.
+
+    Args:
+        source: Of the EEG.
+        config: The model's settings.
+        seconds: How long to measure.
+        timeout_s: How long to wait for it, in seconds; None: until the source ends.
+
+    Raises:
+        SettingsError: That is too short or too long.
+        StreamError: There was too little clean EEG.
+    """
+    measurement, path, stop = RestMeasurement(config, seconds), Preprocessor(config), threading.Event()
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    result: list[RestBaseline] = []
+
+    def take(item: Item) -> None:
+        if isinstance(item, RestBaseline):
+            return  # an earlier one of a recorded session; here it is measured anew
+        for window in path.push(item):
+            begun = measurement.begun or bool(window.mask["eeg"].any())
+            if not result and begun and measurement.push(window):
+                result.append(measurement.result(window.t_end))
+        if result or time.monotonic() > deadline:
+            stop.set()
+
+    source.run(take, stop)
+    if not result:
+        raise StreamError(
+            expected=f"{seconds:g} s of EEG",
+            found="a source that ended before, or kept silent",
+            mend="see clmer streams and clmer inspect for what is there",
+        )
+    return result[0]

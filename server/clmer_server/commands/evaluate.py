@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from clmer_streaming.errors import DatasetError, SettingsError
 
 if TYPE_CHECKING:
-    from clmer_model.training.learners import Learner
-    from clmer_model.training.protocols import Protocol, Split
-    from clmer_model.training.store import WindowStore
-    from clmer_model.training.train import TrainConfig
+    from clmer_model.data.store import WindowStore
+    from clmer_model.training.compare import Learner
+    from clmer_model.training.config import TrainConfig
+    from clmer_model.training.splits import Split, SplitKind
+
 
 HELP = "score a model on random windows, trials, unseen people and unseen stimuli"
 
@@ -55,10 +56,9 @@ def run(args: argparse.Namespace) -> int:
     """Train and ask for every split and shuffle; print the table and write it beside the split files."""
     from rich.console import Console
 
+    from clmer_model.data.store import open_store, write_json
     from clmer_model.predictor import choose_device
-    from clmer_model.training.comparison import compare, summary
-    from clmer_model.training.split_scores import REPORT_NAME, report_of
-    from clmer_model.training.store import open_store, write_json
+    from clmer_model.training.compare import REPORT_NAME, compare, report_of, summary
 
     for name, least in (("shuffles", 1), ("epochs", 1), ("pretrain_epochs", 0)):
         value = getattr(args, name)
@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[Protocol, list[Split]]:
+def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[SplitKind, list[Split]]:
     """Return every split that can be computed, and write each into a file."""
-    from clmer_model.training.protocols import PROTOCOLS, draw_split, split_to_dict, why_not
-    from clmer_model.training.store import write_json
+    from clmer_model.data.store import write_json
+    from clmer_model.training.splits import PROTOCOLS, draw_split, split_to_dict, why_not
 
     splits = {
         protocol: [draw_split(store, protocol, shuffle, args.seed) for shuffle in range(1, args.shuffles + 1)]
@@ -94,10 +94,10 @@ def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[Protocol,
     return splits
 
 
-def _read_splits(folder: Path, store: WindowStore) -> dict[Protocol, list[Split]]:
-    from clmer_model.training.protocols import split_from_dict
+def _read_splits(folder: Path, store: WindowStore) -> dict[SplitKind, list[Split]]:
+    from clmer_model.training.splits import split_from_dict
 
-    splits: dict[Protocol, list[Split]] = {}
+    splits: dict[SplitKind, list[Split]] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def _read_splits(folder: Path, store: WindowStore) -> dict[Protocol, list[Split]
 
 
 def _config(args: argparse.Namespace, store: WindowStore) -> TrainConfig:
-    from clmer_model.training.recipes import recipe
+    from clmer_model.training.config import recipe
 
     usual = recipe(args.preset)
     pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
@@ -134,7 +134,7 @@ def _config(args: argparse.Namespace, store: WindowStore) -> TrainConfig:
 
 
 def _learner(config: TrainConfig | None, store: WindowStore) -> Learner:
-    from clmer_model.training.learners import NeighbourLearner, NetworkLearner
+    from clmer_model.training.compare import NeighbourLearner, NetworkLearner
 
     if config is None:
         return NeighbourLearner(len(store.labels), store.preprocess)
@@ -152,7 +152,7 @@ def _progress(console: Any) -> Any:
 
 def _print(console: Any, report: Mapping[str, Any]) -> None:
     """Print the scores, the controls, and of each split the confusion matrix with the scores of single classes."""
-    from clmer_model.training.comparison import ROWS
+    from clmer_model.training.compare import ROWS
 
     splits = report["splits"]
     told = list(splits.values())
@@ -210,7 +210,7 @@ def _counts(split: Mapping[str, Any]) -> str:
 
 
 def _print_confusion(console: Any, split: Mapping[str, Any], labels: Sequence[str]) -> None:
-    from clmer_model.training.metrics import CLASS_SCORES
+    from clmer_model.training.evaluate import CLASS_SCORES
 
     scores = split["rows"]["all"]
     table = _table(f"{split['title']}: truth (row) and answer (column)", ["", *labels, *CLASS_SCORES])

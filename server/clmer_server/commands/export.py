@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print the file's hash."""
     from clmer_model.checkpoint import load_checkpoint
     from clmer_model.export import export
-    from clmer_model.training.split_scores import REPORT_NAME, read_split_scores
+    from clmer_model.training.compare import REPORT_NAME, read_split_scores
 
     checkpoint = load_checkpoint(args.checkpoint)
     beside = args.checkpoint / REPORT_NAME

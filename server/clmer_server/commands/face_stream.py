@@ -10,14 +10,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from clmer_server.cli import add_lsl_config
 from clmer_server.logs import set_up_logging
-from clmer_server.lsl_option import add_lsl_config
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import Chunk, FaceSample, Item, StreamInfo
 
 if TYPE_CHECKING:
     from clmer_streaming.sources.camera import CameraSource
+
 
 HELP = "publish the face before a camera as a CLMER-Face stream"
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish until the user ends it, or a video file has been played."""
-    from clmer_streaming.sources.lsl_setup import set_up_lsl
+    from clmer_streaming.lsl.setup import set_up_lsl
 
     set_up_logging("warning")
     set_up_lsl(args.lsl_config)
@@ -64,7 +65,7 @@ def _camera(args: argparse.Namespace) -> CameraSource:
 
 def _publisher(camera: CameraSource, args: argparse.Namespace) -> Callable[[Item], None]:
     """Open the outlets; return what takes each item of the camera to its own."""
-    from clmer_streaming.outlets import FaceOutlet, HogOutlet
+    from clmer_streaming.lsl.outlets import FaceOutlet, HogOutlet
 
     outlet = FaceOutlet(camera.info, args.name)
     hog_outlet = HogOutlet(camera.hog_info, args.hog_name) if args.hog else None

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from clmer_streaming.config import SignalConfig
-    from clmer_streaming.xdf.clock_drift import ClockHealth
-    from clmer_streaming.xdf.inspection import Inspection, StreamInspection
-    from clmer_streaming.xdf.reader import XdfStream
+    from clmer_streaming.xdf.inspect import Inspection, StreamInspection
+    from clmer_streaming.xdf.reader import ClockHealth, XdfStream
+
 
 HELP = "tell what is in XDF recordings, and what is wrong with them"
 
@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect every file; one that cannot be read is told and does not hold up the others."""
-    from clmer_model.artefact import find_artefact
-    from clmer_streaming.xdf.inspection import inspect
+    from clmer_model.artifact import find_artifact
+    from clmer_streaming.xdf.inspect import inspect
     from clmer_streaming.xdf.reader import read_xdf
 
-    signal = find_artefact(args.model, args.model_sha256).meta.preprocess.signal
+    signal = find_artifact(args.model, args.model_sha256).meta.preprocess.signal
     entries: list[dict[str, Any]] = []
     n_read = 0
     for path in args.files:
@@ -128,8 +128,8 @@ def _clock(clock: ClockHealth) -> dict[str, Any]:
 
 def _model(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
     """Return whether the model could use a stream of EEG, and why not; None for other streams."""
-    from clmer_streaming.channels import resolve_channels
-    from clmer_streaming.sources.announcement import announcement
+    from clmer_streaming.pipeline.channels import resolve_channels
+    from clmer_streaming.xdf.header import announcement
 
     if stream.type.lower() != "eeg" or stream.channel_format == "string":
         return None

@@ -6,7 +6,7 @@ import argparse
 import threading
 from pathlib import Path
 
-from clmer_server.lsl_option import add_lsl_config
+from clmer_server.cli import add_lsl_config
 
 HELP = "publish the streams of an XDF recording on the LSL network"
 
@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     """Publish the recording, and tell what is published and what was."""
     import sys
 
-    from clmer_streaming.sources.lsl_setup import set_up_lsl
-    from clmer_streaming.sources.playback import Playback
+    from clmer_streaming.lsl.player import Playback
+    from clmer_streaming.lsl.setup import set_up_lsl
     from clmer_streaming.xdf.reader import read_xdf
 
     set_up_lsl(args.lsl_config)

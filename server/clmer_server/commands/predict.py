@@ -13,21 +13,19 @@ from typing import TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from clmer_model.artefact import find_artefact
-from clmer_server.delivery import Delivery
-from clmer_server.events import EventContext
-from clmer_server.inference import InferenceThread
-from clmer_server.inputs import Inputs, replay_inputs
+from clmer_model.artifact import find_artifact
 from clmer_server.logs import set_up_logging
-from clmer_server.model_loading import check_device, load_predictor, model_info
 from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
-from clmer_server.preprocessing import check_physio, effective_preprocess, notch_text, parse_physio
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice
-from clmer_server.protocol.prediction import EmotionEvent
-from clmer_server.session import Session
-from clmer_server.session_config import SessionConfig
-from clmer_server.session_settings import Speed
+from clmer_server.protocol.parts import EmotionEvent
+from clmer_server.session.config import SessionConfig, check_physio, effective_preprocess, notch_text, parse_physio
+from clmer_server.session.events import EventContext
+from clmer_server.session.inference import InferenceThread, check_device, load_predictor, model_info
+from clmer_server.session.inputs import Inputs, replay_inputs
+from clmer_server.session.pipeline import Delivery
+from clmer_server.session.session import Session
+from clmer_server.settings import Speed
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.extractor import Extractor
@@ -111,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
     set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
     config = _config(args, speed)
-    artefact = find_artefact(args.model, args.model_sha256)
-    preprocess = effective_preprocess(artefact.meta.preprocess, args.notch)
+    artifact = find_artifact(args.model, args.model_sha256)
+    preprocess = effective_preprocess(artifact.meta.preprocess, args.notch)
     check_physio(config.physio, preprocess)
     inputs, duration_s = replay_inputs(config, preprocess)
-    if notch := notch_text(artefact.meta.preprocess, preprocess):
+    if notch := notch_text(artifact.meta.preprocess, preprocess):
         print(f"warning: {notch}", file=sys.stderr)
-    predictor = load_predictor(artefact, args.device)
-    model = model_info(artefact, predictor, preprocess)
+    predictor = load_predictor(artifact, args.device)
+    model = model_info(artifact, predictor, preprocess)
     context = EventContext(config.session, model, config.mode, inputs.participant)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)

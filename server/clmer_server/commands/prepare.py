@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clmer_server.preprocessing import parse_bands, parse_physio, parse_rates
+from clmer_server.session.config import parse_bands, parse_physio, parse_rates
 from clmer_streaming.errors import SettingsError
 
 if TYPE_CHECKING:
-    from clmer_model.training.further_series import Request
-    from clmer_model.training.tables import Recording
+    from clmer_model.data.prepare import Request
+    from clmer_model.data.tables import Recording
     from clmer_streaming.config import PreprocessConfig
+
 
 HELP = "make training windows from recordings or arrays"
 
@@ -49,7 +50,7 @@ def _add_series(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the store, and tell what is in it and what was left out."""
-    from clmer_model.training.store_writer import left_out_of
+    from clmer_model.data.store import left_out_of
 
     index = _arrays(args) if args.dataset == "arrays" else _sessions(args)
     people, n = len(index["people"]), sum(recording["windows"] for recording in index["recordings"])
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sessions(args: argparse.Namespace) -> dict[str, Any]:
-    from clmer_model.training.prepare import PrepareConfig, prepare_sessions
+    from clmer_model.data.prepare import PrepareConfig, prepare_sessions
 
     if args.root is None or args.file is not None:
         raise SettingsError("--root DIR for a data set of sessions", f"{args.file or 'none'}", "name its folder")
@@ -80,7 +81,7 @@ def _sessions(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _series(args: argparse.Namespace) -> tuple[Request, ...]:
-    from clmer_model.training.further_series import SeriesRequest, SlotRequest
+    from clmer_model.data.prepare import SeriesRequest, SlotRequest
 
     signals, slots = parse_physio(args.physio), parse_physio(args.slots, "--slots")
     if both := sorted({name.lower() for name in signals} & {name.lower() for name in slots}):
@@ -95,7 +96,7 @@ def _series(args: argparse.Namespace) -> tuple[Request, ...]:
 
 
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
-    from clmer_model.training.arrays import prepare_arrays
+    from clmer_model.data.prepare import prepare_arrays
 
     if args.file is None or args.root is not None or args.labels or args.every:
         raise SettingsError(

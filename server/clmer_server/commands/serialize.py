@@ -20,7 +20,8 @@ from clmer_streaming.errors import ClmerError, RecordingError, SettingsError
 from clmer_streaming.face.extractor import Extractor
 
 if TYPE_CHECKING:
-    from clmer_streaming.face.video_export import Exported
+    from clmer_streaming.face.openface import Exported
+
 
 HELP = "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF"
 
@@ -61,7 +62,7 @@ def _to_do(videos: Sequence[Path], out: Path, *, again: bool) -> list[Path]:
     Raises:
         SettingsError: Two videos would be written to the same files, or there is no such folder.
     """
-    from clmer_streaming.face.video_export import export_paths
+    from clmer_streaming.face.openface import export_paths
 
     twice = [stem for stem, n in Counter(video.stem for video in videos).items() if n > 1]
     if twice:
@@ -103,7 +104,7 @@ def _begin(reports: Any) -> None:
 
 def _export(video: Path, out: Path, hog: bool, extractor: Extractor) -> Outcome:
     """Export one video, in a worker process; errors travel as their parts."""
-    from clmer_streaming.face.video_export import export_video
+    from clmer_streaming.face.openface import export_video
 
     try:
         return export_video(video, out, hog=hog, progress=_reports.put, extractor=extractor)
@@ -159,7 +160,7 @@ class _Bar:
 
 def _frame_count(video: Path) -> int:
     """Return how many frames a video claims to have; 0 where it cannot be read."""
-    from clmer_streaming.face.process_capture import Capture, CaptureSpec
+    from clmer_streaming.face.capture import Capture, CaptureSpec
 
     try:
         capture = Capture(CaptureSpec("file", str(video)))

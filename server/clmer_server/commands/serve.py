@@ -12,26 +12,21 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from clmer_model.artefact import ArtefactFile, find_artefact
-from clmer_server.access import Access, access_text, plan_access
-from clmer_server.archive.retention import keep_retention
-from clmer_server.event_loop import loop_factory
-from clmer_server.inference import InferenceThread
-from clmer_server.listening import open_listener
+from clmer_model.artifact import ArtifactFile, find_artifact
+from clmer_server.archive.deletion import keep_retention
+from clmer_server.cli import LSL_CONFIG_HELP
 from clmer_server.logs import set_up_logging
-from clmer_server.lsl_option import LSL_CONFIG_HELP
-from clmer_server.model_loading import check_device, load_predictor, model_card, model_info
-from clmer_server.preprocessing import effective_preprocess, notch_text
-from clmer_server.recording_folder import try_recordings
-from clmer_server.service import ServicePlan, run_service
-from clmer_server.session_conflicts import check_no_conflict
-from clmer_server.session_plan import SessionPlan, plan_sessions
-from clmer_server.session_run import FoundInputs, PreparedRun, ServedModel, find_inputs, prepare_run
-from clmer_server.settings import ServeSettings, load_settings
-from clmer_server.settings_text import settings_text
+from clmer_server.session.config import SessionPlan, check_no_conflict, effective_preprocess, notch_text, plan_sessions
+from clmer_server.session.inference import InferenceThread, check_device, load_predictor, model_card, model_info
+from clmer_server.session.recorder import try_recordings
+from clmer_server.session.run import FoundInputs, PreparedRun, ServedModel, find_inputs, prepare_run
+from clmer_server.settings import ServeSettings, load_settings, settings_text
+from clmer_server.web.auth import Access, access_text, plan_access
+from clmer_server.web.service import ServicePlan, loop_factory, run_service
+from clmer_server.web.uvicorn import open_listener
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.sources.lsl_setup import set_up_lsl
-from clmer_streaming.sources.stream_claims import StreamClaims
+from clmer_streaming.lsl.resolve import StreamClaims
+from clmer_streaming.lsl.setup import set_up_lsl
 
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
@@ -115,11 +110,11 @@ def run(args: argparse.Namespace) -> int:
     with open_listener(settings.host, settings.port) as listener:
         checked = _check(settings)
         if args.check_config:
-            print(f"the settings hold: {checked.artefact.meta.name} can be served, from {_sources_text(checked.plans)}")
+            print(f"the settings hold: {checked.artifact.meta.name} can be served, from {_sources_text(checked.plans)}")
             return 0
         keep_retention(settings, time.time())
         plan = _prepare(settings, checked)
-        notch = notch_text(checked.artefact.meta.preprocess, checked.preprocess)
+        notch = notch_text(checked.artifact.meta.preprocess, checked.preprocess)
         print(_start_up_text(plan, listener, notch), flush=True)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run_service(plan, listener))
@@ -132,7 +127,7 @@ class _Checked:
 
     plans: tuple[SessionPlan, ...]
     access: Access
-    artefact: ArtefactFile
+    artifact: ArtifactFile
     preprocess: PreprocessConfig
     claims: StreamClaims
     inputs: tuple[FoundInputs, ...]
@@ -145,16 +140,16 @@ def _check(settings: ServeSettings) -> _Checked:
     access = plan_access(settings)
     if settings.record is not None:
         try_recordings(settings.record)
-    artefact = find_artefact(settings.model, settings.model_sha256)  # read, not loaded
-    preprocess = effective_preprocess(artefact.meta.preprocess, settings.notch)
+    artifact = find_artifact(settings.model, settings.model_sha256)  # read, not loaded
+    preprocess = effective_preprocess(artifact.meta.preprocess, settings.notch)
     claims = StreamClaims()
     inputs = tuple(find_inputs(plan, preprocess, claims) for plan in plans)
-    return _Checked(plans, access, artefact, preprocess, claims, inputs)
+    return _Checked(plans, access, artifact, preprocess, claims, inputs)
 
 
 def _prepare(settings: ServeSettings, checked: _Checked) -> ServicePlan:
     """Load the model, and make the folders that sessions are recorded in."""
-    model = _load_model(settings, checked.artefact, checked.preprocess)
+    model = _load_model(settings, checked.artifact, checked.preprocess)
     runs = tuple(prepare_run(each, model) for each in checked.inputs)
     sessions = tuple(zip(checked.plans, runs, strict=True))
     return ServicePlan(settings, checked.access, model, checked.claims, sessions)
@@ -165,11 +160,11 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _load_model(settings: ServeSettings, artefact: ArtefactFile, preprocess: PreprocessConfig) -> ServedModel:
-    predictor = load_predictor(artefact, settings.device)
+def _load_model(settings: ServeSettings, artifact: ArtifactFile, preprocess: PreprocessConfig) -> ServedModel:
+    predictor = load_predictor(artifact, settings.device)
     inference = InferenceThread(predictor.predict)
     inference.start()
-    return ServedModel(model_info(artefact, predictor, preprocess), preprocess, inference, model_card(artefact))
+    return ServedModel(model_info(artifact, predictor, preprocess), preprocess, inference, model_card(artifact))
 
 
 def _start_up_text(plan: ServicePlan, listener: socket.socket, notch: str) -> str:

@@ -13,9 +13,10 @@ from clmer_server.cli import error_text
 from clmer_streaming.errors import ClmerError, SettingsError
 
 if TYPE_CHECKING:
-    from clmer_server.archive.facts import SessionFacts
-    from clmer_server.archive.trial_spans import TrialSpan
+    from clmer_server.archive.sessions import SessionFacts
+    from clmer_server.archive.tables import TrialSpan
     from clmer_server.settings import ServeSettings
+
 
 HELP = "list, show, export and delete recorded sessions"
 
@@ -82,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
     """List every session; one that cannot be read is told and does not hold up the others."""
-    from clmer_server.archive.folders import find_sessions
-    from clmer_server.archive.listing import listed
-    from clmer_server.archive.told import print_table
+    from clmer_server.archive.sessions import find_sessions, listed, print_table
 
     sessions: list[dict[str, Any]] = []
     for stored in find_sessions(root):
@@ -102,9 +101,7 @@ def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
 
 
 def _show(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    from clmer_server.archive.facts import details_as_json, session_facts
-    from clmer_server.archive.folders import open_session
-    from clmer_server.archive.told import print_page
+    from clmer_server.archive.sessions import details_as_json, open_session, print_page, session_facts
 
     details = details_as_json(session_facts(open_session(root, args.name)))
     if args.json:
@@ -115,9 +112,7 @@ def _show(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
 
 
 def _export(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    from clmer_server.archive.exports_made import note_export, owner_only
-    from clmer_server.archive.facts import session_facts
-    from clmer_server.archive.folders import open_session
+    from clmer_server.archive.sessions import note_export, open_session, owner_only, session_facts
 
     asked = any(value is not None for value in (args.start, args.stop, args.trial_s, args.trials))
     if asked and args.format != "trials":
@@ -134,9 +129,9 @@ def _export(args: argparse.Namespace, root: Path, settings: ServeSettings) -> in
 
 def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
     """Write a BIDS folder, and tell how much."""
-    from clmer_server.archive.bids_export import BidsWishes, export_bids
+    from clmer_server.archive.bids.export import BidsOptions, export_bids
 
-    wishes = BidsWishes(args.task, landmarks=args.landmarks, replace=args.replace)
+    wishes = BidsOptions(args.task, landmarks=args.landmarks, replace=args.replace)
     written = export_bids(facts, args.to, wishes)
     print(f"{args.to}: {len(written)} files of {facts.stored.name}")
     return written
@@ -144,9 +139,7 @@ def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
 
 def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
     """Write windows or trials, and tell what was written."""
-    from clmer_server.archive.tables import check_parquet, write_csv, write_parquet
-    from clmer_server.archive.trial_table import trial_table
-    from clmer_server.archive.window_table import window_table
+    from clmer_server.archive.tables import check_parquet, trial_table, window_table, write_csv, write_parquet
 
     if args.format == "parquet":
         check_parquet()
@@ -167,8 +160,8 @@ def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
 
 
 def _spans(args: argparse.Namespace, facts: SessionFacts) -> list[TrialSpan]:
-    from clmer_server.archive.told import printable
-    from clmer_server.archive.trial_spans import TrialRule, trials_from_markers, trials_from_table
+    from clmer_server.archive.sessions import printable
+    from clmer_server.archive.tables import TrialRule, trials_from_markers, trials_from_table
 
     rule = TrialRule(args.start, args.stop, args.trial_s)
     if args.trials is not None:
@@ -185,7 +178,7 @@ def _spans(args: argparse.Namespace, facts: SessionFacts) -> list[TrialSpan]:
 
 def _delete(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
     from clmer_server.archive.deletion import plan_deletion
-    from clmer_server.archive.folders import open_session
+    from clmer_server.archive.sessions import open_session
 
     stored, work = open_session(root, args.name), [*settings.work, *args.work]
     deletion = plan_deletion(stored, work, settings.participants, with_calibration=args.with_calibration)

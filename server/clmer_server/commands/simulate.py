@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.sources.simulation.config import PRESETS, SimulationConfig
+from clmer_streaming.simulation.config import PRESETS, SimulationConfig
 
 HELP = "make a recording of a simulated participant, or a data set of many"
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_recording(out: Path, config: SimulationConfig) -> int:
-    from clmer_streaming.sources.simulator import simulate, write_session
+    from clmer_streaming.simulation.session import simulate, write_session
 
     session = simulate(config)
     write_session(session, out)
@@ -60,8 +60,7 @@ def _write_recording(out: Path, config: SimulationConfig) -> int:
 def _write_dataset(args: argparse.Namespace, config: SimulationConfig) -> int:
     from rich.progress import track
 
-    from clmer_streaming.sources.simulation.dataset import write_dataset
-    from clmer_streaming.sources.simulator import simulate_cohort
+    from clmer_streaming.simulation.session import simulate_cohort, write_dataset
 
     if args.people < 1 or args.trials < 1:
         found = f"{args.people} people, {args.trials} trials"

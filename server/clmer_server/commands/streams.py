@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clmer_model.artefact import find_artefact
-from clmer_server.lsl_option import add_lsl_config
+from clmer_model.artifact import find_artifact
+from clmer_server.cli import add_lsl_config
 from clmer_streaming.config import PreprocessConfig
 
 if TYPE_CHECKING:
-    from clmer_streaming.sources.discovery import FoundStream
+    from clmer_streaming.lsl.discovery import FoundStream
+
 
 HELP = "list the streams on the network, and what the model can use"
 
@@ -39,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, listen, and print; 0 when streams were found, 1 when there are none."""
-    from clmer_streaming.sources.discovery import find_streams
-    from clmer_streaming.sources.lsl_setup import set_up_lsl
+    from clmer_streaming.lsl.discovery import find_streams
+    from clmer_streaming.lsl.setup import set_up_lsl
 
     set_up_lsl(args.lsl_config)
-    config = find_artefact(args.model, args.model_sha256).meta.preprocess
+    config = find_artifact(args.model, args.model_sha256).meta.preprocess
     streams = find_streams(args.seconds)
     entries = [stream_entry(stream, config) for stream in streams]
     if args.json:
@@ -66,7 +67,7 @@ def _advice(names: Sequence[str]) -> str:
 
 def stream_entry(stream: FoundStream, config: PreprocessConfig) -> dict[str, Any]:
     """Return what is known of a stream as plain JSON values; null for what was not measured."""
-    from clmer_streaming.sources.discovery import why_not_eeg, why_not_face
+    from clmer_streaming.lsl.discovery import why_not_eeg, why_not_face
 
     header = stream.header
     not_eeg, not_face = why_not_eeg(stream, config), why_not_face(stream, config)

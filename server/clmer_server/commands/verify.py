@@ -8,20 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clmer_model.artefact import ArtefactFile, find_artefact, shipped_folder
-from clmer_model.manifest import Manifest
-from clmer_server.archive.verdicts import keep_verdict
+from clmer_model.artifact import ArtifactFile, Manifest, find_artifact, shipped_folder
+from clmer_server.archive.verify import CPU_LIMIT, CUDA_LIMIT, Verdict, Verifier, keep_verdict
 from clmer_server.cli import error_text
-from clmer_server.model_loading import check_device, load_predictor, model_info
-from clmer_server.recording_folder import SESSION_FILE
-from clmer_server.verification import CPU_LIMIT, CUDA_LIMIT, Verdict, Verifier
+from clmer_server.session.inference import check_device, load_predictor, model_info
+from clmer_server.session.recorder import SESSION_FILE
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import ArtefactError, ClmerError, RecordingError
-from clmer_streaming.recording.reader import SessionReader
-from clmer_streaming.recording.survey import is_session_recording
+from clmer_streaming.errors import ArtifactError, ClmerError, RecordingError
+from clmer_streaming.recording.reader import SessionReader, is_session_recording
 
 if TYPE_CHECKING:
     from clmer_model.predictor import Predictor
+
 
 HELP = "recompute recorded sessions and compare every window and probability"
 
@@ -75,42 +73,42 @@ def _verify(path: Path, args: argparse.Namespace, predictors: dict[str, Predicto
         raise RecordingError(
             "a session of clmer-serve", f"{path} without {sorted(lacking)}", "see clmer-serve --record"
         )
-    artefact = _artefact(reader, args.model, args.model_sha256)
-    if artefact.sha256 not in predictors:
-        predictors[artefact.sha256] = load_predictor(artefact, args.device)
-    predictor = predictors[artefact.sha256]
+    artifact = _artifact(reader, args.model, args.model_sha256)
+    if artifact.sha256 not in predictors:
+        predictors[artifact.sha256] = load_predictor(artifact, args.device)
+    predictor = predictors[artifact.sha256]
     on_cuda = "cuda" in (reader.header["model"]["device"] + str(predictor.device))
     limit = CUDA_LIMIT if on_cuda else CPU_LIMIT
     preprocess = PreprocessConfig.from_dict(reader.header["preprocess"])  # an option may have changed the model's
-    model = model_info(artefact, predictor, preprocess)
+    model = model_info(artifact, predictor, preprocess)
     verdict = Verifier(model, preprocess, predictor.predict, limit).verify(reader)
     keep_verdict(path, verdict)
     print("\n".join(_report(path, reader, verdict, limit)))
     return verdict.passed
 
 
-def _artefact(reader: SessionReader, model: str | None, sha256: str | None) -> ArtefactFile:
+def _artifact(reader: SessionReader, model: str | None, sha256: str | None) -> ArtifactFile:
     """Return the model that answered in a session: the shipped one of its hash, or the one that was named.
 
     Raises:
-        ArtefactError: It is not there, or the one that was named is another.
+        ArtifactError: It is not there, or the one that was named is another.
     """
     wanted = str(reader.header["model"]["sha256"])
     shipped = {digest: name for name, digest in Manifest.read(shipped_folder()).sha256.items()}
     if model is None and wanted not in shipped:
-        raise ArtefactError(
+        raise ArtifactError(
             expected=f"the model {reader.header['model']['id']!r} with SHA-256 {wanted}",
             found="no shipped model with this hash",
             mend="name its file: --model PATH",
         )
-    artefact = find_artefact(shipped[wanted] if model is None else model, sha256)
-    if artefact.sha256 != wanted:
-        raise ArtefactError(
+    artifact = find_artifact(shipped[wanted] if model is None else model, sha256)
+    if artifact.sha256 != wanted:
+        raise ArtifactError(
             expected=f"the model that answered in {reader.path}, with SHA-256 {wanted}",
-            found=f"{artefact.path} with SHA-256 {artefact.sha256}",
+            found=f"{artifact.path} with SHA-256 {artifact.sha256}",
             mend="name the file of that model: --model PATH",
         )
-    return artefact
+    return artifact
 
 
 def _report(path: Path, reader: SessionReader, verdict: Verdict, limit: float) -> Iterator[str]:

@@ -8,11 +8,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from clmer_server.protocol import outbound, preview
-from clmer_server.protocol.errors import MEANINGS
+from clmer_server.protocol import outbound
+from clmer_server.protocol.codes import GOODBYES, MEANINGS, NOTICES, SUBPROTOCOLS
 from clmer_server.protocol.inbound import Inbound
-from clmer_server.protocol.names import SUBPROTOCOLS
-from clmer_server.protocol.notices import GOODBYES, NOTICES
 from clmer_server.protocol.outbound import Message
 
 SENT: tuple[type[BaseModel], ...] = get_args(Message)
@@ -101,7 +99,7 @@ def _preview_message() -> dict[str, Any]:
     return {
         "name": "preview",
         "summary": "A binary block of eeg.preview or face.preview.",
-        "description": preview.__doc__,
+        "description": outbound.PREVIEW_LAYOUT,
         "contentType": "application/octet-stream",
     }
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from clmer_server.protocol.names import Encoding
+from clmer_server.protocol.codes import Encoding
 from clmer_server.protocol.outbound import Message
 
 

@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from clmer_server.participants import PSEUDONYM
+from clmer_server.protocol.codes import Encoding, ErrorCode, ErrorMessage
 from clmer_server.protocol.encoding import decode
-from clmer_server.protocol.errors import ErrorCode, ErrorMessage
-from clmer_server.protocol.names import Encoding
 from clmer_server.protocol.parts import Part, RequestId
-from clmer_server.session_settings import CONSENT_REF
+from clmer_server.settings import CONSENT_REF
 
 Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 """A time of some clock."""

@@ -6,16 +6,35 @@ is fed by the extractor that it was trained with, and by no other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.face.geometry import MeshFrame, MeshReader
+from clmer_streaming.face.image import CutDetector, Image, brow_furrow, luma_and_sharpness, to_rgb
 from clmer_streaming.face.layout import EXTRACTOR_ID, OPENFACE_EXTRACTOR_ID
-from clmer_streaming.face.mesh_frame import MeshReader
+from clmer_streaming.face.mediapipe import (
+    Box,
+    Detection,
+    Detectors,
+    LandmarkGraph,
+    Mesh,
+    Participant,
+    count_rivals,
+    in_pixels,
+    quiet,
+)
+from clmer_streaming.types import FloatArray
 
 MEND_BUNDLE = "give --face-landmarker MediaPipe's face_landmarker.task, or leave it out"
 """What to do about a bundle that cannot be used."""
@@ -47,10 +66,7 @@ class Extractor:
             SettingsError: MediaPipe cannot use the bundle, or it is another one by now.
         """
         if self.bundle is None:
-            from clmer_streaming.face.face_mesh import FaceMeshReader
-
             return FaceMeshReader()
-        from clmer_streaming.face.face_landmarker import FaceLandmarkerReader
 
         content = _read(self.bundle)
         if _id_of(content) != self.id:
@@ -91,3 +107,287 @@ def _read(bundle: Path) -> bytes:
 
 def _unusable(bundle: Path, found: str) -> SettingsError:
     return SettingsError(f"a FaceLandmarker bundle (.task) at {bundle}", found, MEND_BUNDLE)
+
+
+_ACQUIRE_PRESENCE = 0.8  # presence score from which a new face is believed; one that is followed needs 0.5
+_ACQUIRE_SHIFT = 0.015  # face widths between two looks; hair taken for a face moves 0.022, frontal faces below 0.011
+_LOOK_AROUND_FRAMES = 30  # frames between two looks for other people while a face is followed: 1 s at 30 fps
+
+
+class FaceMeshReader:
+    """Gives the participant's face mesh for picture after picture of one camera or video.
+
+    The same pictures in the same order give the same bits. One instance belongs to one thread.
+
+    Attributes:
+        n_rebuilt: How often a dead graph was replaced.
+    """
+
+    def __init__(self) -> None:
+        self.n_rebuilt = 0
+        self._landmarks = LandmarkGraph()
+        self._detectors = Detectors()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the participant, as before the first picture."""
+        self._roi: Any = None  # where the face is expected; None when it is not known
+        self._participant = Participant()
+        self._cuts = CutDetector()
+        self._n_faces = 0
+        self._n_followed = 0  # frames since the detectors ran
+
+    def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
+        """Return the mesh of the participant's face; None where there is none.
+
+        Args:
+            bgr: As a camera gives it: (H, W, 3) uint8 BGR; grey, BGRA and floats from 0 to 1 are taken too.
+
+        Raises:
+            StreamError: It is no picture.
+        """
+        rgb = to_rgb(bgr)
+        if rgb is None:
+            return None
+        try:
+            return self._read(rgb)
+        except RuntimeError:
+            self._rebuild()
+            return None
+
+    def _rebuild(self) -> None:
+        """Replace the graphs, of which one is dead; a dead graph cannot even be closed."""
+        self.n_rebuilt += 1
+        self._roi = None
+        self._landmarks = LandmarkGraph()
+        self._detectors = Detectors()
+
+    def _read(self, rgb: Image) -> MeshFrame | None:
+        if self._cuts.push(rgb):
+            self._roi, self._participant = None, Participant()
+        mesh = self._follow(rgb)
+        reset = mesh is None
+        mesh = self._acquire(rgb) if mesh is None else mesh
+        if mesh is None:
+            self._roi = None
+            self._participant.miss()
+            return None
+        self._roi = mesh.next_roi
+        luma, sharpness = luma_and_sharpness(rgb, mesh.points)
+        return MeshFrame(
+            points=mesh.points,
+            width=rgb.shape[1],
+            height=rgb.shape[0],
+            presence=mesh.presence,
+            reset=reset,
+            n_faces=self._n_faces,
+            luma=luma,
+            sharpness=sharpness,
+            brow_furrow=brow_furrow(rgb, mesh.points),
+        )
+
+    def _follow(self, rgb: Image) -> Mesh | None:
+        """Return the face where it is expected; None where it is not, or is somebody else's."""
+        mesh = None if self._roi is None else self._landmarks.find(rgb, self._roi)
+        if mesh is None:
+            return None
+        self._n_followed += 1
+        if self._n_followed % _LOOK_AROUND_FRAMES == 0:
+            boxes = [found.box for found in self._detectors.near(rgb)]
+            self._n_faces = 1 + count_rivals(boxes, mesh.box)
+            if self._participant.was_left_behind(mesh.box, boxes):
+                return None
+        self._participant.follow(mesh.box)
+        return mesh
+
+    def _acquire(self, rgb: Image) -> Mesh | None:
+        """Return the participant's face wherever it is, near the camera or far."""
+        self._n_followed = 0
+        looks: tuple[Callable[[Image], list[Detection]], ...] = (self._detectors.near, self._detectors.far)
+        for look in looks:
+            seen = look(rgb)
+            boxes = [found.box for found in seen]
+            for i in self._participant.rank(boxes, rgb.shape[1], rgb.shape[0]):
+                mesh = self._believe(rgb, seen[i])
+                if mesh is not None:
+                    self._participant.acquire(mesh.box)
+                    self._n_faces = 1 + count_rivals(boxes, mesh.box)
+                    return mesh
+        return None
+
+    def _believe(self, rgb: Image, found: Detection) -> Mesh | None:
+        """Return the mesh of a detected face, if looking again where it lies finds it where it was."""
+        first = self._landmarks.find(rgb, found.roi)
+        second = None if first is None else self._landmarks.find(rgb, first.next_roi)
+        third = None if second is None else self._landmarks.find(rgb, second.next_roi)
+        if second is None or third is None or third.presence < _ACQUIRE_PRESENCE:
+            return None
+        shift = float(np.mean(np.linalg.norm(third.points[:, :2] - second.points[:, :2], axis=1)))
+        return third if shift <= _ACQUIRE_SHIFT * third.box.width else None
+
+
+_FRAME_MS = 33  # between two stamps; FaceLandmarker's smoothing is made for about 30 frames a second
+_MAX_FAILURES = 3  # without a face between them, after which the bundle is at fault
+_BLACK_PX = 256  # side of the picture that ends a track
+_TEXT = 300  # characters of MediaPipe's own error that are passed on
+_GRAPH_PATH = re.compile(r"\w*__")  # before the name of the node that failed
+
+
+class FaceLandmarkerReader:
+    """Gives the mesh of the face that FaceLandmarker follows, for picture after picture of one camera or video.
+
+    The same pictures in the same order give the same bits. One instance belongs to one thread.
+
+    Args:
+        bundle: Content of the ``.task`` file.
+
+    Attributes:
+        n_rebuilt: How often a dead graph was replaced.
+
+    Raises:
+        SettingsError: MediaPipe cannot use the bundle.
+    """
+
+    def __init__(self, bundle: bytes) -> None:
+        self.n_rebuilt = 0
+        self._bundle = bundle
+        self._n_failed = 0  # since the last face
+        self._landmarker = self._open()
+        self._detectors = Detectors()
+        self._begin()
+
+    def reset(self) -> None:
+        """Forget every face, as before the first picture."""
+        self._landmarker.close()
+        self._landmarker = self._open()
+        self._begin()
+
+    def _open(self) -> _Landmarker:
+        try:
+            return _Landmarker(self._bundle)
+        except (RuntimeError, ValueError) as error:
+            raise _unusable_bundle(error) from error
+
+    def _begin(self) -> None:
+        self._cuts = CutDetector()
+        self._box: Box | None = None  # of the frame before
+        self._n_faces = 0
+        self._n_followed = 0  # frames since others were looked for
+
+    def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
+        """Return the mesh of the face; None where there is none.
+
+        Args:
+            bgr: As a camera gives it: (H, W, 3) uint8 BGR; grey, BGRA and floats from 0 to 1 are taken too.
+
+        Raises:
+            StreamError: It is no picture.
+            SettingsError: The bundle's models do not work with this MediaPipe.
+        """
+        rgb = to_rgb(bgr)
+        if rgb is None:
+            return None
+        try:
+            return self._read(rgb)
+        except (RuntimeError, ValueError) as error:
+            self._n_failed += 1
+            if self._n_failed >= _MAX_FAILURES:
+                raise _unusable_bundle(error) from error
+            self._rebuild()
+            return None
+
+    def _rebuild(self) -> None:
+        """Replace the graphs, of which one is dead."""
+        self.n_rebuilt += 1
+        self._detectors = Detectors()
+        self.reset()
+
+    def _read(self, rgb: Image) -> MeshFrame | None:
+        if self._cuts.push(rgb):
+            self._box = None
+            self._landmarker.lose()
+        points = self._landmarker.find(rgb)
+        before, self._box = self._box, None if points is None else Box.around(points)
+        if points is None or self._box is None:
+            return None
+        self._n_failed = 0
+        reset = before is None or not self._box.is_near(before)
+        self._look_around(rgb, self._box, now=reset)
+        luma, sharpness = luma_and_sharpness(rgb, points)
+        return MeshFrame(
+            points=points,
+            width=rgb.shape[1],
+            height=rgb.shape[0],
+            presence=None,
+            reset=reset,
+            n_faces=self._n_faces,
+            luma=luma,
+            sharpness=sharpness,
+            brow_furrow=brow_furrow(rgb, points),
+        )
+
+    def _look_around(self, rgb: Image, box: Box, *, now: bool) -> None:
+        """Count the people in view, now and then."""
+        self._n_followed = 0 if now else self._n_followed + 1
+        if self._n_followed % _LOOK_AROUND_FRAMES == 0:
+            self._n_faces = 1 + count_rivals([found.box for found in self._detectors.near(rgb)], box)
+
+
+class _Landmarker:
+    """MediaPipe's FaceLandmarker for one face of a video."""
+
+    def __init__(self, bundle: bytes) -> None:
+        with quiet():
+            from mediapipe.tasks.python import BaseOptions, vision
+
+            self._task = vision.FaceLandmarker.create_from_options(
+                vision.FaceLandmarkerOptions(
+                    base_options=BaseOptions(model_asset_buffer=bundle),
+                    running_mode=vision.RunningMode.VIDEO,
+                    num_faces=1,
+                )
+            )
+            self._n_frames = 0
+            self.lose()  # opens everything
+
+    def close(self) -> None:
+        """Give its memory back, about 40 MB, which otherwise stay; a dead graph says here once more why it died."""
+        with contextlib.suppress(RuntimeError, ValueError):
+            self._task.close()
+
+    def lose(self) -> None:
+        """End the track, by a picture in which nothing is: the next face is looked for everywhere."""
+        self.find(np.zeros((_BLACK_PX, _BLACK_PX, 3), np.uint8))
+
+    def find(self, rgb: Image) -> FloatArray | None:
+        """Return the points (478, 3) of the face in pixels; None where there is none.
+
+        Raises:
+            RuntimeError: The graph is dead, or its models do not fit; make another one.
+            ValueError: The same.
+        """
+        faces = self._detect(rgb)
+        if not faces:
+            return None
+        relative = np.array([(p.x, p.y, p.z) for p in faces[0]], dtype=np.float64)
+        points = in_pixels(relative, rgb.shape[1], rgb.shape[0])
+        if not points[:, 2].any():
+            raise ValueError("a mesh model of fewer than 478 points")
+        return points
+
+    def _detect(self, rgb: Image) -> list[Any]:
+        from mediapipe import Image as TaskImage
+        from mediapipe import ImageFormat
+
+        self._n_frames += 1
+        picture = TaskImage(image_format=ImageFormat.SRGB, data=rgb)
+        faces: list[Any] = self._task.detect_for_video(picture, self._n_frames * _FRAME_MS).face_landmarks
+        return faces
+
+
+def _unusable_bundle(error: Exception) -> SettingsError:
+    return SettingsError(
+        expected="a FaceLandmarker bundle whose models run in MediaPipe 0.10.21",
+        found=" ".join(_GRAPH_PATH.sub("", str(error)).split())[:_TEXT],
+        mend=MEND_BUNDLE,
+    )

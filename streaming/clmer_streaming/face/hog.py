@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.face_mesh_image import Image, to_rgb
+from clmer_streaming.face.image import Image, to_rgb
 from clmer_streaming.types import FloatArray
 
 ALIGNED_PX = 112

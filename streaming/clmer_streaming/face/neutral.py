@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
+from scipy.stats import norm
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.features import FaceFeatures
+from clmer_streaming.face.action_units import N_FEATURES, FaceFeatures
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.types import FaceCalibration, FloatArray
 
@@ -108,3 +111,241 @@ def measured_neutral(
     pitch, yaw = np.median(np.array(poses), axis=0).tolist()
     shape = np.median(np.array(shapes), axis=0)
     return NeutralFace(FaceFeatures(*neutral), pitch, yaw, tuple(shape.tolist()), len(frames))
+
+
+PRIOR_WEIGHT = 90.0
+"""Frames that the prior counts as: three seconds of a webcam."""
+
+BIN = 0.001  # width of a histogram's bin; the finest full scale of an action unit is .025
+HALF_RANGE = 0.25  # features are counted this far from the prior's mean: five standard deviations of the widest
+MAX_LIP_GAP, MAX_CORNER_RISE, MAX_CORNER_WIDENING = 0.06, 0.035, 0.03
+"""A frame counts as quiet below these; the last two are against the neutral so far."""
+
+_POSE_HALF_RANGE = 0.8  # rad
+_POSE_SD = 0.1  # rad, of how people sit before a camera
+_N_BINS = round(2 * HALF_RANGE / BIN)
+_CENTRE = np.array([*PRIOR_MEAN, 0.0, 0.0])  # of each histogram: features, pitch, yaw
+_WIDTH = np.array([BIN] * N_FEATURES + [2 * _POSE_HALF_RANGE / _N_BINS] * 2)
+_SD = np.array([*PRIOR_SD, _POSE_SD, _POSE_SD])
+_QUANTILE = np.array([*NEUTRAL_QUANTILE, 0.5, 0.5])
+_ROWS = np.arange(N_FEATURES + 2)
+
+
+def _prior_histogram() -> FloatArray:
+    """Return the prior's pseudo-frames, (N_FEATURES + 2, _N_BINS).
+
+    Each row is a normal distribution that has the prior's mean at the quantile that is taken for neutral.
+    """
+    edges = (np.arange(_N_BINS + 1) - _N_BINS / 2) * _WIDTH[:, None]
+    shares = np.diff(norm.cdf(edges / _SD[:, None] + norm.ppf(_QUANTILE)[:, None]), axis=1)
+    counts: FloatArray = PRIOR_WEIGHT * shares / shares.sum(axis=1, keepdims=True)
+    return counts
+
+
+class RunningNeutral:
+    """The quantiles of the quiet frames so far, and of the pseudo-frames that stand for the average person.
+
+    Histograms keep them, so that memory stays the same however long a session is.
+    """
+
+    def __init__(self) -> None:
+        self._prior = _prior_histogram()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the person."""
+        self.n_frames = 0
+        self._counts = self._prior.copy()
+        self._update()
+
+    def push(self, features: FaceFeatures, pitch: float, yaw: float) -> None:
+        """Learn from a frame, if its face is quiet: a smile or an open mouth must not become neutral."""
+        if not self._is_quiet(features):
+            return
+        place = (np.array([*features, pitch, yaw]) - _CENTRE) / _WIDTH + _N_BINS / 2
+        self._counts[_ROWS, np.clip(place.astype(np.intp), 0, _N_BINS - 1)] += 1.0
+        self.n_frames += 1
+        self._update()
+
+    def _is_quiet(self, features: FaceFeatures) -> bool:
+        neutral = self.baseline.features
+        return (
+            features.lip_gap < MAX_LIP_GAP
+            and features.corner_over_lips - neutral.corner_over_lips < MAX_CORNER_RISE
+            and features.corner_out - neutral.corner_out < MAX_CORNER_WIDENING
+        )
+
+    def _update(self) -> None:
+        """Read each row's quantile off its histogram, straight lines within a bin."""
+        below = np.cumsum(self._counts, axis=1)
+        wanted = _QUANTILE * below[:, -1]
+        bins = np.argmax(below >= wanted[:, None], axis=1)
+        inside = self._counts[_ROWS, bins]
+        share = 1.0 - (below[_ROWS, bins] - wanted) / inside
+        *features, pitch, yaw = (_CENTRE + (bins + share - _N_BINS / 2) * _WIDTH).tolist()
+        self.baseline = Baseline(FaceFeatures(*features), pitch, yaw, "running" if self.n_frames else "prior")
+
+
+_FROM = [168, 168, 10, 21]  # bridge to the nose's tip, to its base; forehead to bridge; temple to temple
+_TO = [4, 2, 168, 251]
+_EYES = (33, 263)
+_SHAPE_SD = np.array([0.019, 0.019, 0.018, 0.033])  # of each ratio within a person who talks and turns
+
+SAME_PERSON = 2.0
+"""Proportions that differ by more than this belong to two people."""
+
+N_TRIAL = 8
+"""Frames that are looked at before a face that was found again is judged."""
+
+
+def face_shape(points: FloatArray) -> FloatArray:
+    """Return four lengths of an aligned mesh (478, 3), over the distance between the outer eye corners, (4,)."""
+    lengths = np.linalg.norm(points[_FROM] - points[_TO], axis=1)
+    shape: FloatArray = lengths / math.dist(points[_EYES[0]], points[_EYES[1]])
+    return shape
+
+
+def shape_distance(a: FloatArray, b: FloatArray) -> float:
+    """Return how far two shapes (4,) lie apart: root mean square of the differences, in SDs within a person."""
+    return float(np.sqrt(np.mean(((a - b) / _SHAPE_SD) ** 2)))
+
+
+class PersonWatch:
+    """Tells, some frames after a face was found again, whether the person has changed."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the person."""
+        self._known = np.zeros(_SHAPE_SD.size)  # sum of the shapes of n_known frames
+        self._n_known = 0
+        self._trial: list[FloatArray] | None = None  # shapes since the face was found; None: judged
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether it is not yet known who this is."""
+        return self._trial is not None
+
+    @property
+    def shape(self) -> FloatArray:
+        """The mean shape (4,) of the present person; zeros before anyone was judged."""
+        return self._known / max(self._n_known, 1)
+
+    def push(self, shape: FloatArray, found_again: bool) -> bool:
+        """Take the next frame's shape (4,); return True if this frame settles that the person has changed."""
+        if found_again:
+            self._trial = []
+        if self._trial is None:
+            self._known += shape
+            self._n_known += 1
+            return False
+        self._trial.append(shape)
+        return len(self._trial) >= N_TRIAL and self._judge(self._trial)
+
+    def _judge(self, trial: list[FloatArray]) -> bool:
+        seen = np.sum(trial, axis=0)
+        changed = self._n_known > 0 and shape_distance(seen / len(trial), self.shape) > SAME_PERSON
+        if changed:
+            self._known, self._n_known = np.zeros_like(seen), 0
+        self._known = self._known + seen
+        self._n_known += len(trial)
+        self._trial = None
+        return changed
+
+
+NeutralMode: TypeAlias = Literal["running", "prior", "none"]
+"""What serves for neutral where none was measured on purpose: the prior that learns, the prior, or nothing."""
+
+MIN_FRAMES = 10
+"""Frames that a measurement on purpose needs; with fewer it fails and what was in force stays."""
+
+
+@dataclass
+class _Collection:
+    """A measurement that is under way."""
+
+    t_end: float  # seconds
+    frames: list[FaceFeatures] = field(default_factory=list)
+    poses: list[tuple[float, float]] = field(default_factory=list)  # pitch and yaw, rad
+    shapes: list[FloatArray] = field(default_factory=list)
+
+
+class Calibration:
+    """Holds the neutral face of the person before the camera.
+
+    Args:
+        mode: What serves where no neutral face was measured on purpose.
+        neutral_face: One that was, of the person who will sit there.
+    """
+
+    def __init__(self, mode: NeutralMode, neutral_face: NeutralFace | None = None) -> None:
+        self._mode = mode
+        self._given = neutral_face
+        self._running = RunningNeutral()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all but what the constructor was given."""
+        self._running.reset()
+        self._collection: _Collection | None = None
+        self.neutral_face = self._given
+        self._explicit = self._given is not None  # whether it is of the present person
+        self._before = self.neutral_face, self._explicit  # both, before the newest measurement
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What frames are compared with; None in mode "none" without a measured neutral face."""
+        if self._explicit and self.neutral_face is not None:
+            face = self.neutral_face
+            return Baseline(face.features, face.pitch, face.yaw, "explicit")
+        return {"running": self._running.baseline, "prior": PRIOR_BASELINE, "none": None}[self._mode]
+
+    @property
+    def state(self) -> FaceCalibration:
+        """The name of what is in force."""
+        return "none" if self.baseline is None else self.baseline.calibration
+
+    @property
+    def collecting(self) -> bool:
+        """Whether a measurement on purpose is under way."""
+        return self._collection is not None
+
+    def begin(self, t: float, seconds: float) -> None:
+        """Measure the neutral face on the good frames from ``t`` until ``seconds`` later."""
+        self._collection = _Collection(t_end=t + seconds)
+
+    def give_up(self) -> None:
+        """Forget a measurement that is under way; what was in force stays."""
+        self._collection = None
+
+    def take_back(self) -> None:
+        """Let that be in force again which was before the newest measurement."""
+        self.neutral_face, self._explicit = self._before
+
+    def tick(self, t: float) -> None:
+        """End a measurement whose time is up."""
+        collection = self._collection
+        if collection is None or t < collection.t_end:
+            return
+        self._collection = None
+        if len(collection.frames) >= MIN_FRAMES:
+            self._before = self.neutral_face, self._explicit
+            self.neutral_face = measured_neutral(collection.frames, collection.poses, collection.shapes)
+            self._explicit = True
+
+    def push(self, features: FaceFeatures, pitch: float, yaw: float, shape: FloatArray) -> None:
+        """Learn from a good frame of the present person."""
+        if self._collection is not None:
+            self._collection.frames.append(features)
+            self._collection.poses.append((pitch, yaw))
+            self._collection.shapes.append(shape)
+        if self._mode == "running":
+            self._running.push(features, pitch, yaw)
+
+    def change_person(self, shape: FloatArray) -> None:
+        """Begin anew with another person; a neutral face measured on purpose waits for its owner."""
+        self._running.reset()
+        self._collection = None
+        if self.neutral_face is not None:
+            self._explicit = shape_distance(np.array(self.neutral_face.shape), shape) <= SAME_PERSON

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,14 +20,85 @@ from clmer_streaming.recording.records import (
     PREDICTION_STREAM,
     PREDICTION_TYPE,
     RECORDING_FORMAT,
+    SESSION,
     Lost,
     parse_record,
     record_item,
 )
-from clmer_streaming.recording.survey import Survey, survey
-from clmer_streaming.types import Chunk, Item, StreamInfo
-from clmer_streaming.xdf.description import StreamDescription
-from clmer_streaming.xdf.scan import SampleBlock, read_in_order
+from clmer_streaming.types import Chunk, FaceSample, Item, Marker, StreamInfo
+from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
+from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
+from clmer_streaming.xdf.scan import Footer, RawChunk, SampleBlock, behind_next_boundary, chunk_at, read_in_order
+
+_HEAD_BYTES = 1 << 16  # of a file; its first stream header, which tells whether it is a recorded session, is in them
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the chunks of a file tell without being decoded."""
+
+    first: float  # s, the first stamp of any stream; NaN without
+    last: float  # s, the latest one
+    closed: bool  # the recording was ended in order
+    warnings: tuple[str, ...]  # sentences for people
+
+
+def is_session_recording(path: Path) -> bool:
+    """Tell whether a file is a session that clmer recorded; False where it cannot be read, too."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    at = len(MAGIC) if head.startswith(MAGIC) else len(head)
+    while (chunk := chunk_at(memoryview(head), at)) is not None and chunk.whole:
+        if chunk.tag == Tag.STREAM_HEADER:
+            return _begins_control(chunk)
+        at = chunk.end
+    return False
+
+
+def survey(path: Path) -> Survey:
+    """Walk over the chunks of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    data = path.read_bytes()
+    view, at = memoryview(data), len(MAGIC)
+    first, last, n_open, damaged = math.nan, math.nan, 0, 0
+    while at < len(view):
+        chunk = chunk_at(view, at)
+        if chunk is None or not chunk.whole:
+            damaged += 1
+            at = behind_next_boundary(data, at)
+            continue
+        n_open += (chunk.tag == Tag.STREAM_HEADER) - (chunk.tag == Tag.STREAM_FOOTER)
+        t = _first_stamp(chunk) if chunk.tag == Tag.SAMPLES else math.nan
+        first, last = t if math.isnan(first) else first, t if math.isnan(last) else max(last, t)
+        at = chunk.end
+    warnings = [f"The recording is damaged in {damaged} place(s)."] if damaged else []
+    if n_open:
+        warnings.append("The recording was not closed; up to its last second may be missing.")
+    return Survey(first, last, n_open == 0, tuple(warnings))
+
+
+def _begins_control(chunk: RawChunk) -> bool:
+    try:
+        described = parse_stream_header(chunk.stream_id or 0, bytes(chunk.content))
+    except ValueError:
+        return False
+    return (described.name, described.type) == (CONTROL_STREAM, CONTROL_TYPE)
+
+
+def _first_stamp(chunk: RawChunk) -> float:
+    """Return the stamp of a chunk's first sample, in seconds, without decoding the rest; NaN where there is none."""
+    content = chunk.content
+    at = 1 + content[0] if len(content) else 0
+    if len(content) < at + 9 or content[at] != 8:
+        return math.nan
+    (t,) = struct.unpack_from("<d", content, at + 1)
+    return float(t)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +205,102 @@ class _Decoder:
 
 def _is_control(stream: StreamDescription) -> bool:
     return (stream.name, stream.type) == (CONTROL_STREAM, CONTROL_TYPE)
+
+
+_WORDS = {(CONTROL_STREAM, CONTROL_TYPE), (PREDICTION_STREAM, PREDICTION_TYPE)}
+
+
+@dataclass
+class Contents:
+    """A recorded session without its samples."""
+
+    header: dict[str, Any] = field(default_factory=dict)  # the first record
+    streams: dict[str, StreamInfo] = field(default_factory=dict)  # by source, as it was announced last
+    first_t: dict[str, float] = field(default_factory=dict)  # s by source: its first sample, device delay taken off
+    markers: list[Marker] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)  # as clients got them
+    n_lost: int = 0  # items that are missing: the disk was too slow, or the file is damaged
+    closed: bool = False  # the recording was ended in order
+
+    @property
+    def t0(self) -> float:
+        """Stamp in seconds at which the session begins: the first sample of EEG, else of a face, else of any stream.
+
+        Without any sample it is the first window's start; NaN where there is none either.
+        """
+        for kinds in (("eeg",), ("face",), ("physio", "contact", "other")):
+            first = [t for source, t in self.first_t.items() if self.streams[source].kind in kinds]
+            if first:
+                return min(first)
+        return float(self.predictions[0]["t_start"]) if self.predictions else math.nan
+
+
+def read_contents(path: Path) -> Contents:
+    """Return what a recorded session tells in words; one pass, in which samples are not decoded.
+
+    Raises:
+        RecordingError: The file cannot be read, or is no session that clmer recorded.
+    """
+    contents, seen, sources, n_open = Contents(), set[int](), dict[int, str](), 0
+
+    def wanted(stream: StreamDescription) -> bool:
+        return _is_words(stream) or stream.stream_id not in seen
+
+    scan = read_in_order(path, wanted)
+    for entry in scan:
+        n_open += isinstance(entry, StreamDescription) - isinstance(entry, Footer)
+        if isinstance(entry, SampleBlock) and _is_words(entry.stream):
+            for (text,) in entry.strings:
+                _take(text, entry.stream.name == PREDICTION_STREAM, contents, sources)
+        elif isinstance(entry, SampleBlock):
+            seen.add(entry.stream.stream_id)
+            source = sources.get(entry.stream.stream_id)
+            if source is not None:
+                _note_first(contents, source, float(entry.t[0]))
+    contents.n_lost += len(scan.report.damage)
+    contents.closed = n_open == 0
+    if contents.header.get("record") != SESSION or not _has_clock(contents.header):
+        raise RecordingError("a session that clmer recorded", f"{path} without a first record", "see --record")
+    return contents
+
+
+def _has_clock(header: dict[str, Any]) -> bool:
+    clock = header.get("clock")
+    return isinstance(clock, dict) and all(isinstance(clock.get(n), int | float) for n in ("lsl_time", "unix_time"))
+
+
+def _is_words(stream: StreamDescription) -> bool:
+    return (stream.name, stream.type) in _WORDS
+
+
+def _take(text: str, prediction: bool, contents: Contents, sources: dict[int, str]) -> None:
+    """Take one word; one that is damaged counts as lost."""
+    try:
+        if prediction:
+            contents.predictions.append(json.loads(text))
+            return
+        record = parse_record(text)
+        if not contents.header:
+            contents.header = record
+            return
+        item = record_item(record)
+    except ValueError:
+        contents.n_lost += 1
+        return
+    if isinstance(item, StreamInfo):
+        contents.streams[item.source] = item
+        if isinstance(record.get("stream"), int):
+            sources[record["stream"]] = item.source
+    elif isinstance(item, Marker):
+        contents.markers.append(item)
+    elif isinstance(item, Lost):
+        contents.n_lost += item.n_items
+    elif isinstance(item, Chunk | FaceSample) and item.source in contents.streams:
+        times = item.t[:1].tolist() if isinstance(item, Chunk) else [item.t]
+        for t in times:
+            _note_first(contents, item.source, t)
+
+
+def _note_first(contents: Contents, source: str, t: float) -> None:
+    if abs(t) <= MAX_STAMP_S and contents.streams[source].kind != "markers":
+        contents.first_t.setdefault(source, t - contents.streams[source].delay_s)

@@ -24,7 +24,7 @@ from clmer_streaming.types import (
     Gap,
     Item,
     Marker,
-    RestReference,
+    RestBaseline,
     StreamInfo,
     Tick,
 )
@@ -39,11 +39,11 @@ RECORDING_FORMAT = 1
 SESSION, STREAM, LOST = "session", "stream", "lost"
 """Kinds of records that are no item: the first one, an announcement with its XDF stream, items that are missing."""
 
-_PLAIN: dict[str, type[Tick | Gap | Marker | RestReference]] = {
+_PLAIN: dict[str, type[Tick | Gap | Marker | RestBaseline]] = {
     "tick": Tick,
     "gap": Gap,
     "marker": Marker,
-    "rest": RestReference,
+    "rest": RestBaseline,
 }
 _FACE_ARRAYS = ("landmarks", "aus", "gaze", "pose")
 
@@ -70,7 +70,7 @@ def lost_record(n_items: int) -> str:
     return _text({"record": LOST, "n_items": n_items})
 
 
-def item_record(item: Chunk | FaceSample | Marker | Tick | Gap | RestReference) -> str:
+def item_record(item: Chunk | FaceSample | Marker | Tick | Gap | RestBaseline) -> str:
     """Return the record of an item, exact to the last bit."""
     if isinstance(item, Chunk):
         fields: dict[str, Any] = {"source": item.source, "t": _packed(item.t), "x": _packed(item.x)}

@@ -8,31 +8,203 @@ import itertools
 import math
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from clmer_streaming.config import SignalConfig
-from clmer_streaming.errors import SettingsError
+from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
-from clmer_streaming.sources.marker_words import MarkerWords, marker_words
-from clmer_streaming.sources.pace import Pace
-from clmer_streaming.sources.replay_cuts import that_matter
-from clmer_streaming.sources.replay_lanes import (
+from clmer_streaming.lsl.markers import MarkerWords, marker_words
+from clmer_streaming.recording.reader import is_session_recording
+from clmer_streaming.sources.replay_streams import (
+    LONGEST_SILENCE_S,
     EegLane,
     FaceLane,
     Lane,
     MarkerLane,
     Merge,
     TickLane,
+    UsedStream,
+    UsedStreams,
+    choose_streams,
     running_maximum,
+    that_matter,
 )
-from clmer_streaming.sources.replay_streams import UsedStream, UsedStreams, choose_streams
-from clmer_streaming.sources.replay_video import video_lane
-from clmer_streaming.sources.video import FaceTrack
-from clmer_streaming.types import FloatArray, Gap, Item
-from clmer_streaming.xdf.reader import read_xdf
+from clmer_streaming.sources.video import FaceTrack, NumberedClock, OffsetClock, VideoClock, frame_number_clock
+from clmer_streaming.types import FaceSample, FloatArray, Gap, Item
+from clmer_streaming.xdf.reader import XdfFile, read_xdf
+
+_LOOK_S = 0.05  # s between two looks whether it was held or its speed changed
+
+
+class Pace:
+    """Waits until stream time comes round; silences beyond ``LONGEST_SILENCE_S`` are passed over at once.
+
+    Args:
+        speed: Seconds of the recording per second; ``math.inf``: no waiting.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._lock = threading.Lock()  # guards all below
+        self._speed = speed
+        self._held_s: float | None = None  # s of stream time to the next item, while it is held
+        self._last_due = math.nan  # s of stream time
+        self._next_at = time.monotonic()
+
+    @property
+    def speed(self) -> float:
+        """Seconds of the recording per second."""
+        return self._speed
+
+    @property
+    def held(self) -> bool:
+        """Whether it stands still."""
+        return self._held_s is not None
+
+    def begin(self) -> None:
+        """Count from now on."""
+        with self._lock:
+            self._last_due, self._next_at = math.nan, time.monotonic()
+
+    def hold(self) -> None:
+        """Stand still from now on."""
+        with self._lock:
+            if self._held_s is None:
+                self._held_s = self._left_s()
+
+    def go_on(self) -> None:
+        """Go on from where it stands."""
+        with self._lock:
+            if self._held_s is not None:
+                self._next_at = time.monotonic() + self._held_s / self._speed
+                self._held_s = None
+
+    def set_speed(self, speed: float) -> None:
+        """Go on at another speed; what stands still does so later."""
+        with self._lock:
+            left_s = self._left_s()
+            self._speed = speed
+            self._next_at = time.monotonic() + left_s / speed
+
+    def stopped_before(self, due: float, stop: threading.Event) -> bool:
+        """Wait until ``due`` seconds of stream time; return True, at once, when told to stop."""
+        self._plan(due)
+        while (left_s := self._until_next_s()) > 0:
+            if stop.wait(min(left_s, _LOOK_S)):
+                return True
+        return stop.is_set()
+
+    def _plan(self, due: float) -> None:
+        with self._lock:
+            ahead_s, self._last_due = due - self._last_due, due
+            ahead_s = ahead_s if 0 < ahead_s <= LONGEST_SILENCE_S else 0.0
+            if self._held_s is not None:
+                self._held_s += ahead_s
+            elif math.isinf(self._speed):
+                self._next_at = time.monotonic()
+            else:
+                self._next_at += ahead_s / self._speed
+
+    def _until_next_s(self) -> float:
+        """Return the seconds to wait; infinity where it is held."""
+        with self._lock:
+            return math.inf if self._held_s is not None else self._next_at - time.monotonic()
+
+    def _left_s(self) -> float:
+        """Return the stream time to the next item."""
+        if math.isinf(self._speed):
+            return 0.0
+        return max(0.0, self._next_at - time.monotonic()) * self._speed
+
+
+class VideoLane:
+    """The faces of a video, each due when it was taken.
+
+    Args:
+        track: The faces.
+        clock: When the frames were taken.
+        delay_s: From what the camera saw to the stamp, seconds.
+        warnings: Sentences for people on how it was placed.
+
+    Attributes:
+        info: How the stream is announced.
+        warnings: As given.
+    """
+
+    def __init__(
+        self, track: FaceTrack, clock: VideoClock, delay_s: float = 0.0, warnings: tuple[str, ...] = ()
+    ) -> None:
+        self.warnings = warnings
+        self.info = dataclasses.replace(track.info, delay_s=delay_s)
+        self._track = track
+        self._clock = clock
+
+    def items(self, shift_s: float, end: float) -> Iterator[tuple[float, FaceSample]]:
+        """Yield when each sample of a face is due, which never steps back, and the sample.
+
+        Args:
+            shift_s: Seconds by which all stamps are moved.
+            end: Where to end, in seconds of stream time behind the shift.
+        """
+        due = -math.inf
+        for number, sample in enumerate(self._track.samples()):
+            t = self._clock.time(number, sample.t) + shift_s
+            if t > end:
+                return
+            due = max(due, t)
+            yield due, dataclasses.replace(sample, t=t)
+
+    def timed(self, streams: Iterable[UsedStream]) -> tuple[UsedStream, ...]:
+        """Return streams of a replay, those that lie beside the faces with the stamps of their frames."""
+        return tuple(self._timed(stream) if stream.xdf in self._track.beside else stream for stream in streams)
+
+    def _timed(self, stream: UsedStream) -> UsedStream:
+        positions = enumerate(stream.xdf.t_synced.tolist())
+        t = np.array([self._clock.time(number, position_s) for number, position_s in positions])
+        return dataclasses.replace(stream, xdf=dataclasses.replace(stream.xdf, t_synced=t))
+
+
+def video_lane(file: XdfFile, used: UsedStreams, track: FaceTrack, offset_s: float) -> VideoLane:
+    """Return the lane of a video beside a recording.
+
+    Args:
+        file: The recording.
+        used: Its streams that are replayed.
+        track: The video.
+        offset_s: From the first EEG sample to the video's first frame, where nothing tells better.
+
+    Raises:
+        RecordingError: The recording has no EEG that the video could be set beside.
+    """
+    if used.eeg is None:
+        raise RecordingError(
+            expected=f"a recording with EEG, to set the video beside: {file.path}",
+            found="one without",
+            mend="replay it without --video, or give the video as --camera FILE",
+        )
+    begin, end = (float(used.eeg.xdf.t_synced[i]) for i in (0, -1))
+    if (kept := _kept_clock(file, track, begin, end)) is not None:
+        return VideoLane(track, kept, 0.0 if used.face is None else used.face.info.delay_s)
+    if (numbered := frame_number_clock(file)) is not None:
+        return VideoLane(track, numbered)
+    doubt = (
+        f"{track.info.name} has no stamps, and is placed {offset_s:g} s behind the first EEG sample. "
+        "Of a session's own video, name the video itself."
+    )
+    warnings = (doubt,) if is_session_recording(file.path) else ()
+    return VideoLane(track, OffsetClock(begin + offset_s), warnings=warnings)
+
+
+def _kept_clock(file: XdfFile, track: FaceTrack, begin: float, end: float) -> NumberedClock | None:
+    """Return the clock of a video that this very session has kept; None of any other."""
+    t = track.stamps
+    if t is None or t[-1] < begin or t[0] > end or not is_session_recording(file.path):
+        return None
+    return NumberedClock(track.info.name, np.arange(t.size, dtype=np.float64), t)
+
 
 _STEP_BACK_S = 1.0  # s; stamps of buffered senders step back by less
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from clmer_streaming.channels import apply_eeg_map, resolve_channels
+import numpy as np
+import numpy.typing as npt
+
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError, StreamError
-from clmer_streaming.face.layout import is_clmer_face
-from clmer_streaming.physio_path import physio_source
-from clmer_streaming.sources.announcement import announcement
-from clmer_streaming.sources.marker_words import marker_words
-from clmer_streaming.types import StreamInfo
+from clmer_streaming.face.layout import is_clmer_face, row_to_face
+from clmer_streaming.lsl.markers import MarkerWords, marker_words
+from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
+from clmer_streaming.pipeline.extra import physio_source
+from clmer_streaming.pipeline.rate import LONGEST_HOLD_S
+from clmer_streaming.types import BoolArray, Chunk, FaceSample, FloatArray, IndexArray, Item, Marker, StreamInfo, Tick
+from clmer_streaming.xdf.header import announcement
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
 
 _FACE_LABEL = re.compile(r"(LM|AU)_?\d", re.IGNORECASE)  # LM00_X, AU12_r, AU_12; not AUX
@@ -167,3 +172,161 @@ def _nothing_usable(file: XdfFile) -> RecordingError:
         found=f"{file.path} with {found}",
         mend="check that the headset's stream was selected and running when the recording was made",
     )
+
+
+LONGEST_CHUNK_S = 0.25
+"""Seconds of the longest chunk of EEG."""
+
+_SILENT_S = 0.5  # s between two items of another stream; with a chunk of EEG still less than the second of a stall
+_ODD_STEP_S = 0.25  # s between two samples of EEG
+_BEHIND_S = 2.0  # s behind such a step in which a stall, or the end of a segment, may show
+
+
+def chunk_edges(due: FloatArray, n_longest: int, forced: FloatArray) -> IndexArray:
+    """Return where the chunks begin, and the last one ends: as long as they may be, but cut where it is forced.
+
+    Args:
+        due: (n,) seconds, when the samples are delivered; never steps back.
+        n_longest: Samples of a chunk at most.
+        forced: (m,) seconds at which to cut, behind samples of equal time.
+    """
+    stops = np.unique(np.concatenate([np.searchsorted(due, forced, side="right"), [due.size]]))
+    too_late = np.searchsorted(due, due + LONGEST_CHUNK_S, side="right").tolist()
+    edges = [0]
+    for stop in stops.tolist():
+        while edges[-1] < stop:
+            edges.append(min(stop, edges[-1] + n_longest, too_late[edges[-1]]))
+    return np.array(edges, dtype=np.intp)
+
+
+def that_matter(due: FloatArray, t: FloatArray) -> FloatArray:
+    """Return those of another stream's items, due at (m,) seconds, that a replay at full speed cuts the EEG at.
+
+    Args:
+        due: (m,) seconds, when they are delivered; never steps back.
+        t: (n,) stamps of the EEG in seconds.
+    """
+    matter: BoolArray = np.diff(due, prepend=-np.inf) > _SILENT_S
+    reached, steps = np.maximum.accumulate(t), np.abs(np.diff(t))
+    odd = np.flatnonzero(steps > _ODD_STEP_S)
+    begins = np.concatenate([reached[:1], reached[odd]])
+    ends = np.concatenate([reached[:1] + LONGEST_HOLD_S, reached[odd + 1] + steps[odd]]) + _BEHIND_S
+    for first, last in np.searchsorted(due, (begins, ends)).T.tolist():
+        matter[first:last] = True
+    return due[matter]
+
+
+_TICK_S = 0.5  # s of silence after which, and then at which pace, ticks are given
+LONGEST_SILENCE_S = 600.0
+"""Seconds of one silence in which ticks are given; what is longer is passed over."""
+
+
+class Lane(Protocol):
+    """Items of one kind, in order."""
+
+    due: FloatArray
+    """(n,) s, stream time at which each item is delivered; never steps back."""
+
+    def item(self, i: int, shift_s: float, lap: int) -> Item:
+        """Return item ``i`` with its stamps moved by ``shift_s``, in the ``lap``-th round through the recording."""
+
+
+class FaceLane:
+    """One FaceSample per row of a ``CLMER-Face`` stream: t (n,) seconds, x (249, n)."""
+
+    def __init__(self, source: str, t: FloatArray, x: FloatArray) -> None:
+        self.due = running_maximum(t)
+        self._source, self._t = source, t
+        self._rows = np.ascontiguousarray(x.T)
+
+    def item(self, i: int, shift_s: float, lap: int) -> FaceSample:
+        """Return frame ``i``; a row of NaN is a frame without a face."""
+        return row_to_face(float(self._t[i]) + shift_s, self._rows[i], self._source)
+
+
+class MarkerLane:
+    """Markers with running numbers as ids: t (n,) seconds, and what each of the n says."""
+
+    def __init__(self, source: str, t: FloatArray, words: Sequence[MarkerWords]) -> None:
+        self.due = running_maximum(t)
+        self._source, self._t, self._words = source, t, words
+
+    def item(self, i: int, shift_s: float, lap: int) -> Marker:
+        """Return marker ``i``; its number goes on from lap to lap."""
+        number, words = lap * len(self._words) + i + 1, self._words[i]
+        t = float(self._t[i]) - words.age_s + shift_s
+        return Marker(t, str(number), words.label, words.value, self._source, words.fields)
+
+
+class TickLane:
+    """Ticks every 0.5 s wherever a stream has no sample for that long between ``begin`` and ``end``.
+
+    Args:
+        source: The stream that is silent.
+        sample_due: (n,) seconds, when its samples are delivered.
+        begin: Seconds, the first sample of any stream that should be heard throughout.
+        end: Seconds, the last one.
+    """
+
+    def __init__(self, source: str, sample_due: FloatArray, begin: float, end: float) -> None:
+        edges = np.concatenate([[begin], sample_due, [end]])
+        spans = np.minimum(np.diff(edges), LONGEST_SILENCE_S)
+        counts = np.maximum(np.ceil(spans / _TICK_S) - 1, 0).astype(np.intp)
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        self.due: FloatArray = np.repeat(edges[:-1], counts) + _TICK_S * nth
+        self._source = source
+
+    def item(self, i: int, shift_s: float, lap: int) -> Tick:
+        """Return tick ``i``."""
+        return Tick(float(self.due[i]) + shift_s, self._source)
+
+
+class EegLane:
+    """Chunks of EEG of at most 0.25 s, cut wherever an item comes between that must find all EEG before it.
+
+    Args:
+        source: Name that the chunks carry.
+        t: (n,) stamps in seconds.
+        x: (C, n) in the stream's own unit.
+        sfreq: Nominal rate in Hz; 0 where none is declared.
+        between: (m,) seconds, when such items are delivered; they come behind samples of equal time.
+        ahead: A chunk is due when its first sample is, rather than its last.
+    """
+
+    def __init__(  # noqa: PLR0913 - a stream, and how it is to be cut
+        self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray, *, ahead: bool = False
+    ) -> None:
+        sample_due = running_maximum(t)
+        n_longest = max(1, int(LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
+        self._cuts = chunk_edges(sample_due, n_longest, between)
+        self.due = sample_due[self._cuts[:-1] if ahead else self._cuts[1:] - 1]
+        self._source, self._t, self._x = source, t, x
+
+    def item(self, i: int, shift_s: float, lap: int) -> Chunk:
+        """Return chunk ``i``."""
+        start, stop = self._cuts[i], self._cuts[i + 1]
+        return Chunk(self._source, self._t[start:stop] + shift_s, self._x[:, start:stop].copy())
+
+
+class Merge:
+    """The items of all lanes by the time they are due; where that is equal, in the order of the lanes."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        sizes = [lane.due.size for lane in lanes]
+        due = np.concatenate([lane.due for lane in lanes])
+        lane_of = np.repeat(np.arange(len(lanes)), sizes)
+        index = np.concatenate([np.arange(size) for size in sizes])
+        order = np.lexsort((index, lane_of, due))
+        self._lanes = tuple(lanes)
+        self._due, self._lane_of, self._index = due[order], lane_of[order], index[order]
+
+    def items(self, shift_s: float, lap: int) -> Iterator[tuple[float, Item]]:
+        """Yield when each item is due, in seconds of stream time, and the item."""
+        for due, lane, i in zip(self._due.tolist(), self._lane_of.tolist(), self._index.tolist(), strict=True):
+            yield due + shift_s, self._lanes[lane].item(i, shift_s, lap)
+
+
+def running_maximum(t: npt.NDArray[np.float64]) -> FloatArray:
+    """Return for each stamp (n,) the largest up to it: stamps may step back, the order of the file is kept."""
+    largest: FloatArray = np.maximum.accumulate(t)
+    return largest

@@ -2,13 +2,127 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from clmer_streaming.xdf.description import parse_stream_header, parse_xml
-from clmer_streaming.xdf.format import ChannelFormat
+from clmer_streaming.types import StreamInfo, StreamKind
+from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
+
+_MAX_DEPTH = 100  # elements within each other; headers have about ten, and what walks through them recurses
+_MAX_CHANNELS = 100_000  # a header beyond is damaged; no device comes near
+
+
+@dataclass(frozen=True, eq=False)
+class StreamDescription:
+    """The header of a stream; a word that is missing there is ``""``."""
+
+    stream_id: int
+    name: str
+    type: str
+    ch_names: tuple[str, ...]  # C labels
+    units: tuple[str, ...]  # C
+    ch_types: tuple[str, ...]  # C
+    unit: str  # the one most channels declare
+    sfreq: float  # Hz, nominal; 0 for irregular streams
+    channel_format: str
+    source_id: str
+    hostname: str
+    manufacturer: str
+    desc: ET.Element  # the whole <desc>; empty where there is none
+    xml: str  # the whole header, as it came
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, C."""
+        return len(self.ch_names)
+
+    def desc_text(self, path: str) -> str:
+        """Return the text below ``<desc>`` at a path such as ``"synchronization/offset_mean"``."""
+        return _text(self.desc, path)
+
+
+def parse_xml(content: bytes) -> ET.Element:
+    """Return the root element of a header or footer.
+
+    Raises:
+        ValueError: It is not well-formed, nests its elements without sense, or declares a document type, which
+            XDF never needs and which is the door to entity bombs.
+    """
+    text = content.decode("utf-8", errors="replace")
+    if "<!DOCTYPE" in text:
+        raise ValueError("a document type declaration is refused")
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(str(error)) from error
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_DEPTH} elements within each other")
+    return root
+
+
+def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
+    """Return what a StreamHeader chunk says.
+
+    Raises:
+        ValueError: Its samples could not be decoded: no sensible channel count or format, or broken XML.
+    """
+    info = parse_xml(content)
+    channel_format = _text(info, "channel_format").lower()
+    if channel_format not in NUMERIC_DTYPES and channel_format != "string":
+        raise ValueError(f"unknown channel format {channel_format!r}")
+    n_channels = int(_text(info, "channel_count") or 0)
+    if not 0 < n_channels <= _MAX_CHANNELS:
+        raise ValueError(f"{n_channels} channels")
+    found = info.find("desc")
+    desc = found if found is not None else ET.Element("desc")
+    channels = desc.findall("channels/channel") or desc.findall("channel") or info.findall("channels/channel")
+    units = _per_channel(n_channels, (_text(channel, "unit") for channel in channels))
+    return StreamDescription(
+        stream_id=stream_id,
+        name=_text(info, "name"),
+        type=_text(info, "type"),
+        ch_names=_per_channel(n_channels, (_text(channel, "label") or _text(channel, "name") for channel in channels)),
+        units=units,
+        ch_types=_per_channel(n_channels, (_text(channel, "type") for channel in channels)),
+        unit=_commonest(units),
+        sfreq=_rate(_text(info, "nominal_srate")),
+        channel_format=channel_format,
+        source_id=_text(info, "source_id"),
+        hostname=_text(info, "hostname"),
+        manufacturer=_text(desc, "manufacturer") or _text(desc, "acquisition/manufacturer"),
+        desc=desc,
+        xml=content.decode("utf-8", errors="replace"),
+    )
+
+
+def _text(element: ET.Element, path: str) -> str:
+    return (element.findtext(path) or "").strip()
+
+
+def _per_channel(n_channels: int, words: Iterable[str]) -> tuple[str, ...]:
+    given = tuple(words)[:n_channels]
+    return given + ("",) * (n_channels - len(given))
+
+
+def _commonest(words: tuple[str, ...]) -> str:
+    counts = Counter(word for word in words if word)
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        return 0.0
+    return rate if math.isfinite(rate) and rate > 0 else 0.0
+
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold (https://www.w3.org/TR/xml/#charsets)."""
@@ -163,3 +277,40 @@ def _xml_text(text: str) -> str:
 def _xml(element: ET.Element) -> bytes:
     text: bytes = ET.tostring(element, encoding="utf-8", xml_declaration=False)
     return b'<?xml version="1.0"?>' + text
+
+
+def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "") -> StreamInfo:
+    """Return the announcement of a stream, whose source key is its kind.
+
+    The delay is ``desc/synchronization/offset_mean``, which is to be subtracted from the stamps (XDF meta-data).
+
+    Args:
+        header: The stream's own description; LSL and XDF share the layout.
+        kind: What the stream carries.
+        extractor: Of a face stream: which extractor made the numbers.
+    """
+    return StreamInfo(
+        source=kind,
+        kind=kind,
+        name=header.name,
+        ch_names=header.ch_names,
+        sfreq=header.sfreq,
+        unit=header.unit,
+        units=header.units if len(set(filter(None, header.units))) > 1 else (),
+        source_id=header.source_id,
+        hostname=header.hostname,
+        manufacturer=header.manufacturer,
+        extractor=extractor,
+        type=header.type,
+        channel_format=header.channel_format,
+        xml=header.xml,
+        delay_s=_delay_s(header.desc_text("synchronization/offset_mean")),
+    )
+
+
+def _delay_s(text: str) -> float:
+    try:
+        delay = float(text)
+    except ValueError:
+        return 0.0
+    return delay if math.isfinite(delay) else 0.0

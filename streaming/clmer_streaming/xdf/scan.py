@@ -4,20 +4,258 @@ from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
-from clmer_streaming.xdf.chunks import RawChunk, behind_next_boundary, behind_samples_of, chunk_at, may_follow
-from clmer_streaming.xdf.description import StreamDescription, parse_stream_header, parse_xml
-from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
-from clmer_streaming.xdf.loading import load_recording
-from clmer_streaming.xdf.samples import SampleLayout, Samples, decode_samples
-from clmer_streaming.xdf.scan_report import Damage, ScanReport
+from clmer_streaming.xdf.format import BOUNDARY_UUID, MAGIC, MAX_STAMP_S, NUMERIC_DTYPES, Tag, decode_length
+from clmer_streaming.xdf.header import StreamDescription, parse_stream_header, parse_xml
+
+_LENGTH = struct.Struct("<I")
+_OF_STREAM = struct.Struct("<HI")  # tag and stream id
+_OF_A_STREAM = (Tag.STREAM_HEADER, Tag.SAMPLES, Tag.CLOCK_OFFSET, Tag.STREAM_FOOTER)
+
+
+@dataclass(frozen=True, slots=True)
+class RawChunk:
+    """One chunk, not yet decoded."""
+
+    tag: int
+    stream_id: int | None  # None for chunks of the file
+    content: memoryview  # behind tag and stream id
+    end: int  # where the next chunk begins
+    whole: bool = True  # False where the file ends before the chunk does
+
+
+def chunk_at(data: memoryview, at: int) -> RawChunk | None:
+    """Return the chunk that begins at byte ``at``; None where none can begin."""
+    length = decode_length(data, at)
+    if length is None:
+        return None
+    n_bytes, start = length
+    end, body = start + n_bytes, data[start : start + n_bytes]
+    if n_bytes < 2 or len(body) < 2:
+        return None
+    tag = int.from_bytes(body[:2], "little")
+    whole = end <= len(data)
+    if tag not in _OF_A_STREAM:
+        return RawChunk(tag, None, body[2:], end, whole)
+    if len(body) < 6:
+        return None
+    (stream_id,) = struct.unpack_from("<I", body, 2)
+    return RawChunk(tag, stream_id, body[6:], end, whole)
+
+
+def behind_samples_of(data: memoryview, at: int, stream_ids: Container[int | None]) -> int:
+    """Return where the run of whole chunks of samples of these streams ends that begins at byte ``at``.
+
+    As quick as Python allows: in an hour of a session there are hundreds of thousands of them.
+    """
+    n = len(data)
+    while at + 9 <= n:  # the shortest chunk of a stream: two bytes of length, two of tag, four of stream, one of count
+        n_length = data[at]
+        start = at + 1 + n_length
+        if n_length == 1:
+            length = data[at + 1]
+        elif n_length == 4 and start + 6 <= n:
+            (length,) = _LENGTH.unpack_from(data, at + 1)
+        else:
+            break
+        tag, stream_id = _OF_STREAM.unpack_from(data, start)
+        end = start + length
+        if tag != Tag.SAMPLES or stream_id not in stream_ids or length < 6 or end > n:
+            break
+        at = end
+    return at
+
+
+def may_follow(data: memoryview, at: int, known: Container[int | None]) -> bool:
+    """Tell whether the file can go on at byte ``at``: it ends there, or a chunk of a kind and stream we know begins."""
+    if at == len(data):
+        return True
+    chunk = chunk_at(data, at)
+    if chunk is None or chunk.tag not in tuple(Tag):
+        return False
+    return chunk.stream_id is None or chunk.tag == Tag.STREAM_HEADER or chunk.stream_id in known
+
+
+def behind_next_boundary(data: bytes, at: int) -> int:
+    """Return where the chunk behind the next boundary begins; the end of the file where there is none."""
+    found = data.find(BOUNDARY_UUID, at)
+    return len(data) if found < 0 else found + len(BOUNDARY_UUID)
+
+
+def load_recording(path: Path) -> bytes:
+    """Return the content of a file that begins as XDF does.
+
+    Raises:
+        RecordingError: The file is missing, cannot be read, is empty or is not XDF.
+    """
+    found = mend = ""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        found, mend = f"no file at {path}", "check the path"
+    except IsADirectoryError:
+        found, mend = f"the folder {path}", "name a file in it"
+    except OSError as error:
+        found, mend = f"{path}, which cannot be read: {error.strerror or error!r}", "check the file's permissions"
+    else:
+        if not data:
+            found, mend = f"{path}, which is empty", "record the session again; nothing was written to this file"
+        elif data[: len(MAGIC)] != MAGIC:
+            found = f"{path}, which begins with {data[:4]!r}"
+            mend = "name a file that LabRecorder or clmer wrote; unpack it first if it is compressed"
+    if found:
+        raise RecordingError(expected="an XDF recording (a file that begins with 'XDF:')", found=found, mend=mend)
+    return data
+
+
+_LOOK_AHEAD = 1024  # samples; bounds the work on chunks in which the two kinds alternate
+
+
+@dataclass(frozen=True)
+class SampleLayout:
+    """How a stream stores its samples."""
+
+    channel_format: str
+    n_channels: int  # C
+    interval: float  # s between samples that have no stamp of their own
+
+    @cached_property
+    def bare(self) -> np.dtype[np.void]:
+        """A numeric sample without a stamp: ``n`` (0), ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
+
+    @cached_property
+    def stamped(self) -> np.dtype[np.void]:
+        """A numeric sample with its stamp: ``n`` (8), ``t`` in seconds, ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("t", "<f8"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What one chunk holds, in the order of the file."""
+
+    t: FloatArray  # (n,) s, the stream's clock
+    x: npt.NDArray[np.generic]  # (n, C) in the stream's own format; (n, 0) for strings
+    strings: list[tuple[str, ...]]  # n rows of C; empty for numbers
+    intact: bool  # False where the chunk is damaged; what precedes the damage is here
+
+
+def decode_samples(content: memoryview, layout: SampleLayout, last: float) -> Samples:
+    """Return the samples of one chunk.
+
+    Args:
+        content: Of the chunk, behind the stream id.
+        layout: Of the stream.
+        last: Stamp of the stream's sample before this chunk, in seconds.
+    """
+    length = decode_length(content, 0)
+    if length is None:
+        return Samples(np.empty(0), np.empty((0, layout.n_channels)), [], intact=False)
+    decode = _decode_strings if layout.channel_format == "string" else _decode_numbers
+    return decode(content, length, layout, last)
+
+
+def _decode_numbers(content: memoryview, length: tuple[int, int], layout: SampleLayout, last: float) -> Samples:
+    n_samples, at = length
+    stamped, bare = layout.stamped, layout.bare
+    size = min(n_samples, (len(content) - at) // bare.itemsize)
+    t, x = np.empty(size), np.empty((size, layout.n_channels), dtype=bare["x"].base)
+    flags = np.frombuffer(content, dtype=np.uint8)
+    row, damaged = 0, False
+    while row < size:
+        rows = stamped if flags[at] == 8 else bare
+        limit = min(size - row, (len(content) - at) // rows.itemsize, _LOOK_AHEAD)
+        equal = flags[at : at + limit * rows.itemsize : rows.itemsize] == (8 if rows is stamped else 0)
+        run = limit if equal.all() else int(equal.argmin())
+        if run == 0:
+            damaged = limit > 0
+            break
+        values = np.frombuffer(content, dtype=rows, count=run, offset=at)
+        x[row : row + run] = values["x"]
+        t[row : row + run] = values["t"] if rows is stamped else last + layout.interval * np.arange(1, run + 1)
+        row, at, last = row + run, at + run * rows.itemsize, float(t[row + run - 1])
+        if at >= len(content):
+            break
+    intact = row == n_samples and at == len(content)
+    kept = max(row - 1, 0) if damaged else row  # damage seen in one sample began in the one before, as a rule
+    return Samples(t[:kept], x[:kept], [], intact)
+
+
+def _decode_strings(content: memoryview, length: tuple[int, int], layout: SampleLayout, last: float) -> Samples:
+    n_samples, at = length
+    t: list[float] = []
+    rows: list[tuple[str, ...]] = []
+    while len(t) < n_samples and at < len(content):
+        flag = content[at]
+        if flag not in (0, 8) or at + 1 + flag > len(content):
+            break
+        last = struct.unpack_from("<d", content, at + 1)[0] if flag else last + layout.interval
+        row, at = _string_row(content, at + 1 + flag, layout.n_channels)
+        if row is None:
+            break
+        t.append(last)
+        rows.append(row)
+    return Samples(
+        np.array(t, dtype=np.float64), np.empty((len(t), 0)), rows, len(t) == n_samples and at == len(content)
+    )
+
+
+def _string_row(content: memoryview, at: int, n_channels: int) -> tuple[tuple[str, ...] | None, int]:
+    row = []
+    for _ in range(n_channels):
+        length = decode_length(content, at)
+        if length is None or length[1] + length[0] > len(content):
+            return None, at
+        size, start = length
+        at = start + size
+        row.append(bytes(content[start:at]).decode("utf-8", errors="replace"))
+    return tuple(row), at
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that could not be used."""
+
+    at: int  # byte in the file
+    n_bytes: int
+    stream: StreamDescription | None  # whose chunk it was, where that could be read
+
+
+@dataclass(eq=False)
+class ScanReport:
+    """What was found wrong on the way."""
+
+    n_bytes: int  # of the file
+    n_used: int = 0  # bytes of the file that belong to whole, intact chunks of known streams
+    damage: list[Damage] = field(default_factory=list)
+    cut_off: bool = False  # the file ends within a chunk
+    headless: set[int] = field(default_factory=set)  # stream ids with samples and no readable header
+    notes: list[str] = field(default_factory=list)  # sentences about headers
+
+    def warnings(self) -> list[str]:
+        """Return sentences for people."""
+        warnings = list(self.notes)
+        if self.damage:
+            warnings.append(
+                f"The file is damaged in {len(self.damage)} place(s), first at byte {self.damage[0].at}; "
+                f"{sum(place.n_bytes for place in self.damage)} bytes around the damage were left out."
+            )
+        if self.cut_off:
+            warnings.append("The file is cut off within its last chunk.")
+        if self.headless:
+            ids = ", ".join(map(str, sorted(self.headless)))
+            warnings.append(f"Samples of stream id {ids} were left out, because that stream has no readable header.")
+        return warnings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

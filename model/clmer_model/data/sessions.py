@@ -1,0 +1,273 @@
+"""From one recording to the windows of its trials, by the live signal path, and what was left out and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_model.data.examples import LabelledTrial, Masks, Series
+from clmer_model.data.tables import Recording, TrialRow
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import ClmerError, DatasetError
+from clmer_streaming.lsl.sources import AdjustedSource, EegCorrections
+from clmer_streaming.pipeline.baseline import RestMeasurement
+from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.recording.reader import is_session_recording
+from clmer_streaming.types import Item, Marker, RestBaseline, Source, StreamInfo, Window
+
+
+def rest_of(recording: Recording, source: Source, config: PreprocessConfig) -> RestBaseline | None:
+    """Return the rest that begins with the recording's marker of it; None where the manifest names none.
+
+    Args:
+        recording: Its row of the manifest.
+        source: It, from its beginning.
+        config: Settings of the Preprocessor.
+
+    Raises:
+        DatasetError: The marker is not there, or the rest behind it is too short.
+        StreamError: It holds too little clean EEG.
+        SettingsError: Its length is none of a rest.
+    """
+    if not recording.rest_marker:
+        return None
+    plain = dataclasses.replace(config, eeg_calibration="none")
+    measurement, path = RestMeasurement(plain, recording.rest_s), Preprocessor(plain)
+    windows: list[Window] = []
+    markers: list[Marker] = []
+
+    def take(item: Item) -> None:
+        if isinstance(item, Marker):
+            markers.append(item)
+        windows.extend(path.push(item))
+
+    source.run(take, threading.Event())
+    begin = next((marker.t for marker in markers if marker.label == recording.rest_marker), None)
+    if begin is None:
+        raise _fault(recording, f"no marker {recording.rest_marker!r}")
+    for window in windows:
+        if window.t_start >= begin and measurement.push(window):
+            return measurement.result(begin)
+    raise _fault(recording, f"less behind the marker {recording.rest_marker!r}")
+
+
+def _fault(recording: Recording, found: str) -> DatasetError:
+    return DatasetError(
+        expected=f"{recording.rest_s:g} s of rest in {recording.name}",
+        found=f"{found} (manifest.csv, row {recording.row})",
+        mend="mend rest_marker and rest_s",
+    )
+
+
+SIMULATOR_HOST = "simulator"  # what simulated streams name as their computer
+
+
+@dataclass(frozen=True, eq=False)
+class SessionWindows:
+    """The windows of one recording that lie in its trials."""
+
+    series: Series  # by modality, (n, ...) float32
+    mask: Masks  # by modality, (n, ...) bool
+    trial: npt.NDArray[np.int64]  # (n,) index into the recording's rows of the table of trials
+    t_end: npt.NDArray[np.float64]  # (n,) s
+    left_out: Mapping[str, int]  # by reason: how many windows
+    notes: tuple[str, ...]  # sentences for people
+    simulated: bool
+
+    def __len__(self) -> int:
+        return len(self.trial)
+
+
+def session_windows(
+    recording: Recording,
+    trials: Sequence[TrialRow],
+    config: PreprocessConfig,
+    every: int,
+    physio: Mapping[str, str] | None = None,
+) -> SessionWindows:
+    """Return the windows that lie wholly inside a trial and in which any modality was measured.
+
+    Args:
+        recording: Where the recording is, and how to read it.
+        trials: Its rows of the table of trials.
+        config: Settings of the Preprocessor.
+        every: Keep only each ``every``-th window of a trial; neighbours share samples.
+        physio: By further series of the settings: name or type of the stream that gives it.
+
+    Raises:
+        DatasetError: The recording cannot be read, or two of its trials overlap.
+    """
+    heard, warnings = _hear(recording, config, physio or {})
+    spans, missing = find_trials(trials, heard.markers)
+    known = [window for window in heard.windows if _is_measured(window, config)]
+    chosen, left_out = _choose(known, spans, config.modalities, every)
+    if len(known) < len(heard.windows):
+        left_out["no EEG at rest to measure them against"] = len(heard.windows) - len(known)
+    return SessionWindows(
+        series={name: np.array([w.series[name] for w, _ in chosen], np.float32) for name in config.modalities},
+        mask={name: np.array([w.mask[name] for w, _ in chosen], np.bool_) for name in config.modalities},
+        trial=np.array([number for _, number in chosen], dtype=np.int64),
+        t_end=np.array([window.t_end for window, _ in chosen], dtype=np.float64),
+        left_out=left_out,
+        notes=(*warnings, *heard.refusals, *missing, *_without_windows(trials, spans, chosen)),
+        simulated=heard.simulated,
+    )
+
+
+def _hear(
+    recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]
+) -> tuple[_Listener, tuple[str, ...]]:
+    """Return what a recording gives, and what is to say of it."""
+    try:
+        rest = rest_of(recording, _open(recording, config, {})[0], config) if config.eeg_calibration == "rest" else None
+        source, warnings = _open(recording, config, physio)
+        heard = _Listener(config, rest)
+        source.run(heard.take, threading.Event())
+    except ClmerError as error:
+        if isinstance(error, DatasetError):
+            raise
+        found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
+        raise DatasetError(error.expected, found, error.mend) from error
+    return heard, warnings
+
+
+def _is_measured(window: Window, config: PreprocessConfig) -> bool:
+    """Tell whether the EEG is measured against what it shall be measured against."""
+    return config.eeg_calibration == "none" or window.calibration["eeg"] != "none"
+
+
+class _Listener:
+    """Feeds the Preprocessor; keeps windows and markers."""
+
+    def __init__(self, config: PreprocessConfig, rest: RestBaseline | None) -> None:
+        self._preprocessor = Preprocessor(config)
+        self._rest = rest  # measured in this very recording; in its place none from the session counts
+        if rest is not None:
+            self._preprocessor.push(rest)
+        self.windows: list[Window] = []
+        self.markers: list[Marker] = []
+        self.simulated = False
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """A sentence for each stream that should give a further series and cannot."""
+        refused = (s for s in self._preprocessor.statuses() if s.kind == "physio" and s.reason)
+        return tuple(f"The stream {status.name!r} is {status.reason}." for status in refused)
+
+    def take(self, item: Item) -> None:
+        """Take one item of the recording."""
+        if isinstance(item, Marker):
+            self.markers.append(item)
+        elif isinstance(item, StreamInfo):
+            self.simulated |= item.hostname == SIMULATOR_HOST
+        if self._rest is None or not isinstance(item, RestBaseline):
+            self.windows.extend(self._preprocessor.push(item))
+
+
+def find_trials(
+    trials: Sequence[TrialRow], markers: Sequence[Marker]
+) -> tuple[dict[int, LabelledTrial], tuple[str, ...]]:
+    """Return where each trial lies, by its index, and a sentence for each one whose markers are not there.
+
+    Raises:
+        DatasetError: Two trials overlap.
+    """
+    ordered = sorted(markers, key=lambda marker: marker.t)
+    used: Counter[str] = Counter()
+    found: dict[int, LabelledTrial] = {}
+    missing = []
+    for number, trial in enumerate(trials):
+        begin, end = trial.t_start, trial.t_end
+        if math.isnan(begin):
+            times = [marker.t for marker in ordered if marker.label == trial.start]
+            begin = times[used[trial.start]] if used[trial.start] < len(times) else math.nan
+            used[trial.start] += 1
+        if math.isfinite(trial.duration_s):
+            end = begin + trial.duration_s
+        elif math.isnan(trial.t_start):
+            end = next((m.t for m in ordered if m.label == trial.stop and m.t > begin), math.nan)
+        if math.isnan(begin) or math.isnan(end):
+            word = trial.start if math.isnan(begin) else trial.stop
+            missing.append(f"trials.csv, row {trial.row}: the recording has no marker {word!r} for this trial")
+            continue
+        found[number] = LabelledTrial(number, trial.label, begin, end)
+    _refuse_overlap(trials, found)
+    return found, tuple(missing)
+
+
+def _refuse_overlap(trials: Sequence[TrialRow], found: Mapping[int, LabelledTrial]) -> None:
+    spans = sorted(found.values(), key=lambda span: span.t_start)
+    for earlier, later in pairwise(spans):
+        if later.t_start < earlier.t_end:
+            rows = f"rows {trials[earlier.number].row} and {trials[later.number].row}"
+            raise DatasetError(
+                expected="trials one after the other",
+                found=f"{later.t_start:.3f} s before {earlier.t_end:.3f} s in trials.csv, {rows}",
+                mend="mend the times, or leave one of the rows out",
+            )
+
+
+def _choose(
+    windows: Sequence[Window], spans: Mapping[int, LabelledTrial], modalities: Sequence[str], every: int
+) -> tuple[list[tuple[Window, int]], dict[str, int]]:
+    """Return the windows to keep with their trials, in order, and how many were left out for which reason."""
+    chosen: list[tuple[Window, int]] = []
+    left_out: Counter[str] = Counter()
+    seen: Counter[int] = Counter()
+    for window in windows:
+        span = next((span for span in spans.values() if span.contains(window)), None)
+        if span is None:
+            crosses = any(s.t_start < window.t_end and window.t_start < s.t_end for s in spans.values())
+            left_out["across the edge of a trial" if crosses else "outside trials"] += 1
+            continue
+        seen[span.number] += 1
+        if (seen[span.number] - 1) % every:
+            left_out["between those kept (--every)"] += 1
+        elif any(window.mask[name].any() for name in modalities):
+            chosen.append((window, span.number))
+        else:
+            left_out["nothing measured: " + ", ".join(reason.value for reason in window.reasons)] += 1
+    return chosen, dict(left_out)
+
+
+def _without_windows(
+    trials: Sequence[TrialRow], spans: Mapping[int, LabelledTrial], chosen: Sequence[tuple[Window, int]]
+) -> list[str]:
+    have = {number for _, number in chosen}
+    return [
+        f"trials.csv, row {trials[number].row}: no window lies in {span.t_start:.1f} to {span.t_end:.1f} s"
+        for number, span in spans.items()
+        if number not in have
+    ]
+
+
+def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]) -> tuple[Source, tuple[str, ...]]:
+    """Return the recording as a source, as the service replays it, and what is to say of it."""
+    from clmer_streaming.lsl.markers import MarkerColumns
+    from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.session_replay import NamedSeries, SessionReplaySource
+    from clmer_streaming.sources.video import face_track
+
+    corrections = EegCorrections(unit=recording.eeg_unit)
+    if recording.video is None and is_session_recording(recording.path):
+        own = SessionReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
+        return AdjustedSource(NamedSeries(own, physio), corrections), own.warnings
+    foreign = ReplaySource(
+        recording.path,
+        eeg_map=recording.eeg_map,
+        speed=math.inf,
+        extractor=config.extractor,
+        signal=config.signal,
+        video=None if recording.video is None else face_track(recording.video),
+        video_offset_s=recording.video_offset_s,
+        physio=physio,
+    )
+    return MarkerColumns(AdjustedSource(foreign, corrections)), foreign.warnings

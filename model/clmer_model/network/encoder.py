@@ -1,0 +1,204 @@
+"""The extractor: one design of convolutional encoder for every modality (paper, section III-C).
+
+A series of the face has the same form as a physiological signal, channels over time, and so the same extractor
+and the same contrastive training serve both: three blocks of convolution, batch normalisation, ReLU and pooling.
+The first block of a signal may give log power instead, which is what emotion changes in EEG.
+
+The convolutions run over the time of a signal. Over a face series they run as the layout says:
+
+- ``slots``: over its slots, whose numbers are all channels. What is masked is told by further channels.
+- ``points``: over its points, slot after slot, with the values of a point as channels: 3 of a landmark, 2 of an action
+  unit. This is the paper's own layout, whose windows hold one frame. Masked values are zero, and nothing tells so.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from clmer_model.config import ClmerDims, ModalitySpec
+from clmer_model.network.normalization import make_normalizer
+from clmer_streaming.errors import ArtifactError
+
+BANDS = ((4, 6), (6, 8), (8, 10.5), (10.5, 13), (13, 20), (20, 30), (30, 45))
+"""Hz: theta and alpha in halves, lower and upper beta, lower gamma; what 4 to 45 Hz hold."""
+
+SFREQ = 128.0  # Hz, at which the filters begin as bands of that frequency; at another rate they learn from elsewhere
+KERNEL = 65  # samples, half a second
+STRIDE = 2  # samples; the power of a rhythm needs no more points
+POOL = 32  # samples, a quarter of a second, over which power is a mean
+MIN_BAND_POWER = 1e-3  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
+
+
+class BandPowerBlock(nn.Module):
+    """Turns the door's channels over time (B, 2C + 1, T) into log powers, mixed over channels, (B, n_out, T / POOL).
+
+    Args:
+        n_channels: C, of the signal; the door appends their masks and the level.
+        n_out: Width of the result.
+        dropout: Of the result.
+    """
+
+    def __init__(self, n_channels: int, n_out: int, dropout: float) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        self.n_bands = len(BANDS)
+        self.floor = MIN_BAND_POWER
+        self.bank = nn.Conv1d(1, self.n_bands, KERNEL, stride=STRIDE, padding=KERNEL // 2, bias=False)
+        self.bank.weight.data.copy_(filter_bank())
+        self.pool = nn.AvgPool1d(POOL // STRIDE)
+        self.pool_told = nn.AvgPool1d(POOL)
+        self.norm_power = nn.BatchNorm1d(n_channels * self.n_bands)
+        self.mix = nn.Conv1d(n_channels * (self.n_bands + 1) + 1, n_out, 1, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, T / POOL) from (B, 2C + 1, T)."""
+        n, c = x.size(0), self.n_channels
+        rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
+        power = torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c * self.n_bands, -1)
+        told = self.pool_told(x[:, c:])
+        known = told[:, :c].repeat_interleave(self.n_bands, dim=1)
+        y: Tensor = self.dropout(self.norm(self.mix(torch.cat([self.norm_power(power) * known, told], dim=1))))
+        return y
+
+
+def filter_bank() -> Tensor:
+    """Return band-passes (bands, 1, KERNEL): cosines under a Hamming window, of gain 2 at their middle."""
+    t = (torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2) / SFREQ
+    window = torch.hamming_window(KERNEL, periodic=False, dtype=torch.float64)
+    centres = torch.tensor([math.fsum(band) / 2 for band in BANDS], dtype=torch.float64)
+    cosines = torch.cos(2 * math.pi * centres.unsqueeze(1) * t) * window
+    gain = (cosines * torch.cos(2 * math.pi * centres.unsqueeze(1) * t)).sum(1, keepdim=True)
+    return (2.0 * cosines / gain).unsqueeze(1).float()
+
+
+MIN_POWER = 0.01  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch normalisation, ReLU, pooling, dropout."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.pool = pool
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, steps as pooled) from (B, n_in, steps)."""
+        y: Tensor = self.dropout(self.pool(torch.relu(self.norm(self.conv(x)))))
+        return y
+
+
+class PowerBlock(nn.Module):
+    """Convolution, batch normalisation, then the logarithm of the mean power over ``pool`` steps, dropout.
+
+    The filters find rhythms, and the logarithm makes their power a value that linear maps can compare, as in the
+    shallow network of Schirrmeister et al. (2017).
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.pool = nn.AvgPool1d(pool)
+        self.floor = MIN_POWER
+        self.norm_power = nn.BatchNorm1d(n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, time / pool) from (B, n_in, time)."""
+        power = self.pool(self.norm(self.conv(x)).square())
+        y: Tensor = self.dropout(self.norm_power(torch.log(power + self.floor)))
+        return y
+
+
+class ModalityEncoder(nn.Module):
+    """Turns one modality of a window into tokens over its steps, (B, L, out_width).
+
+    A signal's blocks shorten its time axis; in layout ``slots`` a face series keeps its slots, one token each.
+    """
+
+    def __init__(self, spec: ModalitySpec, dims: ClmerDims) -> None:
+        super().__init__()
+        signal, points = spec.kind == "signal", dims.layout == "points"
+        kernels = dims.signal_kernels if signal or points else (dims.slot_kernel,) * 3
+        pools = dims.signal_pools if signal or points else (1, 1, 1)
+        self.by_bands = dims.eeg_bands and spec.name == "eeg"
+        pools = (POOL, *pools[1:]) if self.by_bands else pools
+        first, second, third = dims.conv_widths
+        self.name = spec.name
+        self.is_signal = signal
+        self.by_points = points
+        self.out_width = third
+        self.stride = math.prod(pools)  # steps that a token stands for
+        self.n_values = spec.n_channels if signal else spec.shape[-1]  # channels of a step in layout points
+        self.n_tokens = _padded_tokens(spec, dims) if points else spec.shape[1 if signal else 0] // self.stride
+        if self.n_tokens < 1:
+            raise ArtifactError(
+                expected=f"a series of at least {self.stride} samples in a window, for one token",
+                found=f"{spec.name} of shape {spec.shape}",
+                mend="give the series a higher rate in the signal settings, or pool less (signal_pools)",
+            )
+        self.door = make_normalizer(spec)
+        self.blocks = nn.Sequential(
+            self._first_block(signal, dims, kernels[0], pools[0]),
+            ConvBlock(first, second, kernels[1], self._pool(pools[1]), 0.0),
+            ConvBlock(second, third, kernels[2], self._pool(pools[2]), 0.0),
+        )
+
+    def _first_block(self, signal: bool, dims: ClmerDims, kernel: int, pool: int) -> nn.Module:
+        if self.by_bands:
+            return BandPowerBlock(self.n_values, dims.conv_widths[0], dims.conv_dropout)
+        n_in = self.n_values if self.by_points else self.door.out_channels
+        if signal and dims.signal_power:
+            return PowerBlock(n_in, dims.conv_widths[0], kernel, pool, dims.conv_dropout)
+        return ConvBlock(n_in, dims.conv_widths[0], kernel, self._pool(pool), dims.conv_dropout)
+
+    def _pool(self, size: int) -> nn.Module:
+        """Return the pooling over so many steps; in layout points it is padded by one on either side."""
+        return nn.MaxPool1d(size, padding=int(self.by_points)) if size > 1 else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, L, out_width) and which of them are valid (B, L).
+
+        Args:
+            x: (B, C, T) or (B, F, ...) float32, as the modality's specification says.
+            mask: (B, C) or (B, F) bool.
+        """
+        tokens: Tensor = self.blocks(self.steps(x, mask)).transpose(1, 2)
+        tokens = tokens[:, : self.n_tokens]
+        whole = self.is_signal or self.by_points
+        valid = mask.any(1, keepdim=True).expand(-1, self.n_tokens) if whole else mask
+        return tokens, valid
+
+    def steps(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return what the convolutions run over, (B, channels, steps), from the modality as ``forward`` takes it."""
+        channels: Tensor = self.door(x, mask)
+        if not self.by_points:
+            return channels
+        if self.is_signal:
+            return channels[:, : self.n_values]
+        slots = channels.size(2)
+        points = channels[:, :-1].reshape(x.size(0), -1, self.n_values, slots)
+        return points.permute(0, 2, 3, 1).flatten(2)
+
+
+def _padded_tokens(spec: ModalitySpec, dims: ClmerDims) -> int:
+    """Return the number of tokens in layout ``points``, whose padding lets the ends grow into tokens of their own."""
+    n = spec.shape[1] if spec.kind == "signal" else math.prod(spec.shape[:-1])
+    for kernel, pool in zip(dims.signal_kernels, dims.signal_pools, strict=True):
+        n += 1 - kernel % 2
+        if pool > 1:
+            n = (n + 2 - pool) // pool + 1
+    return n
+
+
+def masked_mean(tokens: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the valid tokens, (B, width), from (B, L, width) and (B, L); zero where none is valid."""
+    weight = valid.to(tokens.dtype).unsqueeze(2)
+    kept = torch.where(valid.unsqueeze(2), tokens, torch.zeros_like(tokens))
+    return kept.sum(1) / weight.sum(1).clamp_min(1.0)

@@ -1,0 +1,445 @@
+"""The model card of the shipped weights: every figure comes from the model file or was measured for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clmer_model.artifact import ArtifactMeta
+from clmer_model.data.examples import Examples, concatenate
+from clmer_model.data.simulated import PersonRecipe, examples_of_person
+from clmer_model.data.store import WindowStore, digest
+from clmer_model.network.clmer import Clmer
+from clmer_model.predictor import Predictor
+from clmer_model.training.compare import ROWS, Answers, Learner, NeighbourLearner, NetworkLearner, compare, summary
+from clmer_model.training.config import TrainConfig
+from clmer_model.training.evaluate import evaluate, permutation_p
+from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_split, groups_of
+from clmer_model.training.train import SPLIT_NAME
+from clmer_streaming.simulation.trials import QUADRANTS, STIMULI_PER_QUADRANT, plan_trials
+from clmer_streaming.types import Window
+
+
+def p_of_chance(store: WindowStore, protocol: SplitKind, shuffles: Iterable[Answers]) -> float:
+    """Return how probable so many right answers are if labels had nothing to do with the signals.
+
+    Whole trials change labels, within each person. Where stimuli are unseen, whole stimuli change labels: their
+    windows may be alike for another reason than emotion.
+    """
+    dealt = []
+    for one in shuffles:
+        unit = groups_of(store, "stimuli" if protocol == "stimuli" else "trial")[one.rows]
+        block = np.zeros_like(one.person) if protocol == "stimuli" else one.person
+        dealt.append((one.truth, one.answer, unit, block))
+    return permutation_p(dealt)
+
+
+STIMULI = tuple(f"{label}-{k + 1}" for label in QUADRANTS for k in range(STIMULI_PER_QUADRANT))
+"""What simulated people are shown, by number."""
+
+
+def simulated_store(recipes: Sequence[PersonRecipe], cache: Path) -> WindowStore:
+    """Return the windows of these people, from the cache where it holds them.
+
+    Args:
+        recipes: One for each person, alike but for the person.
+        cache: Folder in which each person's examples are kept.
+    """
+    parts: list[Examples] = []
+    stimuli: list[int] = []
+    trials: list[str] = []
+    for number, recipe in enumerate(recipes):
+        examples = examples_of_person(recipe, cache)
+        plan = {trial.id: trial for trial in plan_trials(recipe.simulation)}
+        stimuli.extend(plan[trial].stimulus for trial in examples.trial.tolist())
+        person = np.full_like(examples.person, number)
+        parts.append(dataclasses.replace(examples, person=person, trial=examples.trial - 1 + len(trials)))
+        trials.extend(f"{recipe.simulation.participant}, {trial}" for trial in plan)
+    return WindowStore(
+        examples=concatenate(parts),
+        stimulus=np.asarray(stimuli, dtype=np.int64),
+        labels=recipes[0].labels,
+        people=tuple(str(recipe.simulation.participant) for recipe in recipes),
+        stimuli=STIMULI,
+        trials=tuple(trials),
+        preprocess=recipes[0].preprocess,
+        key=digest([recipe.key for recipe in recipes]),
+        trained_on="simulated",
+    )
+
+
+NULLS: Mapping[str, str] = {
+    "null": "labels have nothing to do with the signals",
+    "null-stimulus": "each stimulus shows, emotion does not",
+}
+"""The simulator's presets without any emotion in the signals."""
+
+EVIDENCE_NAME = "evidence.json"
+"""What was gathered, in the folder of the checkpoint."""
+
+FIRST_NULL_PERSON = 5000  # far from those who are trained on
+
+Told = Callable[[str], None]
+"""Is told what has been measured."""
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """How much is measured."""
+
+    train: TrainConfig  # the recipe, and its people
+    cache: Path  # folder in which examples are kept
+    split_people: int = 48  # of them, in the four splits, for each of which a model is trained anew
+    null_people: int = 16  # of each preset without effects
+    shuffles: int = 1  # of each split
+    null_shuffles: int = 3  # with four unseen stimuli, fewer never tell chance from more at p 0.001
+    workers: int = 2  # processes, of one thread each
+
+    @property
+    def of_splits(self) -> TrainConfig:
+        """The recipe for the people of the four splits."""
+        return dataclasses.replace(self.train, n_people=min(self.split_people, self.train.n_people))
+
+    def nulls(self, preset: str) -> TrainConfig:
+        """Return the recipe for people without effects."""
+        return dataclasses.replace(
+            self.train, n_people=self.null_people, first_person=FIRST_NULL_PERSON, sim_preset=preset
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One learner, one split of some people."""
+
+    config: TrainConfig
+    cache: Path
+    learner: str  # "network" or "neighbours"
+    protocol: SplitKind
+    shuffle: int
+    controls: bool  # also without what muscles give to EEG
+
+
+def gather(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
+    """Return everything that the card says beside what stands in the model file, as plain JSON values.
+
+    Args:
+        config: How much is measured.
+        model: The trained model, for its answers about people without effects.
+        told: Is told each result.
+    """
+    return {
+        "split_people": config.of_splits.n_people,
+        "split_shuffles": config.shuffles,
+        "splits": _splits(config, told),
+        "nulls": {preset: _null_splits(config, preset, told) for preset in NULLS},
+        "unaware": _of_null_people(config, model, told),
+    }
+
+
+def _splits(config: EvidenceConfig, told: Told) -> dict[str, Any]:
+    """Return by learner the four splits with controls, each trained anew."""
+    people = config.of_splits
+    store = simulated_store(people.recipes(), config.cache)
+    found = {}
+    for learner in ("network", "neighbours"):
+        tasks = [
+            Task(people, config.cache, learner, protocol, shuffle, controls=True)
+            for protocol in PROTOCOLS
+            for shuffle in range(1, config.shuffles + 1)
+        ]
+        answers: dict[SplitKind, dict[str, list[Answers]]] = {}
+        for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
+            told(f"{learner}, {PROTOCOLS[task.protocol]}: {_accuracy(rows['all']):.3f}")
+            for row, answer in rows.items():
+                answers.setdefault(task.protocol, {}).setdefault(row, []).append(answer)
+        found[learner] = summary(store, answers, people.seed)
+    return found
+
+
+def _null_splits(config: EvidenceConfig, preset: str, told: Told) -> dict[str, Any]:
+    """Return by protocol the accuracy of the network and how probable it is by chance."""
+    people = config.nulls(preset)
+    store = simulated_store(people.recipes(), config.cache)
+    tasks = [
+        Task(people, config.cache, "network", protocol, shuffle, controls=False)
+        for protocol in PROTOCOLS
+        for shuffle in range(1, config.null_shuffles + 1)
+    ]
+    answers: dict[SplitKind, list[Answers]] = {}
+    for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
+        answers.setdefault(task.protocol, []).append(rows["all"])
+    found: dict[str, Any] = {}
+    for protocol, shuffles in answers.items():
+        accuracy, p = float(np.mean([_accuracy(one) for one in shuffles])), p_of_chance(store, protocol, shuffles)
+        told(f"{preset}, {PROTOCOLS[protocol]}: {accuracy:.3f}, p {p:.4f}")
+        found[protocol] = {"accuracy": round(accuracy, 4), "p": round(p, 4)}
+    return found
+
+
+def _of_null_people(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
+    """Return what the trained model scores on people in whom nothing shows, and how sure it is of it."""
+    people = simulated_store(config.nulls("null").recipes(), config.cache).examples
+    scores = evaluate(model, people, majority_class=0)
+    told(f"people without effects: {scores['all']['accuracy']:.3f}, sure of {scores['all']['mean_confidence']:.3f}")
+    return scores
+
+
+def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, Answers]]:
+    """Yield the answers of each task, in order."""
+    if workers < 2:
+        return map(_answers, tasks)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(_answers, tasks))
+
+
+def _answers(task: Task) -> dict[str, Answers]:
+    """Return by row what one learner, trained on one split, answers."""
+    torch.set_num_threads(1)
+    store = simulated_store(task.config.recipes(), task.cache)
+    split = draw_split(store, task.protocol, task.shuffle, task.config.seed)
+    asked = compare(store, {task.protocol: [split]}, _learner(task, store), lambda splits: splits, task.controls)
+    return {row: shuffles[0] for row, shuffles in asked[task.protocol].items()}
+
+
+def _learner(task: Task, store: WindowStore) -> Learner:
+    if task.learner == "neighbours":
+        return NeighbourLearner(len(store.labels), store.preprocess)
+    return NetworkLearner(task.config, report=lambda line: None)
+
+
+def _accuracy(answers: Answers) -> float:
+    return float((answers.answer == answers.truth).mean())
+
+
+Plain = Mapping[str, Any]
+Cells = Sequence[str]
+
+SUBSETS = {"all": "EEG and face", "eeg": "EEG alone", "face": "face alone"}
+
+NOT_FOR = """## Do not use it
+
+- to judge, select, rate or watch over anyone;
+- as evidence of what a real person feels, in an experiment or outside;
+- for medical purposes, or where safety depends on it;
+- at work, at school or by the police to infer emotions, which the law forbids in some places.
+
+For an experiment, record your own participants, train on them, and report scores on people (or trials) whom the
+model has not seen, beside a baseline. [training.md](../docs/training.md) shows how.
+"""
+
+
+def card_text(meta: ArtifactMeta, n_parameters: int, n_bytes: int, evidence: Plain) -> str:
+    """Return the card in Markdown.
+
+    Args:
+        meta: What the model file says of itself.
+        n_parameters: Of the network.
+        n_bytes: Of the file.
+        evidence: What ``gather`` returned, and ``latency`` as ``measure_latency`` returned it.
+    """
+    parts = [
+        _head(meta, n_parameters, n_bytes, evidence["latency"]),
+        _training(meta.training),
+        _scores(meta),
+        _splits_text(evidence),
+        _nulls(evidence),
+        _reading(),
+        NOT_FOR,
+    ]
+    return "\n".join(parts)
+
+
+def table(head: Cells, rows: Sequence[Cells]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _head(meta: ArtifactMeta, n_parameters: int, n_bytes: int, latency: Plain) -> str:
+    window, signal = meta.preprocess.window, meta.preprocess.signal
+    shape = (
+        f"a window of {window.window_s:g} s: EEG of {len(signal.ch_names)} channels (Emotiv EPOC, {signal.sfreq:g} Hz, "
+        f"{signal.band[0]:g}-{signal.band[1]:g} Hz), 68 3-D landmarks and 17 action units in {window.face_slots} "
+        "slots; any part may be missing"
+    )
+    said = f"{latency['p50_ms']:.1f} ms (median), {latency['p99_ms']:.1f} ms (99th percentile) for one window"
+    rows = [
+        ["Input", shape],
+        ["Output", f"probabilities of {', '.join(meta.labels)}: low or high valence, low or high arousal"],
+        ["Method", "after CLMER: contrastively pre-trained extractors, attention over ordered pairs of modalities"],
+        ["Size", f"{n_parameters / 1e6:.2f} million parameters, {n_bytes / 1e6:.1f} MB"],
+        ["Latency", f"{said} on one thread of {latency['machine']} ({latency['device']})"],
+        ["Temperature", f"{meta.temperature:.2f}, fitted on validation people"],
+        ["Made by", "`make weights`, this page included; settings and seeds stand in the file's own `clmer.json`"],
+    ]
+    return (
+        f"# Model card: {meta.name}\n\n"
+        "**Trained on simulated people. What it says about a real person is not known to mean anything.** It ships so\n"
+        "that every part of CLMER can be run, tested and built upon before you have a model of your own people.\n\n"
+        + table(["", ""], rows)
+    )
+
+
+def _training(training: Plain) -> str:
+    people = training["people"]
+    return (
+        "## Training\n\n"
+        f"{sum(people.values())} simulated people of the simulator's `{training['simulator_preset']}` preset, "
+        f"{training['trials_per_person']} trials of 12 s each, split by people: {people['train']} to train, "
+        f"{people['validation']} to choose the epoch and the temperature, {people['test']} to test. The "
+        "contrastive stage sees no labels and only the training people.\n\n"
+        "The preset's effects are small, as studies of many people find them: 0.15-0.25 standard deviations in band\n"
+        "power, 0.4-0.8 in facial expression, a quarter of the faces hardly moving. People differ in the\n"
+        "rhythms of their brains, in electrodes, in habits of the face, in how much they talk and how well the camera\n"
+        "reads them; blinks, muscles, losses and drift of the clock are in the signals.\n"
+    )
+
+
+def _scores(meta: ArtifactMeta) -> str:
+    scores = meta.scores[SPLIT_NAME]
+    rows = []
+    for name, values in scores.items():
+        low, high = values["interval"]
+        numbers = [f"{values[key]:.3f}" for key in ("balanced_accuracy", "macro_f1", "majority")]
+        sure = [f"{values[key]:.3f}" for key in ("mean_confidence", "calibration_error")]
+        rows.append([SUBSETS.get(name, name), f"{values['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", *numbers, *sure])
+    head = ["modalities", "accuracy", "95 % interval", "balanced accuracy", "macro F1", "commonest class"]
+    counts = scores["all"]
+    return (
+        "## This file\n\n"
+        f"On {counts['n_people']} simulated people whom the model has not seen, {counts['n_windows']} windows that do "
+        "not overlap. The interval is a bootstrap over people, since windows of one person are not independent:\n\n"
+        + table([*head, "mean confidence", "calibration error"], rows)
+    )
+
+
+BIASED = ("calibration_error",)
+"""Scores whose bootstrap lies above them, since fewer different windows fill each bin: they are told without it."""
+
+
+def _splits_text(evidence: Plain) -> str:
+    network, neighbours = evidence["splits"]["network"], evidence["splits"]["neighbours"]
+    rows = [[title, *(_cell(network[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
+    further = {"macro_f1": "macro F1", "calibration_error": "calibration error", "prior": "drawing by shares"}
+    for name, title in further.items():
+        rows.append([title, *(_cell(network[p], "all", name) for p in PROTOCOLS)])
+    rows.append(["commonest class", *(_cell(network[p], "all", "majority") for p in PROTOCOLS)])
+    rows.append(["nearest neighbours", *(_cell(neighbours[p], "all", "accuracy") for p in PROTOCOLS)])
+    return (
+        "## The recipe, by four splits\n\n"
+        f"The same recipe, trained anew for every column on the same {evidence['split_people']} people, "
+        f"{_shuffles(evidence['split_shuffles'])}; accuracy, with the 95 % interval over the people of the test, "
+        "unless the row says otherwise. The file's `clmer.json` has the network's figures as `split_scores`:\n\n"
+        + table(["", *PROTOCOLS.values()], rows)
+        + "\n"
+        "The first column is the one that papers report, and on its own it says nothing: neighbouring windows of a\n"
+        "trial are alike. The rows of EEG are controls. Muscles of the face are in the EEG, most of them above 20 Hz:\n"
+        "what is lost without them was read from the face.\n"
+    )
+
+
+def _shuffles(n: int) -> str:
+    if n == 1:
+        return "one shuffle of each split, so that another draw gives other figures"
+    return f"means over {n} shuffles of each split"
+
+
+def _cell(split: Plain, row: str, name: str) -> str:
+    if split["reason"] or row not in split["rows"]:
+        return str(split["reason"]) or "-"
+    scores = split["rows"][row]
+    interval = None if name in BIASED else scores["interval"].get(name)
+    return f"{scores['mean'][name]:.3f}" + ("" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})")
+
+
+def _nulls(evidence: Plain) -> str:
+    rows = []
+    for preset, title in NULLS.items():
+        found = evidence["nulls"][preset]
+        told = (f"{found[p]['accuracy']:.3f} (p {_p(found[p]['p'])})" for p in PROTOCOLS)
+        rows.append([f"`{preset}`: {title}", *told])
+    unaware = evidence["unaware"]["all"]
+    low, high = unaware["interval"]
+    return (
+        "## Where there is nothing to find\n\n"
+        "The recipe again, on people whose emotions do not show. p is the chance of so many right answers if labels "
+        "are dealt anew: trials within a person, or whole stimuli where they are unseen:\n\n"
+        + table(["", *PROTOCOLS.values()], rows)
+        + "\nOf `null` all but the first column must be at chance, of `null-stimulus` the last one. This file, asked\n"
+        f"about {unaware['n_people']} people of preset `null`, is right {unaware['accuracy']:.3f} "
+        f"({low:.3f}-{high:.3f}) of the time and sure of {unaware['mean_confidence']:.3f}. It does not know whom it\n"
+        "cannot read: a calibration holds for people like those that it was fitted on.\n"
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
+
+
+def _reading() -> str:
+    return (
+        "## How to read it\n\n"
+        "- A single window says little, because the effects that were put in are small. Mean over trials.\n"
+        "- The figures are of simulated people. They do not repeat and cannot be set against those of the paper,\n"
+        "  which come from recordings of real people that were split by window, not by person.\n"
+        "- On real faces only the direction of valence was looked at, on two short videos that were seen during\n"
+        "  development: no test of how well the model does on others. A mouth that speech widens is taken for\n"
+        "  something of a smile. What a face shows is not what a person feels.\n"
+    )
+
+
+N_CALLS = 300
+
+
+def measure_latency(predictor: Predictor, n_calls: int = N_CALLS) -> dict[str, Any]:
+    """Return median and 99th percentile in ms of a window alone, in one thread, and the machine, as plain JSON."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    predictor.warm_up()
+    window = _reference_window(predictor)
+    seconds = []
+    for _ in range(n_calls):
+        start = time.perf_counter()
+        predictor.predict([window])
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    p50, p99 = np.percentile(np.asarray(seconds) * 1000.0, (50, 99)).tolist()
+    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "machine": machine(), "device": str(predictor.device)}
+
+
+def machine() -> str:
+    """Return the processor, the number of cores that may be used, and the version of torch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, torch {torch.__version__.split('+')[0]}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next((name for name in named if name), "") or platform.processor() or platform.machine()
+
+
+def _reference_window(predictor: Predictor) -> Window:
+    reference = predictor.meta.reference
+    return Window(
+        index=0,
+        t_start=0.0,
+        t_end=predictor.meta.preprocess.window.window_s,
+        series={name: series[0].astype(np.float64) for name, series in reference.x.items()},
+        mask={name: known[0] for name, known in reference.mask.items()},
+    )

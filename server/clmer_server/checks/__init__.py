@@ -1,1 +1,0 @@
-"""What ``clmer doctor`` looks at: each check is a plain function that says what it found and what to mend."""

@@ -1,0 +1,188 @@
+"""Publishing a recording on the LSL network: every stream of it, as if the devices were there again.
+
+All stamps of the file are moved alike: onto the recorder's clock by the clock offsets, then by one affine map to
+now. So streams keep their relation, and gaps, bursts and steps back are as they were recorded; a sample is
+pushed when its stamp has come, never before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from clmer_streaming.clock import local_clock
+from clmer_streaming.errors import RecordingError, SettingsError
+from clmer_streaming.lsl.outlets import PlayedStream, make_outlet
+from clmer_streaming.lsl.setup import load_pylsl
+from clmer_streaming.types import FloatArray
+from clmer_streaming.xdf.format import NUMERIC_DTYPES
+from clmer_streaming.xdf.reader import XdfFile, XdfStream
+
+PLAYED_ID_PREFIX = "play-"
+"""Begins the source id of every played stream: no recorded id is on the network twice."""
+
+_LEAD_S = 0.05  # s between the start and the first sample
+_LINGER_S = 1.0  # s that outlets stay behind the last sample, so that everybody has it
+_LOOK_S = 0.1  # s between two looks for listeners
+_SETTLE_S = 1.0  # s from the first listener to the first sample, for the others
+_LONG_S = 24 * 3600.0  # s; streams further apart than a day were not recorded together
+_BUFFER_S = 360.0  # s that LSL keeps for a slow listener, of the recording's time
+
+
+class Playback:
+    """The streams of a recording on the network; used as a context, which closes them.
+
+    ::
+
+        with Playback(read_xdf(path)) as playback:
+            playback.run(stop)
+
+    Args:
+        file: The recording.
+        speed: Seconds of the recording per second; stamps come nearer to each other and nominal rates rise by it.
+        loop: Go on from the beginning at the end.
+        names: Names of the streams to publish; all of them where empty.
+
+    Attributes:
+        streams: What is published, streams without samples included.
+        duration_s: Seconds of the recording from the first to the last sample.
+        warnings: Sentences for people.
+        n_pushed: Samples published so far.
+
+    Raises:
+        SettingsError: The speed is not a number above 0, or a name is not in the file.
+        RecordingError: The file has no samples in the streams that were named.
+        StreamError: The platform's pylsl comes without the liblsl library.
+    """
+
+    def __init__(self, file: XdfFile, *, speed: float = 1.0, loop: bool = False, names: Sequence[str] = ()) -> None:
+        if not 0 < speed < math.inf:
+            raise SettingsError("a speed that is a number above 0", f"{speed:g}", "use 1 for real time")
+        self._pylsl = load_pylsl()
+        self._speed, self._loop = speed, loop
+        chosen = _choose(file, names)
+        ids = _source_ids(chosen)
+        self.streams = tuple(
+            PlayedStream(stream, stream.name or f"stream-{stream.stream_id}", source_id, stream.sfreq * speed)
+            for stream, source_id in zip(chosen, ids, strict=True)
+        )
+        self._schedule = _Schedule(chosen)
+        self.duration_s = self._schedule.duration_s
+        self.warnings = (*file.warnings, *_too_long(self.duration_s))
+        self.n_pushed = 0
+        self._values = [_values(stream) for stream in chosen]
+        self._outlets: list[Any] = []
+
+    def __enter__(self) -> Self:
+        buffer_s = max(1, math.ceil(_BUFFER_S / self._speed))
+        self._outlets = [make_outlet(self._pylsl, stream, buffer_s) for stream in self.streams]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._outlets.clear()
+
+    def wait_for_listener(self, stop: threading.Event) -> bool:
+        """Wait until somebody listens to a stream, and a second longer; return False when told to stop."""
+        while not any(outlet.have_consumers() for outlet in self._outlets):
+            if stop.wait(_LOOK_S):
+                return False
+        return not stop.wait(_SETTLE_S)
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish every sample when its stamp has come; return a second behind the last, or when told to stop."""
+        begin = local_clock() + _LEAD_S
+        for lap in itertools.count() if self._loop else range(1):
+            if not self._run_lap(begin + lap * self._schedule.lap_s / self._speed, stop):
+                return
+        stop.wait(_LINGER_S)
+
+    def _run_lap(self, begin: float, stop: threading.Event) -> bool:
+        """Publish one round whose first stamp is ``begin``; return False when told to stop."""
+        schedule = self._schedule
+        due = begin + schedule.due / self._speed
+        stamps = [begin + t / self._speed for t in schedule.stamps]
+        done, at = [0] * len(stamps), 0
+        while at < due.size:
+            while (wait_s := due[at] - local_clock()) > 0:
+                if stop.wait(wait_s):
+                    return False
+            if stop.is_set():
+                return False
+            until = int(np.searchsorted(due, local_clock(), side="right"))
+            for lane, n in enumerate(np.bincount(schedule.lane[at:until], minlength=len(stamps)).tolist()):
+                self._push(lane, stamps[lane], done[lane], n)
+                done[lane] += n
+            at = until
+        return True
+
+    def _push(self, lane: int, stamps: FloatArray, first: int, n: int) -> None:
+        if n:
+            rows = self._values[lane][first : first + n]
+            self._outlets[lane].push_chunk(rows, stamps[first : first + n].tolist())
+            self.n_pushed += n
+
+
+class _Schedule:
+    """When which sample of which stream is due, in seconds from the first stamp of the recording."""
+
+    def __init__(self, streams: Sequence[XdfStream]) -> None:
+        filled = [stream for stream in streams if stream.t.size]
+        begin = min(float(np.min(stream.t_synced)) for stream in filled)
+        self.stamps = [stream.t_synced - begin for stream in streams]
+        due = np.concatenate([np.maximum.accumulate(t) for t in self.stamps])
+        lane = np.repeat(np.arange(len(streams)), [t.size for t in self.stamps])
+        order = np.argsort(due, kind="stable")
+        self.due: FloatArray = due[order]
+        self.lane = lane[order]
+        self.duration_s = float(self.due[-1])
+        slowest = min((stream.sfreq for stream in filled if stream.sfreq), default=1.0)
+        self.lap_s = self.duration_s + 1.0 / slowest
+
+
+def _choose(file: XdfFile, names: Sequence[str]) -> list[XdfStream]:
+    missing = [name for name in names if name not in {stream.name for stream in file.streams}]
+    if missing:
+        found = ", ".join(repr(stream.name) for stream in file.streams)
+        raise SettingsError(f"a stream named {missing[0]!r} in {file.path}", found, "name one of these with --stream")
+    chosen = [stream for stream in file.streams if not names or stream.name in names]
+    if not any(stream.t.size for stream in chosen):
+        raise RecordingError(
+            expected="a recording with samples to publish",
+            found=f"{file.path} with {len(chosen)} stream(s) and no sample",
+            mend="check that the devices were running when the recording was made",
+        )
+    return chosen
+
+
+def _source_ids(streams: Sequence[XdfStream]) -> list[str]:
+    """Return an id for each stream that is its own, the same at every start, and says that it is played."""
+    ids = [PLAYED_ID_PREFIX + (stream.source_id or f"{stream.name}-{stream.stream_id}") for stream in streams]
+    several = Counter(ids)
+    return [
+        name if several[name] == 1 else f"{name}-{i}" for i, name in enumerate(ids)
+    ]  # LSL recovers no stream whose id is there twice
+
+
+def _values(stream: XdfStream) -> npt.NDArray[np.generic] | list[list[str]]:
+    """Return the samples as rows, in the stream's own format."""
+    if stream.channel_format == "string":
+        return [list(row) for row in stream.strings]
+    dtype = np.dtype(NUMERIC_DTYPES[stream.channel_format])
+    with np.errstate(all="ignore"):  # float32 keeps its infinities; 2**63 - 1 is rounded up as a float
+        return np.ascontiguousarray(stream.x.T, dtype=dtype)
+
+
+def _too_long(duration_s: float) -> list[str]:
+    if duration_s <= _LONG_S:
+        return []
+    return [f"Its streams lie {duration_s / 3600:.0f} hours apart; choose those of one clock with --stream."]

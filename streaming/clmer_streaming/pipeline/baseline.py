@@ -1,0 +1,160 @@
+"""A participant's EEG at rest: measured for a minute or two, kept, and what later windows are measured against.
+
+People differ in the size of their EEG by their skulls and by how well electrodes sit: more than emotions move it. A
+model can learn from windows that are measured against rest, channel by channel::
+
+    x' = (x - baseline) * REST_SCALE_UV / scale
+
+``baseline`` and ``scale`` are the medians, over the windows of the rest, of a channel's mean and of its standard
+deviation, in the model's band and reference; the median is not moved by blinks. An artifact says whether it
+wants this (``PreprocessConfig.eeg_calibration``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.errors import SettingsError, StreamError
+from clmer_streaming.types import FloatArray, RestBaseline, Window
+
+REST_SCALE_UV = 10.0
+"""Standard deviation of every channel at rest behind the calibration: the numbers stay of the size of microvolts."""
+
+SHORTEST_S, USUAL_S, LONGEST_S = 60.0, 90.0, 120.0
+"""Seconds of rest that may be asked for."""
+
+MIN_CLEAN_S = 30.0
+"""Seconds of clean signal that a channel needs; one with less takes the median scale of the others."""
+
+_LEAST_SCALE_UV = 0.1  # below the noise of any amplifier: a dead channel must not be blown up
+
+
+def against_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
+    """Return EEG (C, T) in uV as it stands to the rest."""
+    baseline, scale = np.array(rest.baseline_uv)[:, np.newaxis], np.array(rest.scale_uv)[:, np.newaxis]
+    measured: FloatArray = (x - baseline) * (REST_SCALE_UV / scale)
+    return measured
+
+
+def from_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
+    """Return in uV what ``against_rest`` gave."""
+    baseline, scale = np.array(rest.baseline_uv)[:, np.newaxis], np.array(rest.scale_uv)[:, np.newaxis]
+    volts: FloatArray = x * (scale / REST_SCALE_UV) + baseline
+    return volts
+
+
+class RestMeasurement:
+    """Collects the windows of a rest.
+
+    Args:
+        config: The settings of the artifact, by which the windows are made.
+        seconds: How long the participant rests.
+
+    Raises:
+        SettingsError: That is too short or too long.
+    """
+
+    def __init__(self, config: PreprocessConfig, seconds: float = USUAL_S) -> None:
+        if not SHORTEST_S <= seconds <= LONGEST_S:
+            raise SettingsError(
+                f"{SHORTEST_S:g} to {LONGEST_S:g} s of rest", f"{seconds:g} s", f"{USUAL_S:g} s is a good length"
+            )
+        self._config = config
+        self._seconds = seconds
+        self._before: RestBaseline | None = None  # what the windows are measured against now
+        self._begin = np.nan  # s, start of the first window
+        self._means: list[FloatArray] = []  # each (C,), NaN where the channel was masked
+        self._deviations: list[FloatArray] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether a window has been taken."""
+        return bool(self._means)
+
+    def push(self, window: Window, before: RestBaseline | None = None) -> bool:
+        """Take the next window; return whether the rest is over.
+
+        Args:
+            window: With its EEG.
+            before: What it was measured against, if it was.
+        """
+        if np.isnan(self._begin):
+            self._begin = window.t_start
+        good = window.mask["eeg"]
+        measured = window.calibration.get("eeg") == "rest" and before is not None
+        x = from_rest(window.series["eeg"], before) if measured and before is not None else window.series["eeg"]
+        self._means.append(np.where(good, x.mean(axis=1), np.nan))
+        self._deviations.append(np.where(good, x.std(axis=1), np.nan))
+        return window.t_end >= self._begin + self._seconds
+
+    def result(self, t: float) -> RestBaseline:
+        """Return the participant's EEG at rest.
+
+        Args:
+            t: Now, in seconds.
+
+        Raises:
+            StreamError: Fewer than half of the channels had enough clean signal.
+        """
+        signal = self._config.signal
+        n_channels = len(signal.ch_names)
+        means = np.array(self._means).reshape(-1, n_channels)
+        deviations = np.array(self._deviations).reshape(-1, n_channels)
+        clean_s = np.isfinite(deviations).sum(axis=0) * self._config.window.hop_s
+        known = clean_s >= MIN_CLEAN_S
+        if 2 * known.sum() < n_channels:
+            raise StreamError(
+                expected=f"{MIN_CLEAN_S:g} s of clean EEG in at least half of the {n_channels} channels",
+                found=f"{int(known.sum())} channels with that much; the best has {clean_s.max(initial=0.0):g} s",
+                mend="mend the contact of the electrodes, let the participant sit still, and measure again",
+            )
+        scale, baseline = np.full(n_channels, np.nan), np.zeros(n_channels)
+        scale[known] = np.maximum(np.nanmedian(deviations[:, known], axis=0), _LEAST_SCALE_UV)
+        baseline[known] = np.nanmedian(means[:, known], axis=0)
+        scale[~known] = np.median(scale[known])
+        return RestBaseline(
+            t=t,
+            ch_names=signal.ch_names,
+            baseline_uv=tuple(baseline.tolist()),
+            scale_uv=tuple(scale.tolist()),
+            signal=signal.signal_hash,
+            seconds=float(clean_s[known].min()),
+        )
+
+
+def rest_to_json(rest: RestBaseline) -> str:
+    """Return the rest as JSON, exact to the last bit."""
+    return json.dumps({"kind": "eeg_rest", **dataclasses.asdict(rest)}, indent=1)
+
+
+def rest_from_json(text: str, config: PreprocessConfig) -> RestBaseline:
+    """Return the rest that ``rest_to_json`` wrote.
+
+    Raises:
+        SettingsError: It is none, or was measured with other signal settings than the model's.
+    """
+    try:
+        plain = json.loads(text)
+        if plain.pop("kind") != "eeg_rest":
+            raise ValueError("another kind of file")
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        rest = RestBaseline(**values)
+        scale = np.array(rest.scale_uv, dtype=np.float64)
+        if not (len(rest.ch_names) == scale.size == len(rest.baseline_uv) and np.all(scale > 0)):
+            raise ValueError("numbers that fit no channels")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SettingsError(
+            "EEG at rest, as clmer calibrate --rest writes it", str(error), "measure it again"
+        ) from error
+    if rest.signal != config.signal.signal_hash:
+        raise SettingsError(
+            expected=f"EEG at rest, measured with the model's signal settings ({config.signal.signal_hash})",
+            found=f"one measured with others ({rest.signal})",
+            mend="measure it again: clmer calibrate --rest",
+        )
+    return rest

@@ -1,0 +1,271 @@
+"""Causal filtering of a running signal, the same live, replayed and offline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import signal as sps
+
+from clmer_streaming.config import SignalConfig
+from clmer_streaming.errors import StreamError
+from clmer_streaming.pipeline.liveness import Liveness
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray, Item
+
+_NOTCH_Q = 30.0  # delays 40 Hz by at most 1.5 ms
+
+
+def design_sos(config: SignalConfig, sfreq: float) -> FloatArray:
+    """Return second-order sections: the notch, if any, then a Butterworth band-pass.
+
+    Args:
+        config: Band, order and notch.
+        sfreq: Rate of the signal to be filtered in Hz.
+
+    Returns:
+        (n_sections, 6) float64.
+
+    Raises:
+        StreamError: The rate is too low for the band or the notch.
+    """
+    sections = [design_band(config.band, config.filter_order, sfreq)]
+    if config.notch_hz is not None:
+        sections.insert(0, _design_notch(config.notch_hz, sfreq))
+    sos: FloatArray = np.concatenate(sections)
+    return sos
+
+
+def design_band(band: tuple[float, float], order: int, sfreq: float) -> FloatArray:
+    """Return the second-order sections of a Butterworth band-pass; of a low-pass where the band begins at 0 Hz.
+
+    Args:
+        band: Edges in Hz, where the gain is 3 dB down.
+        order: Of the prototype.
+        sfreq: Rate of the signal to be filtered in Hz.
+
+    Returns:
+        (n_sections, 6) float64.
+
+    Raises:
+        StreamError: The rate is too low for the band.
+    """
+    low, high = band
+    if 2 * high >= sfreq:
+        raise StreamError(
+            expected=f"a stream above {2 * high:g} Hz, for a band up to {high:g} Hz",
+            found=f"a nominal rate of {sfreq:g} Hz",
+            mend="choose another stream, or a model with a narrower band",
+        )
+    if low <= 0:
+        sos: FloatArray = sps.butter(order, high, btype="lowpass", fs=sfreq, output="sos")
+    else:
+        sos = sps.butter(order, (low, high), btype="bandpass", fs=sfreq, output="sos")
+    return sos
+
+
+def _design_notch(notch_hz: float, sfreq: float) -> FloatArray:
+    if 2 * notch_hz >= sfreq:
+        raise StreamError(
+            expected=f"a stream above {2 * notch_hz:g} Hz, for a notch at {notch_hz:g} Hz",
+            found=f"a nominal rate of {sfreq:g} Hz",
+            mend="go without it: --notch none",
+        )
+    sos: FloatArray = sps.tf2sos(*sps.iirnotch(notch_hz, _NOTCH_Q, fs=sfreq))
+    return sos
+
+
+@dataclass
+class _FilterState:
+    zi: FloatArray | None  # (n_sections, C, 2); None before the first sample of a segment
+
+
+class CausalFilter:
+    """Stage: filters (C, n) chunks, carrying its state from one to the next.
+
+    The state starts from the first sample of a segment, as if the signal had always had that value: an
+    offset of 4200 uV leaves 18 uV instead of 4110 uV, and no chunking can change a bit of the output.
+
+    Args:
+        sos: (n_sections, 6) second-order sections.
+    """
+
+    def __init__(self, sos: FloatArray) -> None:
+        self._sos = sos
+        self._zi_unit: FloatArray = sps.sosfilt_zi(sos)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew with the next sample."""
+        self._state = _FilterState(zi=None)
+
+    def push(self, item: Item) -> list[Item]:
+        """Filter a Chunk; start anew at a Gap; pass the rest."""
+        if isinstance(item, Gap):
+            self.reset()
+        if not isinstance(item, Chunk) or item.x.shape[1] == 0:
+            return [item]
+        if self._state.zi is None:
+            self._state.zi = self._zi_unit[:, None, :] * item.x[None, :, :1]
+        y, self._state.zi = sps.sosfilt(self._sos, item.x, axis=-1, zi=self._state.zi)
+        return [Chunk(item.source, item.t, y, item.filled)]
+
+
+_LOBES = 6  # of the sinc on either side, at the lower of the two rates: 46.9 ms delay at 128 Hz
+_KAISER_BETA = 6.0
+_MAX_FACTOR = 5000  # any rate is met within 1e-4, at no more than 60,000 taps; the stamps carry the rest
+
+
+def design_polyphase(up: int, down: int) -> FloatArray:
+    """Return the phases of a Kaiser-windowed sinc low-pass, each with unit gain at 0 Hz.
+
+    Args:
+        up: Interpolation factor L.
+        down: Decimation factor M.
+
+    Returns:
+        (L, K) float64; output ``m`` is the sum over k of ``phases[m * M % L, k] * x[m * M // L - k]``.
+        The K taps of a phase span the whole prototype, whose delay is ``(L * K - 1) / 2 / L`` input samples.
+    """
+    n_taps = -(-2 * _LOBES * max(up, down) // up)
+    prototype = sps.firwin(up * n_taps, 1.0 / max(up, down), window=("kaiser", _KAISER_BETA))
+    phases: FloatArray = np.ascontiguousarray(prototype.reshape(n_taps, up).T)
+    normalised: FloatArray = phases / phases.sum(axis=1, keepdims=True)
+    return normalised
+
+
+@dataclass
+class _ResamplerState:
+    x: FloatArray  # (C, m) input that later outputs still need
+    t: FloatArray  # (m,)
+    filled: BoolArray  # (C, m)
+    first: int  # index, within the segment, of the first column kept
+    n_out: int  # index of the next output on the segment's output grid
+
+
+class PolyphaseResampler:
+    """Stage: brings (C, n) chunks from one nominal rate to another, its delay taken off the stamps.
+
+    The ratio is the nearest of whole numbers up to 5000, so that a measured rate such as 98.96 Hz is met within
+    1e-4 too; every output lies at the time its own stamp says, and the stamps carry what the ratio leaves over.
+    Equal rates pass unchanged and undelayed. Before the first sample of a segment the signal is taken to have had
+    its value.
+
+    Args:
+        sfreq_in: Rate of the input in Hz, nominal or measured.
+        sfreq_out: Nominal rate of the output in Hz.
+    """
+
+    def __init__(self, sfreq_in: float, sfreq_out: float) -> None:
+        ratio = Fraction(sfreq_out / sfreq_in).limit_denominator(_MAX_FACTOR)
+        self._up, self._down = ratio.numerator, ratio.denominator
+        self._same = self._up == self._down
+        self._phases = np.ones((1, 1)) if self._same else design_polyphase(self._up, self._down)
+        self._n_taps = self._phases.shape[1]
+        self._delay = (self._up * self._n_taps - 1) / 2 / self._up  # input samples
+        self.delay_s = self._delay / sfreq_in
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew with the next sample."""
+        self._state: _ResamplerState | None = None
+
+    def push(self, item: Item) -> list[Item]:
+        """Resample a Chunk; start anew at a Gap; pass the rest."""
+        if isinstance(item, Gap):
+            self.reset()
+        if not isinstance(item, Chunk) or self._same or item.x.shape[1] == 0:
+            return [item]
+        return [self._resample(item)]
+
+    def _resample(self, chunk: Chunk) -> Chunk:
+        state = self._extend(chunk)
+        n_in = state.first + state.t.size
+        n_ready = -(-n_in * self._up // self._down)  # outputs m with m * M // L < n_in
+        m = np.arange(state.n_out, max(state.n_out, n_ready))
+        y = self._convolve(state, m)
+        t, filled = self._stamp(state, m)
+        state.n_out += m.size
+        self._trim(state)
+        return Chunk(chunk.source, t, y, filled)
+
+    def _extend(self, chunk: Chunk) -> _ResamplerState:
+        filled = np.zeros(chunk.x.shape, dtype=np.bool_) if chunk.filled is None else chunk.filled
+        if self._state is None:
+            self._state = self._primed(chunk, filled)
+        state = self._state
+        state.x = np.concatenate([state.x, chunk.x], axis=1)
+        state.t = np.concatenate([state.t, chunk.t])
+        state.filled = np.concatenate([state.filled, filled], axis=1)
+        return state
+
+    def _primed(self, chunk: Chunk, filled: BoolArray) -> _ResamplerState:
+        n_before = self._n_taps
+        first_output = -(-int(np.ceil(self._delay * self._up)) // self._down)  # the first at or after sample 0
+        return _ResamplerState(
+            x=np.repeat(chunk.x[:, :1], n_before, axis=1),
+            t=np.full(n_before, chunk.t[0]),
+            filled=np.repeat(filled[:, :1], n_before, axis=1),
+            first=-n_before,
+            n_out=first_output,
+        )
+
+    def _convolve(self, state: _ResamplerState, m: IndexArray) -> FloatArray:
+        if m.size == 0:
+            return np.empty((state.x.shape[0], 0))
+        newest = m * self._down // self._up - state.first
+        taps = self._phases[m * self._down % self._up, ::-1]  # (n, K), oldest sample first
+        stretches = sliding_window_view(state.x, self._n_taps, axis=1)[:, newest - self._n_taps + 1]
+        # Contiguous taps are summed in one fixed order, so that no chunking can change a bit.
+        y: FloatArray = np.add.reduce(np.ascontiguousarray(stretches * taps), axis=-1)
+        return y
+
+    def _stamp(self, state: _ResamplerState, m: IndexArray) -> tuple[FloatArray, BoolArray]:
+        position = m * self._down / self._up - self._delay
+        whole = np.floor(position)
+        fraction, left = position - whole, whole.astype(np.intp) - state.first
+        t: FloatArray = state.t[left] + fraction * (state.t[left + 1] - state.t[left])
+        return t, state.filled[:, left] | state.filled[:, left + 1]
+
+    def _trim(self, state: _ResamplerState) -> None:
+        oldest_needed = state.n_out * self._down // self._up - self._n_taps
+        surplus = min(oldest_needed - state.first, state.t.size)
+        if surplus > 0:
+            state.x, state.t = state.x[:, surplus:].copy(), state.t[surplus:].copy()
+            state.filled, state.first = state.filled[:, surplus:].copy(), state.first + surplus
+
+
+class WaitingChunks:
+    """Chunks of one segment, in their order."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+
+    def extend(self, chunks: Iterable[Chunk]) -> None:
+        """Let chunks wait, which carry ``filled``."""
+        self._chunks.extend(chunks)
+
+    def take(self) -> list[Chunk]:
+        """Return all of them as one chunk; nothing where none waits."""
+        chunks, self._chunks = self._chunks, []
+        if len(chunks) <= 1:
+            return chunks
+        parts = zip(*((chunk.t, chunk.x, chunk.filled) for chunk in chunks), strict=True)
+        t, x, filled = (np.concatenate(part, axis=-1) for part in parts)
+        return [Chunk(chunks[0].source, t, x, filled)]
+
+
+def quiet_until(t_next_window: float, now: float, eeg: Liveness, streams: Collection[Liveness]) -> float:
+    """Return the time in seconds before which no sample of a live stream closes a window or changes a state.
+
+    Args:
+        t_next_window: Seconds, the end of the next window.
+        now: Seconds, the furthest that any stream or tick has come.
+        eeg: The EEG stream.
+        streams: All streams, this one included.
+    """
+    if eeg.state != "live" or now >= t_next_window:
+        return -np.inf
+    return min(t_next_window, *(stream.unchanged_until for stream in streams))

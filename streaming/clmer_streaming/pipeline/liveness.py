@@ -1,0 +1,203 @@
+"""Whether samples of a stream arrive: decided by samples and ticks in stream time, never by the wall clock."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from clmer_streaming.types import INPUT_KINDS, Chunk, Item, Marker, StreamInfo, StreamState, StreamStatus
+
+_STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is more
+_LOST_S = 5.0  # s of silence
+_LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
+_OTHER_CLOCK_S = 10.0  # s that the stamps of a stream that just comes may lie away from the others
+_REMEMBERED_CHUNKS = 16
+_HABIT = 2  # long chunks among them
+
+
+class Liveness:
+    """The state of one stream.
+
+    Args:
+        t: Time of the announcement in seconds; NaN until a first item tells the time.
+    """
+
+    def __init__(self, t: float = np.nan) -> None:
+        self.state: StreamState = "connecting"
+        self.since = t  # s, when the state was entered
+        self.last_t = np.nan  # s, the newest sample
+        self._now = t  # s, the latest time told
+        self._timely = False  # a sample has come in time, by what other streams tell
+        self._late = False  # samples come, and none has ever come in time
+        self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
+
+    @property
+    def chunk_s(self) -> float:
+        """The longest of the last chunks in seconds; what a source may lag by delivering in chunks."""
+        return max(self._spans, default=0.0)
+
+    @property
+    def stalled_after_s(self) -> float:
+        """Seconds of silence after which the stream counts as stalled."""
+        return max(_STALLED_S, 2 * self.chunk_s)
+
+    @property
+    def unchanged_until(self) -> float:
+        """Seconds up to which the state stays as it is, if no sample of this stream comes, or only of a live one."""
+        if self.state == "live":
+            return self.last_t + _STALLED_S  # chunks to come may be shorter than those behind ``stalled_after_s``
+        return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
+
+    @property
+    def far_away(self) -> bool:
+        """Whether the stamps lie so far from the time that other streams tell that they are on another clock."""
+        silent_s = self._now - self.last_t
+        return silent_s < -_OTHER_CLOCK_S or (self._late and silent_s > _OTHER_CLOCK_S)
+
+    @property
+    def other_clock(self) -> str:
+        """A sentence for people where the stamps keep a stream out of every window; empty elsewhere."""
+        silent_s = self._now - self.last_t
+        too_late = self._late and silent_s > self.stalled_after_s
+        if not (self.far_away or too_late):
+            return ""
+        where = f"{silent_s:.0f} s behind" if silent_s > 0 else f"{-silent_s:.0f} s ahead of"
+        return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
+
+    @property
+    def note(self) -> str:
+        """A sentence for people where the chunks are too long to be timely; empty where they are not.
+
+        One long chunk is no habit: it may be the end of a backlog.
+        """
+        if sum(span_s > _LATENCY_BUDGET_S for span_s in self._spans) < _HABIT:
+            return ""
+        return f"comes {self.chunk_s:.1f} s at a time, and so late: let the sender send shorter chunks"
+
+    def observe(self, t_first: float, t_last: float, chunk_s: float) -> None:
+        """Take note of samples from ``t_first`` to ``t_last`` seconds, in a chunk of ``chunk_s`` seconds.
+
+        A backlog does not make a stream live before it has caught up with the time that is known.
+        """
+        if self.state not in ("stalled", "lost"):  # a backlog says nothing of how the source delivers
+            self._spans.append(chunk_s)
+        self.last_t = t_last
+        late = self._now - t_last > self.stalled_after_s
+        self._timely = self._timely or (math.isfinite(self._now) and not late)
+        self._late = late and not self._timely
+        if self.state != "live" and not late:
+            self.state, self.since = "live", t_first
+
+    def advance(self, now: float) -> None:
+        """Take note that it is ``now`` (seconds), by another stream's samples or a tick."""
+        self._now = now
+        if np.isnan(self.since):
+            self.since = now
+        silent_s = now - self.last_t
+        if self.state == "live" and silent_s > self.stalled_after_s:
+            self.state, self.since = "stalled", self.last_t + self.stalled_after_s
+        if self.state == "stalled" and silent_s > max(_LOST_S, self.stalled_after_s):
+            self.state, self.since = "lost", self.last_t + max(_LOST_S, self.stalled_after_s)
+
+
+_LOOK_S = 0.5  # s of stream time between two looks at who has fallen silent
+_RATE_S = 10.0  # s of stamps by which a rate is measured
+
+
+class _ExtraStream:
+    """One of them. That samples come makes a stream live, whatever clock its stamps are on."""
+
+    def __init__(self, info: StreamInfo, now: float) -> None:
+        self._info = info
+        self._liveness = Liveness(now)
+        self._n_samples = 0
+        self._marks: deque[tuple[float, int]] = deque()  # stamps in s, and how many samples there were by then
+
+    def take(self, item: Chunk | Marker, now: float) -> None:
+        n = item.t.size if isinstance(item, Chunk) else 1
+        self._n_samples += n
+        self._liveness.observe(now, now, n / self._info.sfreq if self._info.sfreq else 0.0)
+        if isinstance(item, Chunk) and n:
+            self._mark(float(item.t[-1]))
+
+    def _mark(self, t: float) -> None:
+        if self._marks and t < self._marks[-1][0]:
+            self._marks.clear()
+        self._marks.append((t, self._n_samples))
+        while t - self._marks[0][0] > 2 * _RATE_S:
+            self._marks.popleft()
+
+    @property
+    def _rate_hz(self) -> float:
+        (t0, n0), (t1, n1) = (self._marks[0], self._marks[-1]) if self._marks else ((0.0, 0), (0.0, 0))
+        return (n1 - n0) / (t1 - t0) if self._info.sfreq and t1 - t0 >= _RATE_S else 0.0
+
+    def look(self, now: float, silence: str) -> None:
+        """Note who is silent: a stream without a rate, such as markers, is not before its connection is gone."""
+        liveness = self._liveness
+        state: StreamState = "lost" if silence else "live"
+        if self._info.sfreq:
+            liveness.advance(now)
+        elif state != liveness.state:
+            liveness.state, liveness.since = state, now
+
+    def status(self, silence: str) -> StreamStatus:
+        liveness = self._liveness
+        return StreamStatus(
+            source=self._info.source,
+            kind=self._info.kind,
+            name=self._info.name,
+            state=liveness.state,
+            since=liveness.since,
+            reason=self._info.note if liveness.state == "live" else silence,
+            nominal_rate_hz=self._info.sfreq,
+            rate_hz=self._rate_hz,
+            n_samples=self._n_samples,
+            chunk_s=liveness.chunk_s,
+            delay_s=self._info.delay_s,
+        )
+
+
+class ExtraStreams:
+    """The state of every announced stream that is no input of the model.
+
+    Marker columns of another stream share that one's state, and are none of their own.
+
+    Args:
+        silence: Tells of a source why nothing can come from it now, in a sentence for people; "" while it is connected.
+    """
+
+    def __init__(self, silence: Callable[[str], str] = lambda source: "") -> None:
+        self._silence = silence
+        self._announced: set[str] = set()
+        self._streams: dict[str, _ExtraStream] = {}
+        self._statuses: tuple[StreamStatus, ...] = ()
+        self._looked = -math.inf  # s
+
+    def push(self, item: Item, now: float) -> tuple[StreamStatus, ...]:
+        """Take an item of any stream, at ``now`` seconds of stream time, and return what is known of side streams."""
+        now = now if math.isfinite(now) else math.nan
+        if isinstance(item, StreamInfo):
+            self._announce(item, now)
+        elif isinstance(item, Chunk | Marker) and item.source in self._streams:
+            self._streams[item.source].take(item, now)
+        if self._streams and not abs(now - self._looked) < _LOOK_S:
+            self._look(now)
+        return self._statuses
+
+    def _announce(self, info: StreamInfo, now: float) -> None:
+        self._announced.add(info.source)
+        is_column = info.source.rpartition(":")[0] in self._announced
+        if info.kind not in INPUT_KINDS and not is_column:
+            self._streams[info.source] = _ExtraStream(info, now)
+            self._looked = -math.inf
+
+    def _look(self, now: float) -> None:
+        self._looked = now
+        silences = {source: self._silence(source) for source in self._streams}
+        for source, stream in self._streams.items():
+            stream.look(now, silences[source])
+        self._statuses = tuple(stream.status(silences[source]) for source, stream in self._streams.items())

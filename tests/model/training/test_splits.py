@@ -1,0 +1,252 @@
+"""The four splits: what each keeps apart, when it cannot be computed, and the guard."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clmer_model.artifact import find_artifact
+from clmer_model.checkpoint import load_checkpoint
+from clmer_model.training.compare import REPORT_NAME, read_split_scores, report_of
+from clmer_model.training.config import TrainConfig, recipe_of
+from clmer_model.training.splits import (
+    PROTOCOLS,
+    Split,
+    SplitKind,
+    draw_split,
+    examples_key,
+    groups_of,
+    guard,
+    split_from_dict,
+    split_to_dict,
+    why_not,
+)
+from clmer_server.cli import main
+from clmer_server.session.inference import model_card
+from clmer_streaming.errors import DatasetError
+from tests.support.feature_store import in_memory, small_store
+from tests.support.model_windows import SMALL, small_checkpoint
+
+STORE = small_store()
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_every_window_is_on_one_side_and_every_group_too(protocol: SplitKind) -> None:
+    """About 70, 15 and 15 per cent of the groups, with every label on every side, in each of five shuffles."""
+    groups = groups_of(STORE, protocol)
+    n_groups = len(np.unique(groups))
+    for shuffle in range(1, 6):
+        split = draw_split(STORE, protocol, shuffle, seed=1)
+        rows = np.concatenate(list(split.sides.values()))
+        assert np.array_equal(np.sort(rows), np.arange(len(STORE.examples)))
+        parts = {side: set(groups[rows].tolist()) for side, rows in split.sides.items()}
+        assert sum(map(len, parts.values())) == n_groups
+        assert len(parts["test"]) == len(parts["validation"]) == pytest.approx(0.15 * n_groups, abs=1)
+        for rows in split.sides.values():
+            assert set(STORE.examples.label[rows]) == {0, 1}
+
+
+def test_shuffles_differ_and_a_seed_repeats_them() -> None:
+    """The same seed and number give the same rows; another number gives others."""
+    first, again, second = (draw_split(STORE, "trial", shuffle, seed=1) for shuffle in (1, 1, 2))
+    assert np.array_equal(first.test, again.test)
+    assert not np.array_equal(first.test, second.test)
+
+
+def test_random_windows_share_trials_between_training_and_test() -> None:
+    """That is why they leak: here nearly every test window has a neighbour of its trial among the training windows."""
+    split = draw_split(STORE, "random", 1, seed=1)
+    trial = STORE.examples.trial
+    assert np.isin(trial[split.test], trial[split.train]).mean() > 0.8
+
+
+def test_where_each_label_has_one_stimulus_unseen_stimuli_cannot_be_computed() -> None:
+    """Whoever knows the picture knows the label: as in MAN-II."""
+    store = small_store(stimuli_per_label=1)
+    assert why_not(store, "stimuli") == "not computable: the label is the stimulus"
+    with pytest.raises(DatasetError, match="the label is the stimulus"):
+        draw_split(store, "stimuli", 1, seed=1)
+    assert why_not(store, "people") == ""
+
+
+def test_other_reasons_for_which_a_split_cannot_be_computed() -> None:
+    """Too few people, too few stimuli of a label, no stimuli named."""
+    assert "2 groups, 3 are needed" in why_not(small_store(n_people=2), "people")
+    assert "a has 2 of 3 groups" in why_not(small_store(stimuli_per_label=2), "stimuli")
+    unnamed = dataclasses.replace(STORE, stimulus=np.full(len(STORE.examples), -1))
+    assert why_not(unnamed, "stimuli") == "not computable: not every trial names its stimulus"
+
+
+def test_stimuli_that_are_felt_differently_are_kept_together() -> None:
+    """Where people give one stimulus several labels, all its windows still go to one side."""
+    person = np.repeat(np.arange(4), 6)
+    stimulus, label = np.tile(np.arange(6), 4), (np.arange(24) * 7 % 5) % 2
+    store = in_memory(person, np.arange(24), stimulus, label, stimuli=[f"s{k}" for k in range(6)])
+    split = draw_split(store, "stimuli", 1, seed=1)
+    assert not np.isin(stimulus[split.test], stimulus[split.train]).any()
+
+
+def moved(split: Split, row: int) -> Split:
+    """Return the split with one training row in the test, too."""
+    return dataclasses.replace(split, test=np.append(split.test, split.train[row]))
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_a_shared_window_is_refused(protocol: SplitKind) -> None:
+    """One window on two sides is enough."""
+    with pytest.raises(DatasetError, match="nothing shared between train and test"):
+        guard(moved(draw_split(STORE, protocol, 1, seed=1), 0), STORE)
+
+
+@pytest.mark.parametrize("protocol", ["trial", "people", "stimuli"])
+def test_a_shared_group_is_refused_and_named(protocol: SplitKind) -> None:
+    """A random split that calls itself one of these shares trials, and says which."""
+    leaking = dataclasses.replace(draw_split(STORE, "random", 1, seed=1), protocol=protocol)
+    with pytest.raises(DatasetError, match=r"trial t\d+ and \d+ more"):
+        guard(leaking, STORE)
+
+
+def test_a_shared_person_is_refused_though_no_trial_is_shared() -> None:
+    """A split by trials is none by people."""
+    by_trial = dataclasses.replace(draw_split(STORE, "trial", 1, seed=1), protocol="people")
+    with pytest.raises(DatasetError, match=r"people P\d+"):
+        guard(by_trial, STORE)
+
+
+def test_an_empty_side_is_refused() -> None:
+    """A score of nothing says nothing."""
+    split = draw_split(STORE, "people", 1, seed=1)
+    with pytest.raises(DatasetError, match="windows for validation"):
+        guard(dataclasses.replace(split, validation=np.empty(0, dtype=np.int64)), STORE)
+
+
+def written(protocol: SplitKind = "people") -> dict[str, Any]:
+    """Return a split as it is read from its file."""
+    text = json.dumps(split_to_dict(draw_split(STORE, protocol, 1, seed=1), STORE, seed=1))
+    plain: dict[str, Any] = json.loads(text)
+    return plain
+
+
+def test_a_split_file_gives_the_split_again_and_names_its_groups() -> None:
+    """Rows and the people of each side."""
+    split, read = draw_split(STORE, "people", 1, seed=1), split_from_dict(written(), STORE, "file")
+    for side, rows in split.sides.items():
+        assert np.array_equal(rows, read.sides[side])
+        assert written()["groups"][side] == [f"P{k}" for k in np.unique(STORE.examples.person[rows])]
+
+
+def test_an_altered_split_file_is_refused() -> None:
+    """Rows that changed, a hash that was made to fit a leak, another store, something else."""
+    plain = written()
+    plain["rows"]["test"].append(plain["rows"]["train"][0])
+    with pytest.raises(DatasetError, match="rows with the hash"):
+        split_from_dict(plain, STORE, "file")
+    leaking = split_to_dict(moved(draw_split(STORE, "people", 1, seed=1), 0), STORE, seed=1)
+    with pytest.raises(DatasetError, match="nothing shared"):
+        split_from_dict(leaking, STORE, "file")
+    with pytest.raises(DatasetError, match="a split of store 1111"):
+        split_from_dict(written(), dataclasses.replace(STORE, key="1" * 64), "file")
+    with pytest.raises(DatasetError, match="a split file"):
+        split_from_dict({"protocol": "people"}, STORE, "file")
+
+
+CONFIG = TrainConfig(dims=SMALL)
+ROW = {
+    "mean": {"accuracy": 0.4},
+    "sd": {"accuracy": 0.1},
+    "shuffles": {"accuracy": [0.3, 0.5]},
+    "interval": {"accuracy": [0.2, 0.6]},
+    "classes": {},
+    "confusion": [[1]],
+    "n_windows": [7, 7],
+    "n_people": 3,
+}
+SPLITS = {
+    "people": {"title": "unseen people", "reason": "", "rows": {"all": ROW}},
+    "stimuli": {"title": "unseen stimuli", "reason": "not computable: the label is the stimulus"},
+}
+
+
+def write_run(folder: Path, config: TrainConfig = CONFIG) -> Path:
+    """Leave a checkpoint and a report, as ``clmer train`` and ``clmer evaluate`` leave them; return the report."""
+    training = {**recipe_of(CONFIG, examples_key(CONFIG)), "people": {"test": 3}}
+    checkpoint = dataclasses.replace(small_checkpoint(), training=training)
+    checkpoint.save(folder)
+    store = dataclasses.replace(small_store(), labels=checkpoint.labels)
+    report = folder / REPORT_NAME
+    report.write_text(json.dumps(report_of(store, SPLITS, config, seed=5)), encoding="utf-8")
+    return report
+
+
+def test_the_model_file_says_what_its_recipe_scored_by_each_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mean, SD and interval of each split with its title, or why there are none; single shuffles stay in the report."""
+    report = write_run(tmp_path / "run")
+    expected = {
+        "people": {
+            "title": "unseen people",
+            "reason": "",
+            "rows": {"all": {name: ROW[name] for name in ("mean", "sd", "interval", "n_windows", "n_people")}},
+        },
+        "stimuli": SPLITS["stimuli"],
+    }
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "own.ts")]) == 0
+    assert str(report) in capsys.readouterr().out
+    artifact = find_artifact(str(tmp_path / "own.ts"))
+    assert artifact.meta.split_scores == expected
+    assert model_card(artifact)["split_scores"] == expected
+
+    moved = report.rename(tmp_path / "elsewhere.json")
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "bare.ts")]) == 0
+    assert find_artifact(str(tmp_path / "bare.ts")).meta.split_scores is None
+    given = ["export", str(tmp_path / "run"), "--report", str(moved), "--out", str(tmp_path / "told.ts")]
+    assert main(given) == 0
+    assert find_artifact(str(tmp_path / "told.ts")).meta.split_scores == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_trials": 3}, "trials_per_person"),
+        ({"fit": dataclasses.replace(CONFIG.fit, epochs=99)}, "fit.epochs"),
+        ({"dims": dataclasses.replace(SMALL, width=32)}, "dims.width"),
+        ({"preset": "paper"}, "preset"),
+    ],
+)
+def test_scores_of_another_recipe_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """The error names what differs."""
+    report = write_run(tmp_path, dataclasses.replace(CONFIG, **changes))
+    with pytest.raises(DatasetError, match=f"with other {said}"):
+        read_split_scores(report, load_checkpoint(tmp_path))
+
+
+def test_another_seed_is_the_same_recipe(tmp_path: Path) -> None:
+    """Seeds and precision change the figures, as another shuffle does."""
+    fit = dataclasses.replace(CONFIG.fit, seed=4, mixed_precision=True)
+    report = write_run(tmp_path, dataclasses.replace(CONFIG, seed=4, fit=fit))
+    assert set(read_split_scores(report, load_checkpoint(tmp_path))) == set(SPLITS) < set(PROTOCOLS)
+
+
+def test_nearest_neighbours_and_other_labels_are_no_scores_of_a_network(tmp_path: Path) -> None:
+    """Nor is a file that is no report."""
+    report = write_run(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    report.write_text(json.dumps(report_of(small_store(), SPLITS, CONFIG, seed=5)), encoding="utf-8")
+    with pytest.raises(DatasetError, match="with other labels"):
+        read_split_scores(report, checkpoint)
+    report.write_text(json.dumps(report_of(small_store(), SPLITS, None, seed=5)), encoding="utf-8")
+    with pytest.raises(DatasetError, match="with other preset"):
+        read_split_scores(report, checkpoint)
+    report.write_text(json.dumps({"preset": CONFIG.preset, "labels": list(checkpoint.labels), "splits": {}}))
+    with pytest.raises(DatasetError, match="recipe"):
+        read_split_scores(report, checkpoint)
+    for text in ("", "[]", "{}", '{"splits": 1, "labels": [], "preset": "default"}'):
+        report.write_text(text, encoding="utf-8")
+        with pytest.raises(DatasetError, match="report of clmer evaluate"):
+            read_split_scores(report, checkpoint)

@@ -1,0 +1,193 @@
+"""Claims about the other streams of the network: all are taken as they are, none twice, and none of our own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clmer_streaming.errors import StreamError
+from clmer_streaming.lsl.extra import (
+    ALL,
+    NONE,
+    USED,
+    LslExtraSource,
+    Noting,
+    TakenStreams,
+    extra_stream_info,
+    stream_uid,
+)
+from clmer_streaming.pipeline.extra import physio_source
+from clmer_streaming.types import Chunk, Item, StreamInfo
+from tests.support.lab_outlets import CONTACT_NAME, EEG_NAME, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab
+from tests.support.listener import Listener
+from tests.support.session_parts import ListSource
+
+WAIT_S = 60.0
+
+
+def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
+    """Return the next n announcements by the name of their stream."""
+    return {info.name: info for info in (listener.next(StreamInfo) for _ in range(n))}
+
+
+def with_eeg_taken() -> TakenStreams:
+    """Return what is known where another source has the headset."""
+    import pylsl
+
+    taken = TakenStreams()
+    (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+    taken.note(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
+    return taken
+
+
+def test_all_other_streams_are_announced_with_what_they_carry() -> None:
+    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
+    import pylsl
+
+    own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
+    with lab(), Listener(LslExtraSource(ALL, with_eeg_taken())) as listener:
+        infos = announced(listener, 4)
+    assert own is not None
+    assert {name: info.kind for name, info in infos.items()} == {
+        CONTACT_NAME: "contact",
+        MOTION_NAME: "other",
+        MARKER_NAME: "markers",
+        PSYCHOPY_NAME: "markers",
+    }
+    assert infos[MOTION_NAME].channel_format == "int16"
+    assert infos[MOTION_NAME].ch_names == ("ACCX", "ACCY", "ACCZ")
+    assert infos[MOTION_NAME].manufacturer == "Emotiv"
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_what_the_service_makes_use_of_is_taken_without_a_recording() -> None:
+    """Contact quality and markers; motion is not."""
+    with lab(), Listener(LslExtraSource(USED, with_eeg_taken())) as listener:
+        infos = announced(listener, 3)
+    assert set(infos) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
+
+
+def test_streams_can_be_chosen_by_name() -> None:
+    """And nothing else is taken."""
+    with lab(), Listener(LslExtraSource(f"{MOTION_NAME}, Nobody", with_eeg_taken())) as listener:
+        (info,) = announced(listener, 1).values()
+    assert info.name == MOTION_NAME
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_a_stream_that_is_gone_is_said_to_be_gone() -> None:
+    """Words come when they come: that their stream is gone is known by its connection."""
+    source = LslExtraSource(MARKER_NAME, TakenStreams())
+    with Listener(source) as listener:
+        with lab():
+            info = listener.next(StreamInfo)
+            assert source.silence(info.source) == ""
+        wait_until(lambda: source.silence(info.source) == f"{MARKER_NAME} is gone; waiting for it to come back")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread brings about."""
+    waiting = threading.Event()
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert not waiting.wait(0.05)
+        assert time.monotonic() < end
+
+
+def test_none_takes_nothing_and_ends_at_once() -> None:
+    """Without a look at the network."""
+    found: list[Item] = []
+    LslExtraSource(NONE, TakenStreams()).run(found.append, threading.Event())
+    assert found == []
+
+
+@pytest.mark.deep
+def test_a_stream_that_returns_keeps_its_name_and_an_unused_headset_is_taken_in_the_end() -> None:
+    """EEG that the EEG source does not want within ten seconds is a stream like any other, until it wants it."""
+    taken = TakenStreams()
+    with Listener(LslExtraSource(f"{MARKER_NAME},{EEG_NAME}", taken)) as listener:
+        with lab():
+            first = listener.next(StreamInfo)
+        with lab():
+            again = listener.next(StreamInfo)
+            eeg = listener.next(StreamInfo)
+            listener.next(Chunk, lambda chunk: chunk.source == eeg.source)
+            taken.note(eeg)
+    assert first.source == again.source == f"lsl:{MARKER_NAME}"
+    assert stream_uid(first.xml) != stream_uid(again.xml)
+    assert (eeg.name, eeg.kind) == (EEG_NAME, "other")
+
+
+XML = """<?xml version="1.0"?><info><name>{name}</name><type>{type}</type><channel_count>1</channel_count>
+<nominal_srate>{rate}</nominal_srate><channel_format>{format}</channel_format><uid>u-1</uid>
+<source_id>id</source_id><hostname>host</hostname><desc/></info>"""
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ({"type": "Markers", "format": "string"}, "markers"),
+        ({"type": "Annotations", "format": "string", "rate": 100}, "markers"),
+        ({"type": "markers", "format": "int32"}, "markers"),
+        ({"type": "Markers", "format": "int32", "rate": 512}, "other"),  # a trigger channel, sampled
+        ({"type": "EEG-Quality"}, "contact"),
+        ({"name": "EmotivDataStream-Contact-Quality", "type": "x"}, "contact"),
+        ({"type": "EEG"}, "other"),
+        ({"type": ""}, "other"),
+    ],
+)
+def test_what_a_stream_carries_is_told_by_its_header(header: dict[str, Any], kind: str) -> None:
+    """By type, format and rate."""
+    xml = XML.format(**{"name": "X", "type": "", "rate": 0, "format": "float32", **header})
+    assert extra_stream_info(xml, "lsl:X").kind == kind
+    assert stream_uid(xml) == "u-1"
+
+
+def test_what_other_sources_announce_is_taken() -> None:
+    """By its uid, and by what stays when its outlet is started again."""
+    xml = XML.format(name="X", type="EEG", rate=128, format="float32")
+    info = StreamInfo("eeg", "eeg", "X", ("Fz",), 128.0, source_id="id", hostname="host", xml=xml)
+    taken, found = TakenStreams(), list[Item]()
+    Noting(ListSource([info]), taken).run(found.append, threading.Event())
+    assert found == [info]
+    assert taken.has_kind("eeg")
+    assert taken.has("u-1", "Y", "", "")
+    assert taken.has("u-2", "X", "id", "host")
+    assert not taken.has("u-2", "X", "other", "host")
+
+
+def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
+    """Its chunks carry the series' name, in live sessions as in replays."""
+    import pylsl
+
+    with lab(), Listener(LslExtraSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
+        (info,) = announced(listener, 1).values()
+        (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+        headset = pylsl.StreamInlet(found)
+        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
+        chunk = listener.next(Chunk)
+        headset.close_stream()
+    assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
+    assert chunk.source == info.source
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
+    """A type that two streams share does not say which."""
+    import pylsl
+
+    outlets = [
+        pylsl.StreamOutlet(pylsl.StreamInfo(name, "ECG", 1, 100.0, pylsl.cf_float32, f"belt-{name}"))
+        for name in ("Left belt", "Right belt")
+    ]
+    source = LslExtraSource(NONE, TakenStreams(), {"ecg": "ECG"})
+    with pytest.raises(StreamError) as refusal:
+        source.run(lambda item: None, threading.Event())
+    assert len(outlets) == 2
+    assert "Left belt" in refusal.value.found
+    assert "Right belt" in refusal.value.found
+    assert "--physio ecg=NAME" in refusal.value.mend
