@@ -1,13 +1,15 @@
 """Whether the skin shows AU04, AU09 and AU14 where the shape of a face does not: measured on two sample videos.
 
-Run with ``CLMER_TEST_DATA=FOLDER python benchmarks/appearance_cues.py``. Folds are looked for in the face, turned
-upright at one size. The stretches were labelled by eye from enlarged frames before any of this was computed. AUC is
-the chance that a frame of the first stretch reads higher than one of the second. Nothing is asserted.
+Run with ``CLMER_TEST_DATA=FOLDER python -m benchmarks.appearance_cues``; without the folder of sample recordings it
+ends with code 2. Folds are searched for in the face, turned upright at one size. The stretches were labelled by eye
+from enlarged frames before any of this was computed. AUC is the chance that a frame of the first stretch reads higher
+than one of the second. Nothing is asserted.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import mannwhitneyu
 
+from benchmarks.support.report import Report, Table, make_parser, report_missing
 from clmer_streaming.face.action_units import face_features, intensities
 from clmer_streaming.face.extractor import FaceMeshReader
 from clmer_streaming.face.geometry import MeshFrame, align, head_pose, straightened, viewing_ray
@@ -32,6 +33,8 @@ WOMAN, MAN = "talking_crying_smiling_woman", "neutral_smile_neutral_man"
 REST = {WOMAN: ((0.0, 0.2), (9.6, 10.3)), MAN: ((0.0, 0.5),)}
 SMILE = {WOMAN: ((10.4, 20.0),), MAN: ((0.7, 3.0),)}
 CONFOUNDERS = ("yaw", "pitch", "sharpness", "luma")
+
+TINY_EVERY = 6  # frames
 
 _SIDE_PX, _EYES_PX = 256, 128.0  # of the upright face; between its outer eye corners
 _HALF_FOLD_PX = 3
@@ -62,52 +65,58 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return the exit code."""
+    args = make_parser(__doc__).parse_args()
     folder = os.environ.get("CLMER_TEST_DATA")
     if not folder:
-        Console().print("CLMER_TEST_DATA names no folder of sample recordings: nothing to measure")
-        return
-    films = {name: measure(Path(folder) / "faces" / f"{name}.mp4") for name in (WOMAN, MAN)}
-    console = Console(width=160)
-    for claim in CLAIMS:
-        console.print(claim_table(claim, films[WOMAN], films[MAN]))
-    console.print(smile_table(films))
+        return report_missing("no videos: CLMER_TEST_DATA should name a folder of sample recordings with faces/")
+    claims, every = (CLAIMS[:1], TINY_EVERY) if args.tiny else (CLAIMS, 1)
+    films = {name: measure(Path(folder) / "faces" / f"{name}.mp4", every) for name in (WOMAN, MAN)}
+    with Report("appearance_cues", args.json) as report:
+        report.show(*(claim_table(claim, films[WOMAN], films[MAN]) for claim in claims), smile_table(films))
+    return 0
 
 
 def claim_table(claim: Claim, woman: Numbers, man: Numbers) -> Table:
-    """Return how well each cue tells the stretches apart, and what else it goes with."""
+    """Return how well each cue separates the stretches, and what else it correlates with."""
     title = f"{claim.unit}: {claim.seen}; {claim.yes} against {claim.no} s"
-    result = Table(title=title, title_justify="left")
-    for column in ("cue", "AUC", "less pose, blur, light", "against the man", "median", "without", "man (max)"):
-        result.add_column(column)
-    for name in CONFOUNDERS:
-        result.add_column(f"r {name}")
+    formats = dict.fromkeys(("auc", "auc_less_pose_blur_light", "auc_against_the_man"), ".3f")
+    sizes = dict.fromkeys(("median", "median_without", "man_median", "man_max"), ".4f")
+    correlations = {f"r_{name}": ".2f" for name in CONFOUNDERS}
+    result = Table(claim.unit, title, cue="", **formats, **sizes, **correlations)
     yes, no = within(woman, claim.yes), within(woman, claim.no)
     for cue in claim.cues:
         values, left = woman[cue], residual(woman, cue, no)
         his = man[cue] - rest(man, cue, MAN) + rest(woman, cue, WOMAN)
         with np.errstate(invalid="ignore"):
-            r = [np.corrcoef(values[no], woman[other][no])[0, 1] for other in CONFOUNDERS]
-        figures = (auc(values[yes], values[no]), auc(left[yes], left[no]), auc(values[yes], his))
-        sizes = (np.median(values[yes]), np.median(values[no]))
-        spread = f"{np.median(man[cue]):.4f} ({man[cue].max():.4f})"
-        result.add_row(
-            cue, *(f"{x:.3f}" for x in figures), *(f"{x:.4f}" for x in sizes), spread, *(f"{x:.2f}" for x in r)
+            r = {f"r_{name}": np.corrcoef(values[no], woman[name][no])[0, 1] for name in CONFOUNDERS}
+        result.add(
+            cue=cue,
+            auc=auc(values[yes], values[no]),
+            auc_less_pose_blur_light=auc(left[yes], left[no]),
+            auc_against_the_man=auc(values[yes], his),
+            median=np.median(values[yes]),
+            median_without=np.median(values[no]),
+            man_median=np.median(man[cue]),
+            man_max=man[cue].max(),
+            **r,
         )
     return result
 
 
 def smile_table(films: dict[str, Numbers]) -> Table:
     """Return whether a cue takes a smile for its unit: AUC of smile over rest; and how still it is at rest."""
-    result = Table("cue", "her smile", "his smile", "his jitter at rest, sd", title="A smile over rest")
+    formats = {"her_smile_auc": ".3f", "his_smile_auc": ".3f", "his_jitter_at_rest_sd": ".4f"}
+    result = Table("smile", "A smile over rest", cue="", **formats)
     for cue in ("AU04 both", "brow furrow", "nose root", "nasolabial fold", "mouth corner"):
-        aucs = [
+        hers, his = (
             auc(film[cue][any_of(film, SMILE[name])], film[cue][any_of(film, REST[name])])
             for name, film in films.items()
-        ]
+        )
         still = films[MAN][cue][any_of(films[MAN], REST[MAN])]
-        result.add_row(cue, *(f"{x:.3f}" for x in aucs), f"{np.std(np.diff(still)) / np.sqrt(2):.4f}")
+        jitter = np.std(np.diff(still)) / np.sqrt(2)
+        result.add(cue=cue, her_smile_auc=hers, his_smile_auc=his, his_jitter_at_rest_sd=jitter)
     return result
 
 
@@ -141,13 +150,13 @@ def any_of(film: Numbers, stretches: tuple[tuple[float, float], ...]) -> BoolArr
     return inside
 
 
-def measure(video: Path) -> Numbers:
-    """Return everything about every frame of a video that shows a face."""
-    rows = list(measured_frames(video))
+def measure(video: Path, every: int = 1) -> Numbers:
+    """Return everything about every frame, or each ``every``-th one, of a video that shows a face."""
+    rows = list(measured_frames(video, every))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def measured_frames(video: Path) -> Iterator[dict[str, float]]:
+def measured_frames(video: Path, every: int) -> Iterator[dict[str, float]]:
     """Yield everything about one frame after another."""
     import cv2
 
@@ -155,7 +164,7 @@ def measured_frames(video: Path) -> Iterator[dict[str, float]]:
     rate_hz = capture.get(cv2.CAP_PROP_FPS)
     while (got := capture.read())[0]:
         picture = np.asarray(got[1], np.uint8)
-        frame = mesh.process(picture)
+        frame = mesh.process(picture) if n % every == 0 else None
         if frame is not None:
             yield {"t": n / rate_hz} | measured(frame, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
         n += 1
@@ -246,4 +255,4 @@ def fold_depth(strip: FloatArray) -> FloatArray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

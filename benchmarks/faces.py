@@ -1,6 +1,6 @@
 """How long a frame's face takes, how fast videos are serialized, and how many frames a busy service drops.
 
-Run with ``python benchmarks/faces.py``. The pictures are scikit-image's astronaut, drifting over a grey wall, so that
+Run with ``python -m benchmarks.faces``. The pictures are scikit-image's astronaut, drifting over a grey wall, so that
 the face is tracked as a live one is. All but the last figure are of one core (Linux). Nothing is asserted.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -18,9 +19,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.support.report import Report, Table, make_parser, percentiles_ms
 from clmer_model.artifact import find_artifact
 from clmer_model.predictor import Predictor, limit_threads
 from clmer_streaming.face.action_units import face_features, intensities
@@ -42,10 +42,11 @@ from clmer_streaming.face.openface import export_video
 from clmer_streaming.face.process import Ended, FaceProcess, FaceProcessConfig, FaceRow
 from clmer_streaming.face.reader import FaceReader, face_quality
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate
 
 SIZES = ((640, 480), (1280, 720))  # pixels
-FRAMES = 600
+FRAMES, TINY_FRAMES = 600, 20
 WARM_UP = 30  # frames that are not counted
 FPS = 30.0
 
@@ -70,28 +71,34 @@ class Stopwatch:
         return result
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return the exit code."""
+    args = make_parser(__doc__).parse_args()
     limit_threads()
+    sizes, n_frames, warm_up = (SIZES[:1], TINY_FRAMES, 1) if args.tiny else (SIZES, FRAMES, WARM_UP)
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    for width, height in SIZES:
-        Console(width=100).print(table(measure(width, height), f"{width} x {height}, {FRAMES} frames"))
-    with tempfile.TemporaryDirectory() as folder:
-        video = make_video(Path(folder))
-        print(f"clmer serialize: {serialized_fps(video):.0f} frames a second on one core, 640 x 480")
+    with Report("faces", args.json) as report, tempfile.TemporaryDirectory() as folder:
+        os.sched_setaffinity(0, {min(cores)})
+        for width, height in sizes:
+            report.show(steps_table(measure(width, height, n_frames, warm_up), width, height, n_frames))
+        video = make_video(Path(folder), n_frames)
+        fps = serialized_fps(video)
         os.sched_setaffinity(0, cores)
-        frames, dropped = dropped_frames(video)
-        print(f"a camera of 30 fps beside a busy service: {dropped} of {frames} frames dropped")
+        n_read, n_dropped = dropped_frames(video)
+        table = Table("videos", "640 x 480", what="", frames="d", frames_per_s=".0f", dropped="d")
+        table.add(what="clmer serialize, on one core", frames=n_frames, frames_per_s=fps)
+        table.add(what="a camera of 30 fps beside a busy service", frames=n_read, dropped=n_dropped)
+        report.show(table)
+    return 0
 
 
-def make_video(folder: Path) -> Path:
+def make_video(folder: Path, n_frames: int) -> Path:
     """Return a video of the drifting face, 640 x 480 at 30 frames a second."""
     import cv2
 
     path = folder / "face.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, SIZES[0])
-    for index in range(FRAMES):
+    for index in range(n_frames):
         writer.write(drifting_picture(*SIZES[0], index))
     writer.release()
     return path
@@ -135,15 +142,15 @@ def predict_without_pause(stop: threading.Event) -> None:
                 return
 
 
-def measure(width: int, height: int) -> Stopwatch:
+def measure(width: int, height: int, n_frames: int, warm_up: int) -> Stopwatch:
     """Return how long the steps of many frames took; FaceMesh alone and all of ours take turns at being first."""
     import cv2
 
     cv2.setNumThreads(1)
     watch, alone, ours = Stopwatch(), FaceMeshAlone(), Ours()
-    for index in range(FRAMES + WARM_UP):
+    for index in range(n_frames + warm_up):
         picture = drifting_picture(width, height, index)
-        if index == WARM_UP:
+        if index == warm_up:
             watch.spent.clear()
         if index % 2:
             watch.time(ALONE, functools.partial(alone.process, picture))
@@ -230,14 +237,15 @@ def astronaut(height: int) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(crop, (height * 210 // 260, height)), dtype=np.uint8)
 
 
-def table(watch: Stopwatch, title: str) -> Table:
-    """Return p50, p99 and maximum of every step in milliseconds."""
-    result = Table("step", "p50 ms", "p99 ms", "max ms", title=title)
+def steps_table(watch: Stopwatch, width: int, height: int, n_frames: int) -> Table:
+    """Return p50, p99 and maximum of every step."""
+    formats = dict.fromkeys(("p50_ms", "p99_ms", "max_ms"), ".3f")
+    table = Table("steps", f"{width} x {height}, {n_frames} frames", width="d", height="d", step="", **formats)
     for name, seconds in watch.spent.items():
-        p50, p99, most = np.percentile(seconds, [50, 99, 100]) * 1e3
-        result.add_row(name, f"{p50:.3f}", f"{p99:.3f}", f"{most:.3f}")
-    return result
+        figures = dict(zip(formats, percentiles_ms(seconds, 50, 99, 100), strict=True))
+        table.add(width=width, height=height, step=name, **figures)
+    return table
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,27 +1,25 @@
 """How large the networks are and how long they take on one core: CLMER's presets beside models like Husformer.
 
-Run with ``python benchmarks/model.py``; ``--models default --shapes epoc`` measures less, ``--no-onnx`` saves the
-exports to ONNX, which take longer than the rest. Prints one table; nothing is asserted. The networks are untrained:
+Run with ``python -m benchmarks.model``; ``--models default --shapes epoc`` measures less, ``--no-onnx`` saves the
+exports to ONNX, which take longer than the rest. Nothing is asserted. The networks are untrained:
 speed does not depend on the weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
-from model_parts.husformer_like import HusformerLike
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.support.networks import HusformerLike
+from benchmarks.support.report import Report, Table, Value, make_parser, percentiles_ms
 from clmer_model.artifact import Reference
 from clmer_model.config import PRESETS, ModalitySpec
 from clmer_model.export import onnx_content
@@ -87,34 +85,47 @@ def make(name: str, shape: Shape) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return the exit code."""
     models = [*PRESETS, "husformer-like, time", "husformer-like, channels"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=models, default=models, metavar="NAME", help=", ".join(models))
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--seconds", type=float, default=3.0, help="s for each figure; 0: one call")
     parser.add_argument("--no-onnx", action="store_true", help="leave ONNX Runtime out")
     args = parser.parse_args()
+    if args.tiny:
+        args.models, args.shapes, args.seconds, args.no_onnx = args.models[:1], args.shapes[:1], 0.0, True
     limit_threads()
-    columns = ("shape", "model", "parameters", "batch", "eager p50/p99 ms", "frozen p50/p99 ms", "ONNX p50/p99 ms")
-    table = Table(*columns, title=f"One thread, torch {torch.__version__}")
+    formats = {f"{form}_{p}_ms": ".2f" for form in ("eager", "frozen", "onnx") for p in ("p50", "p99")}
+    title = f"One thread, torch {torch.__version__}"
+    table = Table("speed", title, shape="", model="", parameters=",d", batch="d", **formats)
     for shape in args.shapes:
         for name in args.models:
             for row in rows(name, SHAPES[shape], args.seconds, not args.no_onnx):
-                table.add_row(shape, name, *row)
-    Console(width=130).print(table)
+                table.add(shape=shape, model=name, **row)
+    with Report("model", args.json) as report:
+        report.show(table)
+    return 0
 
 
-def rows(name: str, shape: Shape, seconds: float, with_onnx: bool) -> list[tuple[str, ...]]:
+def rows(name: str, shape: Shape, seconds: float, with_onnx: bool) -> list[dict[str, Value]]:
     """Return a row of figures for each batch size."""
     model = make(name, shape)
-    forms: list[Forward | None] = [model, frozen(model), onnx(model, shape) if with_onnx else None]
-    parameters = f"{sum(p.numel() for p in model.parameters()):,}"
+    forms: dict[str, Forward | None] = {
+        "eager": model,
+        "frozen": frozen(model),
+        "onnx": onnx(model, shape) if with_onnx else None,
+    }
+    n_parameters = sum(p.numel() for p in model.parameters())
     made = []
     for batch in BATCHES:
         inputs = shape.inputs(batch)
-        made.append((parameters, str(batch), *(figures(form, inputs, seconds) for form in forms)))
+        row: dict[str, Value] = {"parameters": n_parameters, "batch": batch}
+        for form, network in forms.items():
+            p50, p99 = (None, None) if network is None else percentiles_ms(timed(network, inputs, seconds), 50, 99)
+            row |= {f"{form}_p50_ms": p50, f"{form}_p99_ms": p99}
+        made.append(row)
     return made
 
 
@@ -137,15 +148,6 @@ def onnx(model: nn.Module, shape: Shape) -> Forward | None:
         return None
 
 
-def figures(form: Forward | None, inputs: Inputs, seconds: float) -> str:
-    """Return p50 and p99 of the calls that fit into the time, in milliseconds."""
-    if form is None:
-        return "-"
-    spent = timed(form, inputs, seconds)
-    p50, p99 = np.percentile(spent, [50, 99]) * 1e3
-    return f"{p50:.2f} / {p99:.2f}"
-
-
 def timed(form: Forward, inputs: Inputs, seconds: float) -> Sequence[float]:
     """Return the seconds that each call took, after the calls that warm the network up."""
     spent: list[float] = []
@@ -162,4 +164,4 @@ def timed(form: Forward, inputs: Inputs, seconds: float) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,50 +1,67 @@
-"""How long the way from a sample to a probability takes: signal path and model, on one core.
+"""How long the path from a sample to a probability takes: signal path and model, on one core.
 
-Run with ``python benchmarks/pipeline.py``. Prints one table; nothing is asserted. Figures of one run may be
-compared with each other, figures of different runs or machines hardly.
+Run with ``python -m benchmarks.pipeline``. Figures of one run may be compared with each other, figures of different
+runs or machines hardly. Nothing is asserted.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.support.report import Report, Table, make_parser, percentiles_ms
 from clmer_model.artifact import find_artifact
 from clmer_model.predictor import Predictor, limit_threads
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate
 from clmer_streaming.types import Item, Window
 
-SECONDS = 300.0
-CALLS = 200
+SECONDS, TINY_SECONDS = 300.0, 10.0
+CALLS, TINY_CALLS = 200, 2
+CHUNKS = (1, 8, 16, 64)  # samples
+BATCHES = (1, 8, 64)  # windows
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return the exit code."""
+    args = make_parser(__doc__).parse_args()
     limit_threads()
+    seconds, n_calls = (TINY_SECONDS, TINY_CALLS) if args.tiny else (SECONDS, CALLS)
     predictor = Predictor(find_artifact(), "auto")
-    predictor.warm_up((1, 8, 64))
-    session = simulate(SimulationConfig(seconds=SECONDS, seed=1))
-    table = Table("step", "p50 ms", "p99 ms", "max ms", "note", title="From sample to probability")
+    predictor.warm_up(BATCHES)
+    with Report("pipeline", args.json) as report:
+        report.print(f"{predictor.device}, torch {torch.__version__}; {seconds:g} s of EEG and face")
+        report.show(*measure(predictor, seconds, n_calls))
+    return 0
+
+
+def measure(predictor: Predictor, seconds: float, n_calls: int) -> tuple[Table, Table]:
+    """Return the times of the signal path and of the model."""
+    session = simulate(SimulationConfig(seconds=seconds, seed=1))
+    formats = {"p50_ms": ".3f", "p99_ms": ".3f", "max_ms": ".3f"}
+    pushes = Table(
+        "push", "Preprocessor.push, with face", chunk_samples="d", **formats, items="d", times_real_time=".0f"
+    )
     windows: list[Window] = []
-    for chunk in (1, 8, 16, 64):
+    for chunk in CHUNKS:
         items = list(session.items(chunk))
         windows, spent = push_all(items, predictor)
-        note = f"{len(items)} items, {SECONDS / np.sum(spent):.0f} times real time"
-        table.add_row(f"Preprocessor.push, chunks of {chunk}, with face", *figures(spent), note)
+        speed = seconds / float(np.sum(spent))
+        pushes.add(chunk_samples=chunk, **figures(spent), items=len(items), times_real_time=speed)
     usable = [window for window in windows if window.mask["eeg"].any()]
-    for batch in (1, 8, 64):
+    predictions = Table("predict", "Predictor.predict", batch="d", **formats)
+    for batch in BATCHES:
         chosen = usable[:batch]
-        spent = timed(lambda chosen=chosen: predictor.predict(chosen))  # type: ignore[misc]
-        table.add_row(
-            f"Predictor.predict, batch {batch}", *figures(spent), f"{predictor.device}, torch {torch.__version__}"
+        predictions.add(
+            batch=len(chosen),
+            **figures(timed(lambda chosen=chosen: predictor.predict(chosen), n_calls)),  # type: ignore[misc]
         )
-    Console(width=130).print(table)
+    return pushes, predictions
 
 
 def push_all(items: Sequence[Item], predictor: Predictor) -> tuple[list[Window], list[float]]:
@@ -59,21 +76,20 @@ def push_all(items: Sequence[Item], predictor: Predictor) -> tuple[list[Window],
     return windows, spent
 
 
-def timed(call: Callable[[], object]) -> list[float]:
-    """Return the seconds that each of ``CALLS`` calls took."""
+def timed(call: Callable[[], object], n_calls: int) -> list[float]:
+    """Return the seconds that each call took."""
     spent = []
-    for _ in range(CALLS):
+    for _ in range(n_calls):
         start = time.perf_counter()
         call()
         spent.append(time.perf_counter() - start)
     return spent
 
 
-def figures(seconds: Sequence[float]) -> tuple[str, str, str]:
+def figures(seconds: Sequence[float]) -> dict[str, float | None]:
     """Return p50, p99 and maximum in milliseconds."""
-    p50, p99, most = np.percentile(seconds, [50, 99, 100]) * 1e3
-    return f"{p50:.3f}", f"{p99:.3f}", f"{most:.3f}"
+    return dict(zip(("p50_ms", "p99_ms", "max_ms"), percentiles_ms(seconds, 50, 99, 100), strict=True))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

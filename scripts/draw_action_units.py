@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from clmer_streaming.face.action_units import MAX_INTENSITY
 from clmer_streaming.face.layout import AU_NAMES
-from clmer_streaming.simulation.face import MAX_INTENSITY, express
+from clmer_streaming.simulation.face import express
 from clmer_streaming.simulation.participant import neutral_template
 from clmer_streaming.types import FloatArray
 

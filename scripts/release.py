@@ -1,8 +1,21 @@
-"""The model card of the shipped weights: every figure comes from the model file or was measured for it."""
+"""Model card of the shipped weights: evidence gathered about a checkpoint, and the card written from it.
+
+Run from the repository root, in this order, as ``scripts/weights`` does::
+
+    python -m scripts.release evidence CHECKPOINT [--tenth]
+    clmer export CHECKPOINT --out MODEL.ts
+    python -m scripts.release card CHECKPOINT MODEL.ts CARD.md
+
+``evidence`` trains the recipe anew for four splits, with controls, and on people without effects; it leaves
+``evidence.json`` and the ``report.json`` that ``clmer export`` reads. ``card`` measures the latency and writes the
+card: every figure comes from the model file or was measured for it. Only models of simulated people have a card.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import multiprocessing
 import os
 import platform
@@ -16,67 +29,80 @@ from typing import Any
 import numpy as np
 import torch
 
-from clmer_model.artifact import ArtifactMeta
+from clmer_model.artifact import ArtifactMeta, find_artifact
+from clmer_model.checkpoint import Checkpoint, load_checkpoint
 from clmer_model.data.examples import Examples, concatenate
 from clmer_model.data.simulated import PersonRecipe, examples_of_person
-from clmer_model.data.store import WindowStore, digest
+from clmer_model.data.store import WindowStore, digest, write_json
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
-from clmer_model.training.compare import ROWS, Answers, Learner, NeighbourLearner, NetworkLearner, compare, summary
-from clmer_model.training.config import TrainConfig
+from clmer_model.training.compare import (
+    REPORT_NAME,
+    ROWS,
+    Estimator,
+    NeighborEstimator,
+    NetworkEstimator,
+    SplitPredictions,
+    compare,
+    make_report,
+    summary,
+)
+from clmer_model.training.config import TrainConfig, recipe
 from clmer_model.training.evaluate import evaluate, permutation_p
 from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_split, groups_of
 from clmer_model.training.train import SPLIT_NAME
 from clmer_streaming.simulation.trials import QUADRANTS, STIMULI_PER_QUADRANT, plan_trials
 from clmer_streaming.types import Window
 
-
-def p_of_chance(store: WindowStore, protocol: SplitKind, shuffles: Iterable[Answers]) -> float:
-    """Return how probable so many right answers are if labels had nothing to do with the signals.
-
-    Whole trials change labels, within each person. Where stimuli are unseen, whole stimuli change labels: their
-    windows may be alike for another reason than emotion.
-    """
-    dealt = []
-    for one in shuffles:
-        unit = groups_of(store, "stimuli" if protocol == "stimuli" else "trial")[one.rows]
-        block = np.zeros_like(one.person) if protocol == "stimuli" else one.person
-        dealt.append((one.truth, one.answer, unit, block))
-    return permutation_p(dealt)
+EVIDENCE_NAME = "evidence.json"
+"""File of the evidence, in the folder of the checkpoint."""
 
 
-STIMULI = tuple(f"{label}-{k + 1}" for label in QUADRANTS for k in range(STIMULI_PER_QUADRANT))
-"""What simulated people are shown, by number."""
+Plain = Mapping[str, Any]
+Cells = Sequence[str]
 
 
-def simulated_store(recipes: Sequence[PersonRecipe], cache: Path) -> WindowStore:
-    """Return the windows of these people, from the cache where it holds them.
+Report = Callable[[str], None]
+"""Called with a sentence for each result."""
+
+
+def write_evidence(folder: Path, tenth: bool) -> None:
+    """Gather the evidence on a checkpoint, and write it and the scores by four splits into its folder.
 
     Args:
-        recipes: One for each person, alike but for the person.
-        cache: Folder in which each person's examples are kept.
+        folder: What ``clmer train`` wrote, with the examples of its people.
+        tenth: Measure with few people and one shuffle.
     """
-    parts: list[Examples] = []
-    stimuli: list[int] = []
-    trials: list[str] = []
-    for number, recipe in enumerate(recipes):
-        examples = examples_of_person(recipe, cache)
-        plan = {trial.id: trial for trial in plan_trials(recipe.simulation)}
-        stimuli.extend(plan[trial].stimulus for trial in examples.trial.tolist())
-        person = np.full_like(examples.person, number)
-        parts.append(dataclasses.replace(examples, person=person, trial=examples.trial - 1 + len(trials)))
-        trials.extend(f"{recipe.simulation.participant}, {trial}" for trial in plan)
-    return WindowStore(
-        examples=concatenate(parts),
-        stimulus=np.asarray(stimuli, dtype=np.int64),
-        labels=recipes[0].labels,
-        people=tuple(str(recipe.simulation.participant) for recipe in recipes),
-        stimuli=STIMULI,
-        trials=tuple(trials),
-        preprocess=recipes[0].preprocess,
-        key=digest([recipe.key for recipe in recipes]),
-        trained_on="simulated",
+    checkpoint = load_checkpoint(folder)
+    config = EvidenceConfig(config_of(checkpoint), folder / "examples")
+    config = dataclasses.replace(config, null_people=5, null_shuffles=1) if tenth else config
+    evidence = gather(config, checkpoint.model, lambda line: print(line, flush=True))
+    write_json(folder / EVIDENCE_NAME, evidence)
+    people = config.of_splits
+    store = simulated_store(people.recipes(), config.cache)
+    write_json(folder / REPORT_NAME, make_report(store, evidence["splits"]["network"], people, people.seed))
+    print(f"{folder}: {EVIDENCE_NAME}, {REPORT_NAME} written")
+
+
+def config_of(checkpoint: Checkpoint) -> TrainConfig:
+    """Return the settings that made the checkpoint; augmentations are those of its preset, which no option changes."""
+    training = checkpoint.training
+    preset = recipe(training["preset"])
+    return dataclasses.replace(
+        preset,
+        n_people=sum(training["people"].values()),
+        first_person=training["first_person"],
+        n_trials=training["trials_per_person"],
+        sim_preset=training["simulator_preset"],
+        seed=training["seed"],
+        dims=checkpoint.dims,
+        pretrain=dataclasses.replace(preset.pretrain, **_without_views(training["pretrain"])),
+        fit=dataclasses.replace(preset.fit, **_without_views(training["fit"])),
     )
+
+
+def _without_views(stage: Plain) -> dict[str, Any]:
+    return {name: value for name, value in stage.items() if name != "views"}
 
 
 NULLS: Mapping[str, str] = {
@@ -85,13 +111,8 @@ NULLS: Mapping[str, str] = {
 }
 """The simulator's presets without any emotion in the signals."""
 
-EVIDENCE_NAME = "evidence.json"
-"""What was gathered, in the folder of the checkpoint."""
 
 FIRST_NULL_PERSON = 5000  # far from those who are trained on
-
-Told = Callable[[str], None]
-"""Is told what has been measured."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +129,11 @@ class EvidenceConfig:
 
     @property
     def of_splits(self) -> TrainConfig:
-        """The recipe for the people of the four splits."""
+        """The settings of the training for the people of the four splits."""
         return dataclasses.replace(self.train, n_people=min(self.split_people, self.train.n_people))
 
     def nulls(self, preset: str) -> TrainConfig:
-        """Return the recipe for people without effects."""
+        """Return the settings of the training for people without effects."""
         return dataclasses.replace(
             self.train, n_people=self.null_people, first_person=FIRST_NULL_PERSON, sim_preset=preset
         )
@@ -120,55 +141,55 @@ class EvidenceConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One learner, one split of some people."""
+    """One estimator on one split of some people."""
 
     config: TrainConfig
     cache: Path
-    learner: str  # "network" or "neighbours"
+    estimator: str  # "network" or "neighbours"
     protocol: SplitKind
     shuffle: int
     controls: bool  # also without what muscles give to EEG
 
 
-def gather(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
-    """Return everything that the card says beside what stands in the model file, as plain JSON values.
+def gather(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, Any]:
+    """Return everything that the card states beside the content of the model file, as plain JSON values.
 
     Args:
         config: How much is measured.
-        model: The trained model, for its answers about people without effects.
-        told: Is told each result.
+        model: The trained model, for its predictions about people without effects.
+        report: Called with each result.
     """
     return {
         "split_people": config.of_splits.n_people,
         "split_shuffles": config.shuffles,
-        "splits": _splits(config, told),
-        "nulls": {preset: _null_splits(config, preset, told) for preset in NULLS},
-        "unaware": _of_null_people(config, model, told),
+        "splits": _splits(config, report),
+        "nulls": {preset: _null_splits(config, preset, report) for preset in NULLS},
+        "unaware": _of_null_people(config, model, report),
     }
 
 
-def _splits(config: EvidenceConfig, told: Told) -> dict[str, Any]:
-    """Return by learner the four splits with controls, each trained anew."""
+def _splits(config: EvidenceConfig, report: Report) -> dict[str, Any]:
+    """Return the four splits with controls, each trained anew, by estimator."""
     people = config.of_splits
     store = simulated_store(people.recipes(), config.cache)
     found = {}
-    for learner in ("network", "neighbours"):
+    for name in ("network", "neighbours"):
         tasks = [
-            Task(people, config.cache, learner, protocol, shuffle, controls=True)
+            Task(people, config.cache, name, protocol, shuffle, controls=True)
             for protocol in PROTOCOLS
             for shuffle in range(1, config.shuffles + 1)
         ]
-        answers: dict[SplitKind, dict[str, list[Answers]]] = {}
+        answers: dict[SplitKind, dict[str, list[SplitPredictions]]] = {}
         for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
-            told(f"{learner}, {PROTOCOLS[task.protocol]}: {_accuracy(rows['all']):.3f}")
+            report(f"{name}, {PROTOCOLS[task.protocol]}: {_accuracy(rows['all']):.3f}")
             for row, answer in rows.items():
                 answers.setdefault(task.protocol, {}).setdefault(row, []).append(answer)
-        found[learner] = summary(store, answers, people.seed)
+        found[name] = summary(store, answers, people.seed)
     return found
 
 
-def _null_splits(config: EvidenceConfig, preset: str, told: Told) -> dict[str, Any]:
-    """Return by protocol the accuracy of the network and how probable it is by chance."""
+def _null_splits(config: EvidenceConfig, preset: str, report: Report) -> dict[str, Any]:
+    """Return the accuracy of the network and its p value, by kind of split."""
     people = config.nulls(preset)
     store = simulated_store(people.recipes(), config.cache)
     tasks = [
@@ -176,57 +197,158 @@ def _null_splits(config: EvidenceConfig, preset: str, told: Told) -> dict[str, A
         for protocol in PROTOCOLS
         for shuffle in range(1, config.null_shuffles + 1)
     ]
-    answers: dict[SplitKind, list[Answers]] = {}
+    answers: dict[SplitKind, list[SplitPredictions]] = {}
     for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
         answers.setdefault(task.protocol, []).append(rows["all"])
     found: dict[str, Any] = {}
     for protocol, shuffles in answers.items():
         accuracy, p = float(np.mean([_accuracy(one) for one in shuffles])), p_of_chance(store, protocol, shuffles)
-        told(f"{preset}, {PROTOCOLS[protocol]}: {accuracy:.3f}, p {p:.4f}")
+        report(f"{preset}, {PROTOCOLS[protocol]}: {accuracy:.3f}, p {p:.4f}")
         found[protocol] = {"accuracy": round(accuracy, 4), "p": round(p, 4)}
     return found
 
 
-def _of_null_people(config: EvidenceConfig, model: Clmer, told: Told) -> dict[str, Any]:
-    """Return what the trained model scores on people in whom nothing shows, and how sure it is of it."""
+def _of_null_people(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, Any]:
+    """Return the scores and confidence of the trained model on people without effects."""
     people = simulated_store(config.nulls("null").recipes(), config.cache).examples
     scores = evaluate(model, people, majority_class=0)
-    told(f"people without effects: {scores['all']['accuracy']:.3f}, sure of {scores['all']['mean_confidence']:.3f}")
+    report(f"people without effects: {scores['all']['accuracy']:.3f}, sure of {scores['all']['mean_confidence']:.3f}")
     return scores
 
 
-def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, Answers]]:
-    """Yield the answers of each task, in order."""
+def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, SplitPredictions]]:
+    """Return the predictions of each task, in order."""
     if workers < 2:
-        return map(_answers, tasks)
+        return map(_predict, tasks)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_answers, tasks))
+        return list(pool.map(_predict, tasks))
 
 
-def _answers(task: Task) -> dict[str, Answers]:
-    """Return by row what one learner, trained on one split, answers."""
+def _predict(task: Task) -> dict[str, SplitPredictions]:
+    """Return the predictions of one estimator, trained on one split, by row."""
     torch.set_num_threads(1)
     store = simulated_store(task.config.recipes(), task.cache)
     split = draw_split(store, task.protocol, task.shuffle, task.config.seed)
-    asked = compare(store, {task.protocol: [split]}, _learner(task, store), lambda splits: splits, task.controls)
+    asked = compare(store, {task.protocol: [split]}, _estimator(task, store), lambda splits: splits, task.controls)
     return {row: shuffles[0] for row, shuffles in asked[task.protocol].items()}
 
 
-def _learner(task: Task, store: WindowStore) -> Learner:
-    if task.learner == "neighbours":
-        return NeighbourLearner(len(store.labels), store.preprocess)
-    return NetworkLearner(task.config, report=lambda line: None)
+def _estimator(task: Task, store: WindowStore) -> Estimator:
+    if task.estimator == "neighbours":
+        return NeighborEstimator(len(store.labels), store.preprocess)
+    return NetworkEstimator(task.config, report=lambda line: None)
 
 
-def _accuracy(answers: Answers) -> float:
-    return float((answers.answer == answers.truth).mean())
+def _accuracy(answers: SplitPredictions) -> float:
+    return float((answers.predicted == answers.truth).mean())
 
 
-Plain = Mapping[str, Any]
-Cells = Sequence[str]
+def p_of_chance(store: WindowStore, protocol: SplitKind, shuffles: Iterable[SplitPredictions]) -> float:
+    """Return the p value of the right predictions, if labels had nothing to do with the signals.
+
+    Labels of whole trials are permuted within each person. Where stimuli are unseen, those of whole stimuli are: their
+    windows may be alike for another reason than emotion.
+    """
+    permuted = []
+    for one in shuffles:
+        unit = groups_of(store, "stimuli" if protocol == "stimuli" else "trial")[one.rows]
+        block = np.zeros_like(one.person) if protocol == "stimuli" else one.person
+        permuted.append((one.truth, one.predicted, unit, block))
+    return permutation_p(permuted)
+
+
+STIMULI = tuple(f"{label}-{k + 1}" for label in QUADRANTS for k in range(STIMULI_PER_QUADRANT))
+"""The stimuli that simulated people are shown, by number."""
+
+
+def simulated_store(recipes: Sequence[PersonRecipe], cache: Path) -> WindowStore:
+    """Return the windows of these people, from the cache where it holds them.
+
+    Args:
+        recipes: One for each person, alike but for the person.
+        cache: Folder in which each person's examples are kept.
+    """
+    parts: list[Examples] = []
+    stimuli: list[int] = []
+    trials: list[str] = []
+    for number, person in enumerate(recipes):
+        examples = examples_of_person(person, cache)
+        plan = {trial.id: trial for trial in plan_trials(person.simulation)}
+        stimuli.extend(plan[trial].stimulus for trial in examples.trial.tolist())
+        numbers = np.full_like(examples.person, number)
+        parts.append(dataclasses.replace(examples, person=numbers, trial=examples.trial - 1 + len(trials)))
+        trials.extend(f"{person.simulation.participant}, {trial}" for trial in plan)
+    return WindowStore(
+        examples=concatenate(parts),
+        stimulus=np.asarray(stimuli, dtype=np.int64),
+        labels=recipes[0].labels,
+        people=tuple(str(recipe.simulation.participant) for recipe in recipes),
+        stimuli=STIMULI,
+        trials=tuple(trials),
+        preprocess=recipes[0].preprocess,
+        key=digest([recipe.key for recipe in recipes]),
+        trained_on="simulated",
+    )
+
+
+def write_card(folder: Path, model: Path, card: Path) -> None:
+    """Measure the latency, and write the card from it, the model file and the evidence in the checkpoint's folder."""
+    evidence = json.loads((folder / EVIDENCE_NAME).read_text(encoding="utf-8"))
+    artifact = find_artifact(str(model))
+    evidence["latency"] = measure_latency(Predictor(artifact, "cpu"))
+    n_parameters = sum(parameter.numel() for parameter in load_checkpoint(folder).model.parameters())
+    card.write_text(card_text(artifact.meta, n_parameters, model.stat().st_size, evidence), encoding="utf-8")
+    print(f"{card}: written")
+
+
+N_CALLS = 300
+
+
+def measure_latency(predictor: Predictor, n_calls: int = N_CALLS) -> dict[str, Any]:
+    """Return median and 99th percentile in ms of a single window in one thread, and the machine, as plain JSON."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    predictor.warm_up()
+    window = _reference_window(predictor)
+    seconds = []
+    for _ in range(n_calls):
+        start = time.perf_counter()
+        predictor.predict([window])
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    p50, p99 = np.percentile(np.asarray(seconds) * 1000.0, (50, 99)).tolist()
+    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "machine": machine(), "device": str(predictor.device)}
+
+
+def machine() -> str:
+    """Return the processor, the number of cores that may be used, and the version of torch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, torch {torch.__version__.split('+')[0]}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next((name for name in named if name), "") or platform.processor() or platform.machine()
+
+
+def _reference_window(predictor: Predictor) -> Window:
+    reference = predictor.meta.reference
+    return Window(
+        index=0,
+        t_start=0.0,
+        t_end=predictor.meta.preprocess.window.window_s,
+        series={name: series[0].astype(np.float64) for name, series in reference.x.items()},
+        mask={name: known[0] for name, known in reference.mask.items()},
+    )
+
 
 SUBSETS = {"all": "EEG and face", "eeg": "EEG alone", "face": "face alone"}
+
 
 NOT_FOR = """## Do not use it
 
@@ -244,10 +366,10 @@ def card_text(meta: ArtifactMeta, n_parameters: int, n_bytes: int, evidence: Pla
     """Return the card in Markdown.
 
     Args:
-        meta: What the model file says of itself.
+        meta: Metadata of the model file.
         n_parameters: Of the network.
         n_bytes: Of the file.
-        evidence: What ``gather`` returned, and ``latency`` as ``measure_latency`` returned it.
+        evidence: As ``gather`` returned it, with ``latency`` as ``measure_latency`` returned it.
     """
     parts = [
         _head(meta, n_parameters, n_bytes, evidence["latency"]),
@@ -326,7 +448,7 @@ def _scores(meta: ArtifactMeta) -> str:
 
 
 BIASED = ("calibration_error",)
-"""Scores whose bootstrap lies above them, since fewer different windows fill each bin: they are told without it."""
+"""Scores whose bootstrap lies above them, since fewer distinct windows fill each bin: shown without an interval."""
 
 
 def _splits_text(evidence: Plain) -> str:
@@ -368,14 +490,14 @@ def _nulls(evidence: Plain) -> str:
     rows = []
     for preset, title in NULLS.items():
         found = evidence["nulls"][preset]
-        told = (f"{found[p]['accuracy']:.3f} (p {_p(found[p]['p'])})" for p in PROTOCOLS)
-        rows.append([f"`{preset}`: {title}", *told])
+        cells = (f"{found[p]['accuracy']:.3f} (p {_p(found[p]['p'])})" for p in PROTOCOLS)
+        rows.append([f"`{preset}`: {title}", *cells])
     unaware = evidence["unaware"]["all"]
     low, high = unaware["interval"]
     return (
         "## Where there is nothing to find\n\n"
         "The recipe again, on people whose emotions do not show. p is the chance of so many right answers if labels "
-        "are dealt anew: trials within a person, or whole stimuli where they are unseen:\n\n"
+        "are permuted anew: trials within a person, or whole stimuli where they are unseen:\n\n"
         + table(["", *PROTOCOLS.values()], rows)
         + "\nOf `null` all but the first column must be at chance, of `null-stimulus` the last one. This file, asked\n"
         f"about {unaware['n_people']} people of preset `null`, is right {unaware['accuracy']:.3f} "
@@ -400,46 +522,23 @@ def _reading() -> str:
     )
 
 
-N_CALLS = 300
+def main() -> None:
+    """Run ``evidence`` or ``card``."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.release", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    evidence = commands.add_parser("evidence", help="measure splits, controls and people without effects")
+    evidence.add_argument("checkpoint", type=Path, help="folder that clmer train wrote, with its examples")
+    evidence.add_argument("--tenth", action="store_true", help="few people and short trainings")
+    card = commands.add_parser("card", help="write the model card")
+    card.add_argument("checkpoint", type=Path, help="folder that clmer train wrote, with its evidence")
+    card.add_argument("model", type=Path, help="file that clmer export made of it")
+    card.add_argument("card", type=Path, help="where the card goes")
+    args = parser.parse_args()
+    if args.command == "evidence":
+        write_evidence(args.checkpoint, args.tenth)
+    else:
+        write_card(args.checkpoint, args.model, args.card)
 
 
-def measure_latency(predictor: Predictor, n_calls: int = N_CALLS) -> dict[str, Any]:
-    """Return median and 99th percentile in ms of a window alone, in one thread, and the machine, as plain JSON."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    predictor.warm_up()
-    window = _reference_window(predictor)
-    seconds = []
-    for _ in range(n_calls):
-        start = time.perf_counter()
-        predictor.predict([window])
-        seconds.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    p50, p99 = np.percentile(np.asarray(seconds) * 1000.0, (50, 99)).tolist()
-    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "machine": machine(), "device": str(predictor.device)}
-
-
-def machine() -> str:
-    """Return the processor, the number of cores that may be used, and the version of torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, torch {torch.__version__.split('+')[0]}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next((name for name in named if name), "") or platform.processor() or platform.machine()
-
-
-def _reference_window(predictor: Predictor) -> Window:
-    reference = predictor.meta.reference
-    return Window(
-        index=0,
-        t_start=0.0,
-        t_end=predictor.meta.preprocess.window.window_s,
-        series={name: series[0].astype(np.float64) for name, series in reference.x.items()},
-        mask={name: known[0] for name, known in reference.mask.items()},
-    )
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from clmer_model.config import DEFAULT, LABELS_VA4
 from clmer_model.data.examples import Examples, concatenate
 from clmer_model.data.simulated import PersonRecipe, examples_of_people
-from clmer_model.training.splits import PeopleSplit, Sides
+from clmer_model.training.splits import PeopleSplit, SplitExamples
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.simulation.session import SimulationConfig
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
 
 Progress = Callable[[Iterable[Examples], int], Iterable[Examples]]
@@ -50,15 +50,17 @@ class Cohort:
             for person in (*split.train, *split.validation, *split.test)
         ]
 
-    def sides(self, cache: Path, progress: Progress) -> Sides:
+    def data(self, cache: Path, progress: Progress) -> SplitExamples:
         """Return everybody's windows by side; those that the cache lacks are simulated."""
         recipes = self.recipes()
         everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
         split = self.split()
-        return Sides(split, *(everybody.of_people(getattr(split, side)) for side in ("train", "validation", "test")))
+        return SplitExamples(
+            split, *(everybody.of_people(getattr(split, side)) for side in ("train", "validation", "test"))
+        )
 
 
-def end_of_windows(sides: Sides, whole: PreprocessConfig, part: PreprocessConfig) -> Sides:
+def end_of_windows(data: SplitExamples, whole: PreprocessConfig, part: PreprocessConfig) -> SplitExamples:
     """Return the same windows cut to their end, so that every network answers for the same moments.
 
     Args:
@@ -67,8 +69,8 @@ def end_of_windows(sides: Sides, whole: PreprocessConfig, part: PreprocessConfig
         part: Settings with a shorter window and one slot of the face, which becomes the mean of those it covers.
     """
     slots = round(whole.window.face_slots * part.window.window_s / whole.window.window_s)
-    cut = (_cut(examples, part.n_times, slots) for examples in (sides.train, sides.validation, sides.test))
-    return Sides(sides.split, *cut)
+    cut = (_cut(examples, part.n_times, slots) for examples in (data.train, data.validation, data.test))
+    return SplitExamples(data.split, *cut)
 
 
 def _cut(examples: Examples, n_times: int, slots: int) -> Examples:

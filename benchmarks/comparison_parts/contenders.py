@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from comparison_parts.channel_tokens import ChannelTokenClmer
 from model_parts.husformer_like import HusformerLike
 
 from clmer_model.config import DEFAULT, PAPER, ModalitySpec
 from clmer_model.network.clmer import Clmer
 from clmer_streaming.config import PreprocessConfig
-from comparison_parts.channel_tokens import ChannelTokenClmer
 
 MIXED = dataclasses.replace(DEFAULT.dims, eeg_bands=False)
 """Sizes of ``default``, whose filters mix the channels of EEG before their power is taken."""

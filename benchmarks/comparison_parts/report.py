@@ -15,7 +15,7 @@ MARGIN = 0.02
 
 N_DRAWS = 5000
 SUBSETS = {"all": "all modalities", "eeg": "EEG alone", "face": "face alone"}
-Side = Literal["validation", "test"]
+Part = Literal["validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Figure:
         return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
-def matrices_of(results: Sequence[Mapping[str, Any]], side: Side, subset: str) -> Floats:
+def matrices_of(results: Sequence[Mapping[str, Any]], part: Part, subset: str) -> Floats:
     """Return the confusion matrix of each person, summed over the seeds, (people, K, K)."""
-    _check_people(results, side)
-    total: Floats = np.sum([np.array(one[side][subset]["matrices"], dtype=np.float64) for one in results], axis=0)
+    _check_people(results, part)
+    total: Floats = np.sum([np.array(one[part][subset]["matrices"], dtype=np.float64) for one in results], axis=0)
     return total
 
 
-def _check_people(results: Sequence[Mapping[str, Any]], side: Side) -> None:
+def _check_people(results: Sequence[Mapping[str, Any]], part: Part) -> None:
     for subset in SUBSETS:
-        people = [result[side][subset]["people"] for result in results]
+        people = [result[part][subset]["people"] for result in results]
         if any(one != people[0] for one in people):
             raise ValueError(f"expected the same people in every result, got {people}")
 
@@ -75,29 +75,29 @@ def verdict(difference: Figure) -> str:
     return "not decided"
 
 
-def score_table(results: Mapping[str, Sequence[Mapping[str, Any]]], side: Side) -> str:
+def score_table(results: Mapping[str, Sequence[Mapping[str, Any]]], part: Part) -> str:
     """Return a row of scores for each network, in Markdown."""
     rows = [
         ["network", "parameters", *(f"{words}: accuracy" for words in SUBSETS.values()), "each seed", "macro F1", "ECE"]
     ]
     for name, runs in results.items():
-        matrices = {subset: matrices_of(runs, side, subset) for subset in SUBSETS}
-        seeds = [f"{accuracy(matrices_of([run], side, 'all').sum(0)):.3f}" for run in runs]
-        ece = np.mean([run[side]["all"]["calibration_error"] for run in runs])
+        matrices = {subset: matrices_of(runs, part, subset) for subset in SUBSETS}
+        seeds = [f"{accuracy(matrices_of([run], part, 'all').sum(0)):.3f}" for run in runs]
+        ece = np.mean([run[part]["all"]["calibration_error"] for run in runs])
         scores = [str(figure(accuracy, of_people)) for of_people in matrices.values()]
         f1 = macro_f1(matrices["all"].sum(0))
         rows.append([name, f"{runs[0]['parameters']:,}", *scores, ", ".join(seeds), f"{f1:.3f}", f"{ece:.3f}"])
     return markdown(rows)
 
 
-def difference_table(results: Mapping[str, Sequence[Mapping[str, Any]]], ours: str, side: Side) -> str:
+def difference_table(results: Mapping[str, Sequence[Mapping[str, Any]]], ours: str, part: Part) -> str:
     """Return a row for each other network: our accuracy minus its, in percentage points, in Markdown."""
     rows = [[f"{ours} minus", *SUBSETS.values(), f"all modalities, margin {100 * MARGIN:g} points"]]
     for name, runs in results.items():
         if name != ours:
-            _check_people([*results[ours], *runs], side)
+            _check_people([*results[ours], *runs], part)
             differences = [
-                paired(accuracy, matrices_of(results[ours], side, subset), matrices_of(runs, side, subset))
+                paired(accuracy, matrices_of(results[ours], part, subset), matrices_of(runs, part, subset))
                 for subset in SUBSETS
             ]
             rows.append([name, *(difference.signed() for difference in differences), verdict(differences[0])])

@@ -12,21 +12,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from comparison_parts.cohort import Cohort, end_of_windows
+from comparison_parts.contenders import CONTENDERS
 
 from clmer_model.config import DEFAULT, LABELS_VA4, PRESETS, modality_specs
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import Clmer
 from clmer_model.training.config import FitConfig, PretrainConfig
 from clmer_model.training.contrastive import pretrain
-from clmer_model.training.evaluate import calibration_error, fit_temperature, logits_of, matrices_of_people, subsets_of
-from clmer_model.training.fit import Fitting
-from clmer_model.training.optimizer import Keeper
-from clmer_model.training.splits import Sides
+from clmer_model.training.evaluate import (
+    calibration_error,
+    confusion_by_person,
+    fit_temperature,
+    predict_logits,
+    scored_subsets,
+)
+from clmer_model.training.fit import SupervisedStage
+from clmer_model.training.optimizer import ResumePoint
+from clmer_model.training.splits import SplitExamples
 from clmer_model.training.train import fit_normalizers
 from clmer_streaming.config import PREPROCESSOR_ID
-from clmer_streaming.simulation.session import SIMULATOR_ID
-from comparison_parts.cohort import Cohort, end_of_windows
-from comparison_parts.contenders import CONTENDERS
+from clmer_streaming.simulation.config import SIMULATOR_ID
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Run:
         return out / f"{words}-rate{self.rate:g}-seed{self.seed}-{key}.json"
 
 
-def result_of(run: Run, sides: Sides | None, out: Path) -> dict[str, Any] | None:
+def result_of(run: Run, data: SplitExamples | None, out: Path) -> dict[str, Any] | None:
     """Return the result of a run: from its file, or by training, which leaves the file.
 
     Args:
@@ -75,31 +81,31 @@ def result_of(run: Run, sides: Sides | None, out: Path) -> dict[str, Any] | None
     """
     path = run.path(out)
     if not path.is_file():
-        if sides is None:
+        if data is None:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".new")
-        unfinished.write_text(json.dumps(train(run, sides), indent=1), encoding="utf-8")
+        unfinished.write_text(json.dumps(train(run, data), indent=1), encoding="utf-8")
         unfinished.replace(path)
     plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return plain
 
 
-def train(run: Run, sides: Sides) -> dict[str, Any]:
+def train(run: Run, data: SplitExamples) -> dict[str, Any]:
     """Train, calibrate and ask; return the result as plain JSON values."""
     contender, config = CONTENDERS[run.contender], run.fit_config()
     if contender.preprocess != DEFAULT.preprocess:
-        sides = end_of_windows(sides, DEFAULT.preprocess, contender.preprocess)
+        data = end_of_windows(data, DEFAULT.preprocess, contender.preprocess)
     start = time.process_time()
     torch.manual_seed(run.seed)
     model = contender.make(modality_specs(contender.preprocess), len(LABELS_VA4))
-    examples = sides.train.tensors()
+    examples = data.train.tensors()
     fit_normalizers(model, *examples, config.views, run.seed)
     if contender.contrast:
         pretrain(
-            model, examples, PretrainConfig(epochs=run.contrast_epochs, seed=run.seed), lambda line: None, Keeper()
+            model, examples, PretrainConfig(epochs=run.contrast_epochs, seed=run.seed), lambda line: None, ResumePoint()
         )
-    fitting = Fitting(model, sides.train, sides.validation, config)
+    fitting = SupervisedStage(model, data.train, data.validation, config)
     lines = []
     while not fitting.finished:
         lines.append(fitting.run_epoch())
@@ -107,14 +113,14 @@ def train(run: Run, sides: Sides) -> dict[str, Any]:
     return {
         "run": run.plain(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "windows": sides.n_windows(),
-        "people": dataclasses.asdict(sides.split),
+        "windows": data.n_windows(),
+        "people": dataclasses.asdict(data.split),
         "curve": [[round(line[name], 4) for name in ("loss", "validation")] for line in lines],
         "best_epoch": 1 + int(np.argmin([line["validation"] for line in lines])),
         "validation_loss": loss,
-        "temperature": fit_temperature(model, sides.validation),
-        "validation": answers_of(model, sides.validation),
-        "test": answers_of(model, sides.test),
+        "temperature": fit_temperature(model, data.validation),
+        "validation": answers_of(model, data.validation),
+        "test": answers_of(model, data.test),
         "cpu_s": round(time.process_time() - start, 1),
     }
 
@@ -125,12 +131,12 @@ def answers_of(model: Clmer, examples: Examples) -> dict[str, Any]:
     Windows in which a subset has nothing measured are not asked.
     """
     answers = {}
-    for subset, names in subsets_of(model).items():
+    for subset, names in scored_subsets(model).items():
         known = np.any([examples.mask[name].any(1) for name in names], axis=0)
         part = examples.take(np.flatnonzero(known))
-        probs = logits_of(model, part, names).softmax(1).numpy()
+        probs = predict_logits(model, part, names).softmax(1).numpy()
         chosen = probs.argmax(1).astype(np.int64)
-        matrices = matrices_of_people(part.label, chosen, part.person, len(LABELS_VA4))
+        matrices = confusion_by_person(part.label, chosen, part.person, len(LABELS_VA4))
         answers[subset] = {
             "people": np.unique(part.person).tolist(),
             "matrices": matrices.astype(int).tolist(),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
+from eye_state_parts.recording import CONFIG, SFREQ, EyeWindows
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,14 +15,13 @@ from torch.nn import functional as F
 from clmer_model.config import DEFAULT, modality_spec
 from clmer_model.network.encoder import ModalityEncoder, masked_mean
 from clmer_model.network.normalization import SignalNormalizer, signal_scale
-from clmer_model.training.augment import eeg_view
-from clmer_model.training.config import GENTLE_VIEWS
+from clmer_model.training.augment import augment_eeg
+from clmer_model.training.config import SUPERVISED_AUGMENTATION
 from clmer_model.training.contrastive import batches
 from clmer_streaming.types import FloatArray
-from eye_state_parts.recording import CONFIG, SFREQ, EyeWindows
 
-Answers = npt.NDArray[np.int64]
-Learner = Callable[[EyeWindows, EyeWindows], Answers]
+SplitPredictions = npt.NDArray[np.int64]
+Estimator = Callable[[EyeWindows, EyeWindows], SplitPredictions]
 """Learns from the first windows and answers (n,) for the second: 1 where the eyes seem closed."""
 
 BANDS = ((4, 8), (8, 13), (13, 20), (20, 30), (30, 45))  # Hz
@@ -29,12 +29,12 @@ RIDGE = 1.0  # penalty on the weights of standardised band powers
 EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 0.05  # of the extractor; set beforehand, nothing is chosen
 
 
-def majority(train: EyeWindows, test: EyeWindows) -> Answers:
+def majority(train: EyeWindows, test: EyeWindows) -> SplitPredictions:
     """Answer what was more frequent in training."""
     return np.full(len(test), int(2 * train.closed.sum() > len(train)), dtype=np.int64)
 
 
-def band_powers(train: EyeWindows, test: EyeWindows) -> Answers:
+def band_powers(train: EyeWindows, test: EyeWindows) -> SplitPredictions:
     """Answer by logistic regression on the log power of five bands in each channel."""
     known, asked = (_log_powers(windows) for windows in (train, test))
     mean = np.nan_to_num(np.nanmean(known, axis=0))
@@ -50,7 +50,7 @@ def band_powers(train: EyeWindows, test: EyeWindows) -> Answers:
         return float(value), known.T @ slope + RIDGE * penalised
 
     weights = minimize(loss, np.zeros(known.shape[1]), jac=True, method="L-BFGS-B").x
-    answers: Answers = (asked @ weights > 0).astype(np.int64)
+    answers: SplitPredictions = (asked @ weights > 0).astype(np.int64)
     return answers
 
 
@@ -88,27 +88,29 @@ class EyeNetwork(nn.Module):
         return logits
 
 
-def extractor(seed: int, epochs: int = EPOCHS) -> Learner:
+def extractor(seed: int, epochs: int = EPOCHS) -> Estimator:
     """Return a learner that trains the extractor from nothing, with the views and optimiser of the shipped recipe."""
 
-    def answer(train: EyeWindows, test: EyeWindows) -> Answers:
+    def answer(train: EyeWindows, test: EyeWindows) -> SplitPredictions:
         torch.manual_seed(seed)
         rng = torch.Generator().manual_seed(seed)
         network = EyeNetwork()
         x, mask, closed = (torch.from_numpy(values) for values in (train.x, train.mask, train.closed))
         network.fit_door(x, mask)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
         network.train()
         for _ in range(epochs):
             for rows in batches(len(train), BATCH, rng):
-                loss = F.cross_entropy(network(*eeg_view(x[rows], mask[rows], GENTLE_VIEWS, rng)), closed[rows])
-                optimiser.zero_grad()
+                loss = F.cross_entropy(
+                    network(*augment_eeg(x[rows], mask[rows], SUPERVISED_AUGMENTATION, rng)), closed[rows]
+                )
+                optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-                optimiser.step()
+                optimizer.step()
         network.eval()
         with torch.no_grad():
             logits = network(torch.from_numpy(test.x), torch.from_numpy(test.mask))
-        answers: Answers = logits.argmax(1).numpy()
+        answers: SplitPredictions = logits.argmax(1).numpy()
         return answers
 
     return answer

@@ -23,17 +23,13 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.middleware import Middleware
 
 from clmer_server.hub import Hub
-from clmer_server.protocol.codes import RefusalError
-from clmer_server.protocol.inbound import CalibrationKind, ReplayAction
 from clmer_server.protocol.outbound import Preview, Welcome
 from clmer_server.protocol.parts import ClockReading, EmotionEvent, Grid, Limits, ModelInfo, ServerInfo
-from clmer_server.session.config import StartRequest
 from clmer_server.web.auth import Access, TokenCheck
-from clmer_server.web.middleware import Guard
+from clmer_server.web.middleware import SecurityMiddleware
 from clmer_server.web.service import freeze_gc, loop_factory
 from clmer_server.web.uvicorn import open_listener, uvicorn_config
 from clmer_server.web.websocket import Handshake, serve_client
-from clmer_streaming.types import Marker
 
 Way = Literal["clmer", "queues of text", "loop of send_json"]
 """How a prediction gets to the clients."""
@@ -46,17 +42,21 @@ _PREVIEW_BYTES = _PREVIEW.astype(np.float32).tobytes()
 _ACCESS = Access("127.0.0.1", limits=Limits(max_connections=5000, max_connections_per_address=5000))
 
 
-class OneRoom:
-    """A session without one: clients come and listen."""
+class OneSession:
+    """Stands for the manager of one session, which does not run: clients connect and listen."""
 
     def __init__(self, event: EmotionEvent) -> None:
         self.hub = Hub()
         self._event = event
 
     @property
-    def rooms(self) -> dict[str, OneRoom]:
+    def sessions(self) -> dict[str, OneSession]:
         """Itself, alone."""
         return {"bench": self}
+
+    def find(self, name: str) -> OneSession:
+        """Return itself."""
+        return self
 
     def welcome(self) -> Welcome:
         """Return the first message of a connection."""
@@ -70,33 +70,6 @@ class OneRoom:
             source="live",
             grid=Grid(window_s=2.0, hop_s=0.5),
         )
-
-    def mark(self, marker: Marker) -> None:
-        """Do nothing."""
-
-    def stream_time(self, t: float) -> float:
-        """Return the same time."""
-        return t
-
-    def calibrate(self, kind: CalibrationKind, seconds: float | None) -> None:
-        """Refuse."""
-        raise RefusalError("not_supported", "this is a benchmark")
-
-    def stop_calibration(self, kind: CalibrationKind) -> None:
-        """Refuse."""
-        raise RefusalError("not_supported", "this is a benchmark")
-
-    def control_replay(self, action: ReplayAction | None, speed: float | None) -> None:
-        """Refuse."""
-        raise RefusalError("not_supported", "this is a benchmark")
-
-    async def start(self, name: str, request: StartRequest) -> None:
-        """Refuse."""
-        raise RefusalError("not_supported", "this is a benchmark")
-
-    async def stop(self, name: str) -> None:
-        """Refuse."""
-        raise RefusalError("not_supported", "this is a benchmark")
 
 
 def serve(way: Way, prediction: str, rate_hz: float, pipe: Connection) -> None:
@@ -151,27 +124,27 @@ class Parts:
 
 
 def _clmer(event: EmotionEvent) -> Parts:
-    room, door = OneRoom(event), Handshake(TokenCheck(None), _ACCESS.limits)
-    app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
+    session, handshake = OneSession(event), Handshake(TokenCheck(None), _ACCESS.limits)
+    app = FastAPI(middleware=[Middleware(SecurityMiddleware, access=_ACCESS)])
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await serve_client(socket, room, door)
+        await serve_client(socket, session, handshake)
 
     async def publish(event: EmotionEvent) -> None:
-        room.hub.publish(event)
+        session.hub.publish(event)
 
     async def show(number: int) -> None:
-        if room.hub.wants("eeg.preview"):
-            room.hub.publish(Preview("eeg.preview", "bench", number, 0.0, 1 / 128, _PREVIEW))
+        if session.hub.wants("eeg.preview"):
+            session.hub.publish(Preview("eeg.preview", "bench", number, 0.0, 1 / 128, _PREVIEW))
 
-    return Parts(app, publish, show, (door.watchdog.run(),), lambda: door.watchdog.n_evicted)
+    return Parts(app, publish, show, (handshake.watchdog.run(),), lambda: handshake.watchdog.n_evicted)
 
 
 def _queues_of_text(event: EmotionEvent) -> Parts:
     queues: set[asyncio.Queue[str | bytes]] = set()
     eager: set[asyncio.Queue[str | bytes]] = set()  # of those who have asked for previews
-    app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
+    app = FastAPI(middleware=[Middleware(SecurityMiddleware, access=_ACCESS)])
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
@@ -213,7 +186,7 @@ async def _send_from(queue: asyncio.Queue[str | bytes], socket: WebSocket) -> No
 def _loop_of_send_json(event: EmotionEvent) -> Parts:
     clients: set[WebSocket] = set()
     eager: set[WebSocket] = set()  # those who have asked for previews
-    app = FastAPI(middleware=[Middleware(Guard, access=_ACCESS)])
+    app = FastAPI(middleware=[Middleware(SecurityMiddleware, access=_ACCESS)])
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from server_parts.broadcast import Usage, Way, serve
+from server_parts.clients import listen
+from server_parts.deaf import deaf_client
 from streams_parts.child import Child, child
 from streams_parts.headset import Headset, play
 
 from clmer_streaming.config import EPOC_CH_NAMES
-from server_parts.broadcast import Usage, Way, serve
-from server_parts.clients import listen
-from server_parts.deaf import deaf_client
 
 RATE_HZ = 10.0
 SETTLE_S = 1.0  # before anything counts

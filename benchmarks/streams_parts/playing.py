@@ -17,10 +17,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from streams_parts.child import child
 
 from clmer_streaming.config import EPOC_CH_NAMES
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
-from streams_parts.child import child
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 
 SFREQ = 128.0  # Hz
 JITTER_S = 0.002  # SD of a stamp

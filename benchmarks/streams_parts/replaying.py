@@ -10,7 +10,8 @@ from pathlib import Path
 
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, FaceSample
 

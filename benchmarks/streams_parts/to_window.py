@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from streams_parts.child import Child, child
+from streams_parts.headset import Headset, play
 
 from clmer_server.session.pipeline import ItemQueue
 from clmer_streaming.config import PreprocessConfig, SignalConfig, WindowConfig
@@ -28,8 +30,6 @@ from clmer_streaming.lsl.inlet import WindowGrid
 from clmer_streaming.lsl.sources import LslEegSource
 from clmer_streaming.pipeline.filters import design_sos
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from streams_parts.child import Child, child
-from streams_parts.headset import Headset, play
 
 WINDOW_S = 2.0
 HOP_S = 0.125  # four windows where a service with the shipped model makes one

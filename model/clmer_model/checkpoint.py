@@ -1,7 +1,8 @@
 """A trained model on disk: weights as safetensors, everything else as JSON. Reading it cannot run code.
 
-The JSON states its schema, the SHA-256 of the weights and that of itself. They are checked before the weights are
-opened: another order of the labels, or weights of the same shape from another training, would fit without a word.
+The JSON states its schema, the SHA-256 of the weights and that of itself. Both are checked before the weights are
+opened, since another order of the labels, or weights of the same shape from another training, would load without an
+error.
 """
 
 from __future__ import annotations
@@ -30,18 +31,24 @@ _MEND_FILES = "put back the files that clmer train wrote together, or train the 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model and what is known of it."""
+    """A trained model with its labels, settings and scores.
+
+    Example::
+
+        checkpoint = train(config, run)  # also written to run.out
+        assert load_checkpoint(run.out).labels == checkpoint.labels
+    """
 
     model: Clmer
     labels: tuple[str, ...]
     preprocess: PreprocessConfig
     dims: ClmerDims
-    trained_on: str
-    training: Mapping[str, Any]
-    scores: Mapping[str, Any]
+    trained_on: str  # "simulated", or the data set's name
+    training: Mapping[str, Any]  # the recipe, as plain JSON values; see training.config.recipe_of
+    scores: Mapping[str, Any]  # by split, on the test set
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``checkpoint.json`` into the folder."""
+        """Write ``model.safetensors`` and ``checkpoint.json`` into the folder, which is created if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = save({name: t.contiguous() for name, t in self.model.state_dict().items()})
         (folder / WEIGHTS_NAME).write_bytes(weights)

@@ -1,4 +1,8 @@
-"""Sizes of the network, frozen and kept inside every checkpoint and artifact."""
+"""Static description of a model: sizes of the network, modalities, presets and class labels.
+
+Read in this order: ``ClmerDims`` (sizes), ``ModalitySpec`` (shape of one input), ``Preset`` (sizes with the settings
+of their windows), then the labels and the valence and arousal that follow from them. No torch here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,18 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 
 @dataclass(frozen=True)
 class ClmerDims:
-    """Sizes of the network. The defaults are the ``default`` preset, made for real time on one CPU core."""
+    """Sizes of the network, kept in every checkpoint and artifact.
+
+    The defaults are those of the ``default`` preset but for ``eeg_bands``, and are made for real time on one CPU core.
+
+    Raises:
+        ArtifactError: The sizes contradict each other.
+
+    Example::
+
+        dims = ClmerDims(width=32, heads=4)
+        assert ClmerDims.from_dict(dims.to_dict()) == dims
+    """
 
     width: int = 64  # the paper's "token length" L: the width to which every modality's tokens are unified
     heads: int = 4  # attention heads; divides width
@@ -58,10 +73,10 @@ class ClmerDims:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sizes as plain JSON values; what a preset may leave as it is by default has no word then."""
+        """Return the sizes as plain JSON values; optional fields are left out where they have their default value."""
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
-        usual = _optional_fields()
-        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+        defaults = _optional_fields()
+        return {name: value for name, value in plain.items() if name not in defaults or value != defaults[name]}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ClmerDims:
@@ -82,13 +97,13 @@ class ClmerDims:
 
 
 def _optional_fields() -> dict[str, Any]:
-    """Return the fields that ``to_dict`` leaves out where they have these values."""
+    """Return the default values of the fields that ``to_dict`` leaves out where they have them."""
     names = ("layout", "positions", "causal", "pooling", "eeg_bands")
     return {field.name: field.default for field in dataclasses.fields(ClmerDims) if field.name in names}
 
 
 MODEL_MODALITIES = ("eeg", "landmarks", "aus")
-"""The paper's three modalities: physiological signal, 3-D landmarks, action units. Six ordered pairs."""
+"""The paper's three modalities: physiological signal, 3-D landmarks, action units (six ordered pairs)."""
 
 _FACE_SERIES = ("landmarks", "aus", "gaze")  # on slots, as their names say
 _LANDMARK_CHANNELS = tuple(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ")
@@ -100,6 +115,11 @@ class ModalitySpec:
     """Name, shape and channel names of one series of a window.
 
     ``signal`` series are (C, T) with a mask over C; ``slots`` series are (F, ...) with a mask over F.
+
+    Example::
+
+        spec = modality_spec("eeg", PreprocessConfig())
+        spec.shape, spec.n_masked  # (14, 256), 14
     """
 
     name: str
@@ -109,7 +129,7 @@ class ModalitySpec:
 
     @property
     def kind(self) -> Literal["signal", "slots"]:
-        """How the series and its mask are laid out."""
+        """Layout of the series and its mask."""
         return "slots" if self.on_slots or self.name in _FACE_SERIES else "signal"
 
     @property
@@ -119,11 +139,11 @@ class ModalitySpec:
 
     @property
     def n_channels(self) -> int:
-        """Values at one moment: EEG channels, or all numbers of one slot."""
+        """Number of values at one moment: EEG channels, or all numbers of one slot."""
         return self.shape[0] if self.kind == "signal" else math.prod(self.shape[1:])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values, the kind only where the name does not tell it."""
+        """Return the specification as plain JSON values; ``kind`` is left out where the name implies it."""
         plain = {"name": self.name, "shape": list(self.shape), "channels": list(self.channels)}
         return {**plain, "kind": self.kind} if self.on_slots else plain
 
@@ -168,33 +188,38 @@ def modality_specs(config: PreprocessConfig) -> tuple[ModalitySpec, ...]:
 
 
 PAPER_WIDTHS = {"deap-va9": 50, "deap-va2": 60, "deap-va4": 70, "amigos": 15}
-"""The paper's best token length L of each task (its tables XI and XII). L is the tokens' width."""
+"""The paper's best token length L for each task (tables XI and XII). L is the width of a token."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of the network and the settings of its windows; any set of modalities goes with either."""
+    """Sizes of the network and the settings of its windows, usable with any set of modalities.
+
+    Example::
+
+        preset = find_preset("paper").with_width(60)
+    """
 
     name: str
     dims: ClmerDims
     preprocess: PreprocessConfig
 
     def with_width(self, width: int | None) -> Preset:
-        """Return the preset with another token width L; None keeps it.
+        """Return the preset with another token width L; None keeps the width.
 
         Raises:
-            ArtifactError: The heads do not divide it.
+            ArtifactError: The number of heads does not divide the width.
         """
         return self if width is None else dataclasses.replace(self, dims=dataclasses.replace(self.dims, width=width))
 
 
 DEFAULT = Preset("default", ClmerDims(eeg_bands=True), PreprocessConfig(modalities=MODEL_MODALITIES))
-"""Made for real time on one CPU core.
+"""The preset for real time on one CPU core, with EEG by frequency bands.
 
-EEG comes in by bands because EEG alone gained by it. With 29 simulated people to train on, forty others to ask, the
-shipped settings without the contrastive stage and one run each, it reached an accuracy of 0.303, and 0.284 with filters
-that mix the channels at once (four classes; the difference has a standard error of 0.005 over people); all modalities
-together 0.367 and 0.361. With larger batches and shorter steps nothing was gained (0.285 and 0.288, two runs each).
+Measured with 29 simulated people to train on and forty others to test, the shipped settings without the contrastive
+stage and one run each: EEG alone reached an accuracy of 0.303 with bands and 0.284 with filters that mix the channels
+at once (four classes; standard error of the difference 0.005 over people); all modalities together 0.367 and 0.361.
+Larger batches with shorter steps gained nothing (0.285 and 0.288, two runs each).
 """
 
 PAPER = Preset(
@@ -217,10 +242,10 @@ PAPER = Preset(
     ),
     PreprocessConfig(window=WindowConfig(window_s=1.0, face_slots=1), modalities=MODEL_MODALITIES),
 )
-"""The paper's layout: a second of signal with one frame of the face, landmarks as 68 tokens' worth of 3 values.
+"""The paper's layout: one second of signal with one frame of the face, landmarks as 68 tokens of 3 values.
 
-Heads, layers, causal mask, last-token pooling and dropout are not in the paper; they are the settings that its
-authors published. Masked and last tokens of a face have no meaning in themselves, since its points have no order.
+Heads, layers, causal mask, last-token pooling and dropout are not in the paper; they are the settings of the code that
+its authors published. The points of a face have no order, so that its causal mask and its last token mean nothing.
 """
 
 PRESETS = {preset.name: preset for preset in (DEFAULT, PAPER)}
@@ -230,7 +255,7 @@ def find_preset(name: str) -> Preset:
     """Return the preset of this name.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is no such preset.
     """
     if name not in PRESETS:
         raise SettingsError(f"a preset among {', '.join(PRESETS)}", repr(name), "choose one of these")
@@ -238,7 +263,7 @@ def find_preset(name: str) -> Preset:
 
 
 LABELS_VA4 = ("LVLA", "LVHA", "HVLA", "HVHA")
-"""Quadrants; the index is ``2 * V + A`` with V, A in 0 (low), 1 (high)."""
+"""Quadrants of valence and arousal; the index is ``2 * V + A`` with V, A in 0 (low), 1 (high)."""
 
 BIN_CENTRES = {"L": 2.0, "M": 4.5, "H": 7.5}
 """Centres of the rating bins [1, 3), [3, 6), [6, 9] of the nine-class scheme (paper, section on DEAP)."""
@@ -248,7 +273,7 @@ _LABEL = re.compile(r"(?:(?P<V>[LMH])V)?(?:(?P<A>[LMH])A)?")
 
 @dataclass(frozen=True, slots=True)
 class Affect:
-    """Valence and arousal; None where the labels do not speak of it."""
+    """Valence and arousal; None where the labels say nothing of a dimension."""
 
     valence: float | None
     arousal: float | None
@@ -257,12 +282,16 @@ class Affect:
 def affect(labels: Sequence[str], probs: Sequence[float]) -> Affect:
     """Return valence and arousal of a distribution over classes.
 
-    With two levels (low, high) the value is P(high), 0-1; with three it is the expected bin centre on the
-    rating scale, 1-9.
+    With two levels (low, high) the value is P(high), 0 to 1. With three levels it is the expected bin centre on the
+    rating scale, 1 to 9.
 
     Args:
-        labels: Class names in the model's order.
+        labels: Class names in the model's order, such as ``LVHA``.
         probs: Their probabilities, which sum to one.
+
+    Example::
+
+        affect(LABELS_VA4, [0.25, 0.25, 0.0, 0.5])  # Affect(valence=0.5, arousal=0.75)
     """
     return Affect(valence=_dimension(labels, probs, "V"), arousal=_dimension(labels, probs, "A"))
 

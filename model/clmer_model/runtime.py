@@ -1,4 +1,8 @@
-"""Runs a TorchScript file, whose hash was checked. One of the two places that touch ``torch.jit``."""
+"""The two runtimes that compute logits: TorchScript (with ``export`` the only user of ``torch.jit``) and ONNX Runtime.
+
+Both take the content of a file whose hash and metadata were checked, and have the same interface: ``name``,
+``version``, ``tolerance`` and ``logits(x, mask)``.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,15 @@ from torch import Tensor
 
 from clmer_streaming.errors import ArtifactError
 
+_ERRORS_ONLY = 3  # ONNX Runtime's log severity; errors are raised, and reported once
+
 
 class TorchScriptRunner:
-    """Computes logits by a scripted module, moved to the device and frozen there.
+    """Computes logits with a scripted module, moved to the device and frozen there.
 
     Args:
         content: The TorchScript file, whose hash and metadata were checked.
-        name: What the file is called in errors.
+        name: Name of the file for error messages.
         device: Where it runs.
 
     Raises:
@@ -41,21 +47,23 @@ class TorchScriptRunner:
             ) from error
 
     def logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
-        """Return logits (B, K) from series and masks on the device, as the module's ``forward`` has them."""
+        """Return logits (B, K) float32.
+
+        Args:
+            x: Series (B, ...) float32 by modality, on the device.
+            mask: Masks (B, n) bool by modality, on the device.
+        """
         with torch.inference_mode():
             logits: Tensor = self._module(x, mask)
         return logits
 
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severity; what goes wrong is raised, and told once
-
-
 class OnnxRunner:
-    """Computes logits by ONNX Runtime, in one thread.
+    """Computes logits with ONNX Runtime on the CPU, in one thread.
 
     Args:
         content: The ONNX file, whose hash and metadata were checked.
-        name: What the file is called in errors.
+        name: Name of the file for error messages.
 
     Raises:
         ArtifactError: ONNX Runtime is not installed, or it cannot load the file.
@@ -80,7 +88,7 @@ class OnnxRunner:
         self.version = f"ONNX Runtime {runtime.__version__}"
 
     def logits(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
-        """Return logits (B, K) from series and masks on the CPU, as the module's ``forward`` has them."""
+        """Return logits (B, K) float32 from series and masks by modality, on the CPU."""
         given = {name: series.numpy() for name, series in x.items()}
         given |= {mask_name(name): known.numpy() for name, known in mask.items()}
         (logits,) = self._session.run(["logits"], given)
@@ -88,7 +96,7 @@ class OnnxRunner:
 
 
 def mask_name(modality: str) -> str:
-    """Return how the mask of a modality is called among the inputs of an ONNX model."""
+    """Return the name of a modality's mask among the inputs of an ONNX model."""
     return f"{modality}_mask"
 
 

@@ -1,9 +1,15 @@
-"""The command line: ``clmer COMMAND`` and ``clmer-serve``. Each command is imported only when it runs."""
+"""The command line: ``clmer COMMAND`` and ``clmer-serve``. Each command is imported only when it is chosen.
+
+To be read in this order: the commands, the two programs, parsing, errors, and an option that several commands share.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import logging
+import multiprocessing
 import os
 import sys
 import traceback
@@ -30,18 +36,17 @@ COMMANDS = {
     "evaluate": "score a model on random windows, trials, unseen people and unseen stimuli",
     "export": "export a trained model for the service",
 }
-"""What ``clmer`` can do; the texts stand here so that ``clmer --help`` need not load the commands."""
+"""The commands of ``clmer``; their help stands here so that ``clmer --help`` need not import them."""
 
 INTERRUPTED = 130
 """Exit code of a program that the user interrupted, as shells have it."""
-
 
 PIPE_CLOSED = 141
 """Exit code of a program whose output nobody reads any more, as shells have it."""
 
 
 class Command(Protocol):
-    """What a module in ``clmer_server.commands`` offers."""
+    """A module in ``clmer_server.commands``."""
 
     HELP: str
 
@@ -53,7 +58,7 @@ class Command(Protocol):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports mistakes as every other error: what was expected, what was found, what to do."""
+    """A parser that reports mistakes as every other error: what was expected, what was found, what to do."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(expected="a valid command line", found=message, mend=f"see {self.prog} --help")
@@ -62,33 +67,57 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``clmer``; return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return _guarded(lambda: _run_command(arguments), debug="--debug" in arguments)
+    return _exit_code(lambda: _run_command(arguments), debug="--debug" in arguments)
 
 
 def serve_main(argv: Sequence[str] | None = None) -> int:
     """Run ``clmer-serve``; return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return _guarded(lambda: _run_serve(arguments), debug="--debug" in arguments)
+    return _exit_code(lambda: _run_serve(arguments), debug="--debug" in arguments)
 
 
 def program() -> int:
     """Run ``clmer``; return its exit code, or end the process at once where ``torchrun`` started it.
 
-    Gloo's threads may outlive the last step of a training, and abort the process when the interpreter takes it apart:
+    Gloo's threads may outlive the last step of a training, and abort the process when the interpreter is finalized:
     ``torchrun`` would report a training as failed whose results are there.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        from clmer_server.web.service import end_with
-
         end_with(main)
     return main()
 
 
 def serve_program() -> NoReturn:
     """Run ``clmer-serve``, and end the process."""
-    from clmer_server.web.service import end_with
-
     end_with(serve_main)
+
+
+CHILD_TIMEOUT_S = 0.5
+"""How long a child process that is still there may take to end."""
+
+
+def end_with(run: Callable[[], int]) -> NoReturn:
+    """Run a program that closes what it opens, and end the process with its exit code at once.
+
+    Child processes that are still there are ended; logs and output are written out first.
+
+    Args:
+        run: Returns the exit code, or raises ``SystemExit``.
+    """
+    try:
+        code = run()
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(CHILD_TIMEOUT_S)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def _run_command(arguments: list[str]) -> int:
@@ -126,8 +155,8 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error arose")
 
 
-def _guarded(run: Callable[[], int], *, debug: bool) -> int:
-    """Return the exit code of ``run``; tell errors on stderr, in three lines where the user can mend them."""
+def _exit_code(run: Callable[[], int], *, debug: bool) -> int:
+    """Return the exit code of ``run``; print errors on stderr, in three lines where the user can mend them."""
     try:
         return run()
     except KeyboardInterrupt:

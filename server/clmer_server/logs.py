@@ -1,7 +1,7 @@
-"""The program's log on stderr: lines for people, or JSON objects for machines; never what a participant shows.
+"""The program's log on stderr: lines for people, or JSON objects for machines; never data of a participant.
 
-Nothing at ``info`` or above holds probabilities, samples or landmarks. Tokens and passwords are blanked out wherever
-they turn up, in messages of libraries, too.
+Nothing at ``info`` or above contains probabilities, samples or landmarks. Tokens and passwords are replaced by ``***``
+wherever they appear, in messages of libraries, too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 LogFormat: TypeAlias = Literal["console", "json"]
-"""How a line of the log looks."""
+"""Format of the lines."""
 
 OF_SESSION = "session"
-"""Name of what a line is told beside its message, as in ``extra={OF_SESSION: name}``: the session that it is about."""
+"""Key of the session that a line is about, as in ``extra={OF_SESSION: name}``."""
 
 _SECRETS = re.compile(
     r"(?P<before>\bBearer\s+|clmer\.bearer\.|[?&]token=|\"token\":\s*\"|://[^/@\s:]*:)(?P<secret>[^\s\"'&@,]+)",

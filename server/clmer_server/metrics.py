@@ -1,4 +1,7 @@
-"""What a monitoring system asks for, in Prometheus' text format; sessions by name, nothing of participants."""
+"""Numbers for monitoring systems in Prometheus' text format; sessions by name, nothing about participants.
+
+To be read in this order: ``Reading``, ``Metrics``, and ``LoopLag``, which measures the event loop.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _PER_STREAM = ["session", "source"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read off at the moment of asking."""
+    """The numbers that are read when the metrics are asked for."""
 
     streams: Mapping[str, tuple[StreamEntry, ...]]  # of every session there is, by its name
     running: Collection[str]  # names of the sessions that run
@@ -35,12 +38,12 @@ class Reading:
 
 
 class Metrics:
-    """Counts a service's events, and reads the rest off when it is asked.
+    """Counts a service's events, and reads the other numbers when it is asked.
 
-    A session that does not run has no age; one that was removed is forgotten.
+    A session that does not run has no age; one that was removed has no numbers.
 
     Args:
-        read: Reads off what is not counted here; called where ``render`` is called.
+        read: Returns what is not counted here; called where ``render`` is called.
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
@@ -69,7 +72,7 @@ class Metrics:
         self._registry.register(_Readings(read, self._ages))
 
     def message(self, message: Message) -> None:
-        """Count a message on its way to the clients."""
+        """Count a message to the clients."""
         if not isinstance(message, EmotionEvent):
             return
         session = message.session
@@ -84,10 +87,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return everything as text."""
-        self._forget_all_but(self._read().streams)
+        self._drop_all_but(self._read().streams)
         return generate_latest(self._registry)
 
-    def _forget_all_but(self, sessions: Collection[str]) -> None:
+    def _drop_all_but(self, sessions: Collection[str]) -> None:
         for gone in self._ages.keys() - set(sessions):
             del self._ages[gone]
             for metric in (self._predictions, self._reasons, self._latency):
@@ -95,18 +98,18 @@ class Metrics:
 
 
 class _Readings:
-    """What is read off at the moment of asking, as Prometheus wants it."""
+    """The present numbers, as a collector of prometheus_client."""
 
     def __init__(self, read: Callable[[], Reading], ages: Mapping[str, Mapping[str, float]]) -> None:
         self._read = read
         self._ages = ages
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: else the registry would read before there is anything to read."""
+        """Return nothing: otherwise the registry would read before the service has begun."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics of this moment."""
+        """Yield the present metrics."""
         now = self._read()
         yield GaugeMetricFamily("clmer_ws_clients", "WebSocket clients now.", now.n_clients)
         yield CounterMetricFamily("clmer_ws_dropped", "Messages that slow clients have lost.", now.n_dropped)
@@ -145,21 +148,21 @@ def _age(ages: Mapping[str, Mapping[str, float]]) -> Metric:
 
 
 INTERVAL_S = 0.5
-"""How often the loop is asked to wake up."""
+"""Seconds between two wake-ups of ``LoopLag``."""
 
 
 class LoopLag:
-    """Wakes up at even intervals, and keeps how late the newest waking was.
+    """Measures how late the event loop wakes a task that sleeps for a fixed interval.
 
     Attributes:
-        seconds: Lateness of the newest waking.
+        seconds: Lateness of the newest wake-up.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     async def run(self) -> None:
-        """Watch the running loop, until cancelled."""
+        """Measure the running loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + INTERVAL_S

@@ -1,6 +1,7 @@
-"""What is kept of participants from session to session, under a pseudonym: a neutral face, and their EEG at rest.
+"""Files kept of participants from session to session, under a pseudonym: a neutral face, and their EEG at rest.
 
-Its owner alone may read it: the shape of a face can identify a person.
+Only their owner may read them: the shape of a face can identify a person. To be read in this order: the names of the
+files, loading, saving.
 """
 
 from __future__ import annotations
@@ -10,18 +11,13 @@ import re
 import tempfile
 from pathlib import Path
 
+from clmer_server.settings import PSEUDONYM
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.face.neutral import NeutralFace
 from clmer_streaming.pipeline.baseline import rest_from_json, rest_to_json
 from clmer_streaming.types import RestBaseline
-
-PARTICIPANTS_FOLDER = Path("participants")
-"""Where it is kept by default: in the working directory, as the settings file."""
-
-PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-"""What a participant may be called: no name that leads out of the folder, nothing that hides."""
 
 
 def neutral_file(folder: Path, pseudonym: str) -> Path:

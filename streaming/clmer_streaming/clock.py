@@ -1,4 +1,4 @@
-"""The one clock of CLMER: seconds of ``pylsl.local_clock()``."""
+"""The clock of all stamps: the clock of Lab Streaming Layer now, and the time that a session's items have reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from clmer_streaming.errors import StreamError
-from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, RestBaseline, StreamInfo, Tick
+from clmer_streaming.types import CLOCK_KINDS, Chunk, FaceSample, Gap, Item, Marker, RestBaseline, StreamInfo, Tick
 
 
 @functools.cache
@@ -23,29 +23,26 @@ def _clock() -> Callable[[], float]:
 
 
 def local_clock() -> float:
-    """Return now, in seconds of the LSL clock. Only sources and the session may ask."""
+    """Return the current time in seconds of the LSL clock; only sources and sessions may call this."""
     return float(_clock()())
 
 
-_TELLING = ("eeg", "face")
-
-
 class StreamClock:
-    """Follows the newest time that EEG, faces and ticks tell; other streams may be on another clock.
+    """Follows the time of EEG, faces and ticks; other streams may be on another clock.
 
     Args:
-        t: Seconds, until the first item tells the time.
+        t: Time in seconds before the first item.
     """
 
     def __init__(self, t: float = -math.inf) -> None:
         self.t = t
-        self._aside: set[str] = set()  # sources that are not asked
+        self._ignored: set[str] = set()  # sources that may be on another clock
 
-    def take(self, item: Item) -> float:
-        """Return the time behind an item, in seconds; it is that of the item, which may step back."""
+    def update(self, item: Item) -> float:
+        """Return the time in seconds after an item: that of its newest sample, which may step back."""
         if isinstance(item, StreamInfo):
-            (self._aside.discard if item.kind in _TELLING else self._aside.add)(item.source)
-        elif not isinstance(item, Marker | RestBaseline) and item.source not in self._aside:
+            (self._ignored.discard if item.kind in CLOCK_KINDS else self._ignored.add)(item.source)
+        elif not isinstance(item, Marker | RestBaseline) and item.source not in self._ignored:
             self.t = _time(item, self.t)
         return self.t
 

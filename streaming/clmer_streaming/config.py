@@ -1,6 +1,6 @@
-"""Settings of the signal path: frozen, saved inside the model artifact, read back by the service.
+"""Settings of the signal path: frozen, and saved in the model artifact, from which training and the service read them.
 
-Live and training cannot disagree, because both take these values from the same place.
+``PreprocessConfig`` holds all of them: ``SignalConfig`` for EEG, ``WindowConfig`` for the grid, and the further series.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "
 """The 14 EEG channels of an Emotiv EPOC, in the headset's order."""
 
 PREPROCESSOR_ID = "clmer-preprocess-2"
-"""This project's signal path; changes with any change of the windows it makes."""
-
+"""Id of the signal path; it changes with any change of the windows it makes."""
 
 EegCalibration: TypeAlias = Literal["none", "rest"]
-"""What EEG is measured against: nothing, or the participant's own EEG at rest."""
+"""How EEG is normalized: not at all, or by the participant's own EEG at rest."""
 
 
 @dataclass(frozen=True)
 class SignalConfig:
-    """How EEG becomes the signal that a model sees."""
+    """Channels, rate, filter and reference of the EEG that a model sees."""
 
     ch_names: tuple[str, ...] = EPOC_CH_NAMES
     sfreq: float = 128.0  # Hz, of the windows (paper, section on data preparation)
@@ -47,18 +46,18 @@ class SignalConfig:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """The grid of windows and how long it waits for a slow source."""
+    """Length and hop of the windows, and how long one waits for a slow stream."""
 
     window_s: float = 2.0  # s
     hop_s: float = 0.5  # s
     face_slots: int = 8  # F, equal parts of the window
-    max_lateness_s: float = 1.0  # s, plus the source's measured chunk length
+    max_lateness_s: float = 1.0  # s, plus the longest measured chunk of a stream
     min_face_quality: float = 0.3  # 0-1; frames below it count as no face
 
 
 @dataclass(frozen=True)
 class PhysioConfig:
-    """A further physiological series of a window, such as ECG, skin conductance or respiration."""
+    """A further signal of a window, such as ECG, skin conductance or respiration."""
 
     name: str  # of the series in a window, e.g. "ecg"
     ch_names: tuple[str, ...]
@@ -72,7 +71,7 @@ class PhysioConfig:
 class SlotSeriesConfig:
     """A further series of numbers that come a few times a second or at odd times, averaged over the face's slots.
 
-    Such are HOG, or what a user's own tracker tells.
+    Examples are HOG features, or the output of a user's own tracker.
     """
 
     name: str  # of the series in a window, e.g. "hog"
@@ -80,12 +79,30 @@ class SlotSeriesConfig:
 
 
 FurtherSeries: TypeAlias = PhysioConfig | SlotSeriesConfig
-"""A series beside EEG and face: a signal of its own rate, or numbers on slots."""
+"""A series beside EEG and face: a signal with a rate of its own, or numbers on slots."""
+
+_SOURCE_PREFIX = "physio-"
+
+
+def physio_source(name: str) -> str:
+    """Return the source key of the stream that gives a series, such as ``physio-ecg`` for ``ECG``."""
+    return _SOURCE_PREFIX + name.lower()
+
+
+def series_name(source: str) -> str:
+    """Return the name of the series that a source key stands for; ``""`` where it stands for none."""
+    return source.removeprefix(_SOURCE_PREFIX) if source.startswith(_SOURCE_PREFIX) else ""
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """Everything that decides the bits of a window."""
+    """Everything that decides the bits of a window.
+
+    Example::
+
+        config = PreprocessConfig(window=WindowConfig(window_s=1.0, face_slots=1))
+        assert PreprocessConfig.from_dict(config.to_dict()) == config
+    """
 
     signal: SignalConfig = field(default_factory=SignalConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
@@ -93,16 +110,16 @@ class PreprocessConfig:
     extractor: str = EXTRACTOR_ID
     preprocessor: str = PREPROCESSOR_ID
     physio: tuple[PhysioConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
-    eeg_calibration: EegCalibration = "none"  # "rest": a model that learnt from EEG measured against rest
+    eeg_calibration: EegCalibration = "none"  # "rest": the model learnt from EEG normalized by rest
     slot_series: tuple[SlotSeriesConfig, ...] = ()  # named in ``modalities`` too, if the model sees them
 
     @property
     def n_times(self) -> int:
-        """Samples of a window, T."""
+        """Number of EEG samples of a window, T."""
         return round(self.signal.sfreq * self.window.window_s)
 
     def physio_times(self, series: PhysioConfig) -> int:
-        """Samples that a window holds of a further series."""
+        """Return the number of samples that a window holds of a further signal."""
         return round(series.sfreq * self.window.window_s)
 
     @property
@@ -120,11 +137,11 @@ class PreprocessConfig:
         return series if isinstance(series, PhysioConfig) else None
 
     def with_notch(self, notch_hz: float | None) -> PreprocessConfig:
-        """Return these settings with another notch, and so with another hash."""
+        """Return these settings with a notch at ``notch_hz`` (None: without one), and so with another hash."""
         return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
 
     def with_further(self, series: Iterable[FurtherSeries]) -> PreprocessConfig:
-        """Return these settings with further series, which become modalities behind those that are there."""
+        """Return these settings with further series, added as modalities behind the present ones."""
         new = tuple(series)
         return dataclasses.replace(
             self,
@@ -134,7 +151,10 @@ class PreprocessConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; of what was added later there is no word where it is not used."""
+        """Return the settings as plain JSON values, without the fields of features that are not used.
+
+        So the hash of settings does not change when a feature is added.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         for name in ("physio", "slot_series"):
             if not plain[name]:

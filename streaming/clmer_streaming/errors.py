@@ -1,4 +1,4 @@
-"""Errors a user can mend. Each says what was expected, what was found and what to do.
+"""Errors that a user can put right. Each states what was expected, what was found and what to do.
 
 ::
 
@@ -15,12 +15,24 @@ from __future__ import annotations
 
 
 class ClmerError(Exception):
-    """An error with its cure, printed to the user as three lines.
+    """Base class of all errors that a user can put right; its message has three lines.
 
     Args:
         expected: What the program needed.
-        found: What it met instead, naming the file, stream or value.
+        found: What there was instead, naming the file, stream or value.
         mend: What the user can do about it.
+
+    Attributes:
+        exit_code: Exit status of a command that ends with this error.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.windows("missing.xdf")
+        except clmer.ClmerError as error:
+            print(error.expected, error.found, error.mend, sep="; ")
     """
 
     exit_code = 2
@@ -33,23 +45,73 @@ class ClmerError(Exception):
 
 
 class RecordingError(ClmerError):
-    """A recording that cannot be replayed."""
+    """A recording that cannot be replayed.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.Recording.open("missing.xdf")
+        except clmer.RecordingError as error:
+            print(error)
+    """
 
 
 class StreamError(ClmerError):
-    """A stream that does not carry what the model needs."""
+    """A stream that does not carry what the model needs, or LSL that cannot be loaded.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.windows("session.xdf", eeg_map="AF3=99")
+        except clmer.StreamError as error:
+            print(error)
+    """
 
 
 class ArtifactError(ClmerError):
-    """A model file that must not, or cannot, be run."""
+    """A model file that is unknown, altered, or does not fit.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.load_model("no-such-model")
+        except clmer.ArtifactError as error:
+            print(error)
+    """
 
 
 class DeviceError(ClmerError):
-    """A compute device that was asked for and is absent."""
+    """A compute device that was requested and is absent.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.load_model(device="cuda:99")
+        except clmer.DeviceError as error:
+            print(error)
+    """
 
 
 class SettingsError(ClmerError):
-    """A setting that cannot hold."""
+    """A setting that is out of range, unknown, or contradicts another one.
+
+    Example::
+
+        import clmer
+
+        try:
+            clmer.windows("session.xdf", eeg_unit="kV")
+        except clmer.SettingsError as error:
+            print(error)
+    """
 
 
 class DatasetError(ClmerError):

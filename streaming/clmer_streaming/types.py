@@ -1,8 +1,11 @@
-"""The items that flow through CLMER, and the window that a model sees.
+"""The items that sources deliver, and the window that a model sees.
 
-Conventions, said once: arrays are ``(channels, time)``; times are float64 seconds of the LSL clock
-(``pylsl.local_clock()``); EEG is in microvolts behind the channel stage; samples of invented value are
-marked, never hidden.
+In this order: the vocabularies (``StreamKind``, ``Reason``, ``FaceFlag``), the items (``StreamInfo``, ``Chunk``,
+``FaceSample``, ``Marker``, ``Tick``, ``Gap``, ``RestBaseline``), ``Window`` with its ``ChannelQuality``,
+``StreamStatus``, and the interfaces ``Stage`` and ``Source``.
+
+Conventions: arrays are ``(channels, time)``; times are float64 seconds of the LSL clock (``pylsl.local_clock()``);
+behind the channel stage EEG is in microvolts; invented values are marked in ``filled``.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ StreamKind: TypeAlias = Literal["eeg", "face", "markers", "physio", "contact", "
 """What a stream carries: ``contact`` is the headset's own channel quality; ``other`` is recorded, never used."""
 
 INPUT_KINDS: frozenset[StreamKind] = frozenset({"eeg", "face", "physio"})
-"""Kinds of streams that windows are made of; whether predictions can come is up to these alone."""
+"""Kinds of streams that windows are made of."""
+
+CLOCK_KINDS: frozenset[StreamKind] = frozenset({"eeg", "face"})
+"""Kinds of streams whose stamps set the time of a session; the others may be on a clock of their own."""
 
 FaceCalibration: TypeAlias = Literal["none", "prior", "running", "explicit"]
 """Which neutral face the action units were measured against."""
@@ -39,7 +45,7 @@ FACE_CALIBRATIONS: tuple[FaceCalibration, ...] = ("none", "prior", "running", "e
 
 
 class Reason(StrEnum):
-    """Why a value is absent, or what weakens it. The vocabulary is stable; words are only added."""
+    """Why a value is absent, or what weakens it. Members are only ever added: they are on the wire and in files."""
 
     WARMING_UP = "warming_up"
     GAP = "gap"
@@ -66,7 +72,7 @@ class Reason(StrEnum):
 
 
 class FaceFlag(IntFlag):
-    """What is known of one frame's face beside its numbers. No bit set means a good face."""
+    """What was noticed about the face of one frame. No bit set means a good face."""
 
     NONE = 0
     MISSING = 1
@@ -80,12 +86,16 @@ class FaceFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A source announces the stream it is about to deliver; it precedes every other item of that stream.
+    """The announcement of a stream, which precedes every other item of it.
 
     Announcing a source again ends its segment: channels, rate or identity may have changed.
+
+    Example::
+
+        StreamInfo("eeg", "eeg", "EmotivDataStream-EEG", ("AF3", "F7", "F3"), 128.0, unit="microvolts")
     """
 
-    source: str  # the name by which items refer to this stream within a session
+    source: str  # name by which items refer to this stream within a session
     kind: StreamKind
     name: str  # the stream's own name, e.g. "EmotivDataStream-EEG"
     ch_names: tuple[str, ...]  # as the stream has them, or as a map renamed them; "" where unnamed
@@ -100,15 +110,19 @@ class StreamInfo:
     units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
     channel_format: str = "double64"  # of the stream itself; what a recorder keeps the samples in
     xml: str = field(default="", repr=False, compare=False)  # the whole header as the stream has it; "" without one
-    note: str = ""  # what the source has to say of it, in a sentence for people; "" where all is plain
+    note: str = ""  # what is odd about the stream, in a sentence for people; "" where nothing is
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive samples of one stream.
 
-    A source fills ``t`` with the stamps as it saw them and ``x`` with the stream's own channels. Behind the
+    A source fills ``t`` with the stamps as received and ``x`` with the stream's own channels. Behind the
     timeline ``t`` is counted time, and ``filled`` marks the values that were invented (bridged or held).
+
+    Example::
+
+        Chunk("eeg", t=100.0 + np.arange(16) / 128, x=np.zeros((14, 16)))
     """
 
     source: str
@@ -119,11 +133,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSample:
-    """One frame's face. Every number is NaN where there was no face, and was rounded to float32 when made."""
+    """The face of one video frame. Every number is NaN where there was no face.
+
+    Numbers are rounded to float32 where they are made, so that live and recorded ones are the same bits. Landmarks are
+    in the order of iBUG 300-W, action units (FACS) in that of ``face.layout.AU_NAMES``.
+    """
 
     t: float  # seconds
-    landmarks: FloatArray  # (68, 3) cm, pose-normalised, iBUG order; x to the subject's left, y up, z to the camera
-    aus: FloatArray  # (17, 2) intensity 0-5 and presence 0/1, in the order of face.layout.AU_NAMES
+    landmarks: FloatArray  # (68, 3) cm, pose-normalised; x to the subject's left, y up, z to the camera
+    aus: FloatArray  # (17, 2) intensity 0-5 and presence 0/1
     gaze: FloatArray  # (2,) rad; horizontal (to the subject's left), vertical (up)
     pose: FloatArray  # (6,) x, y, z in cm in the camera's frame, then pitch, yaw, roll in rad
     quality: float  # 0 (nothing to trust, no face) to 1
@@ -134,20 +152,20 @@ class FaceSample:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """An event of the experiment. Goes past the Preprocessor."""
+    """An event of the experiment; the Preprocessor ignores it."""
 
     t: float  # seconds
     id: str
     label: str
     value: float | None = None
     source: str = "markers"
-    fields: tuple[str, ...] = ()  # every channel as the stream had it; empty where the label is all there was
-    uncertainty_s: float | None = None  # of t, where another clock placed it; None where nobody knows
+    fields: tuple[str, ...] = ()  # every channel of the sample; empty where the label is all of it
+    uncertainty_s: float | None = None  # s, of t, where another clock stamped it; None where unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The source was asked at ``t`` and had nothing new: silence, said."""
+    """A report that a source had nothing new at time ``t``."""
 
     t: float  # seconds
     source: str
@@ -155,7 +173,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Between ``t0`` and ``t1`` the source has no samples; the segment before it has ended."""
+    """A stretch of time without samples of a source; it ends the segment before it."""
 
     t0: float  # seconds, the last sample before the gap
     t1: float  # seconds, the first sample after it
@@ -165,7 +183,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class RestBaseline:
-    """A participant's EEG at rest, which windows are measured against from here on; see ``eeg_rest``."""
+    """A participant's EEG at rest, by which later windows are normalized; see ``pipeline.baseline``."""
 
     t: float  # seconds, when it was measured or loaded
     ch_names: tuple[str, ...]  # of the model, C of them
@@ -177,18 +195,18 @@ class RestBaseline:
 
 
 Item: TypeAlias = StreamInfo | Chunk | FaceSample | Marker | Tick | Gap | RestBaseline
-"""What a source delivers and a recorder keeps."""
+"""What a source delivers, a recorder keeps and a Preprocessor takes."""
 
 
 ChannelFault: TypeAlias = Literal[
     "missing", "flat", "railed", "noisy", "filled", "contact", "line", "muscle", "uncorrelated"
 ]
-"""What can ail an EEG channel; which of these mask it stands in channel_quality.py."""
+"""A fault of an EEG channel; ``pipeline.quality.MASKING`` lists those that mask it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelQuality:
-    """One EEG channel in one window. NaN: not measured."""
+    """The quality of one EEG channel in one window; a measure is NaN where it was not taken."""
 
     name: str
     good: bool  # False: masked
@@ -208,6 +226,11 @@ class Window:
 
     ``series`` always holds every modality of the configuration, of fixed shape; what could not be measured
     is 0 there and False in ``mask``. Further series are (C, T) with a mask (C,), like EEG, or (F, C) with a mask (F,).
+
+    Example::
+
+        if window.mask["eeg"].any():
+            good = window.series["eeg"][window.mask["eeg"]]  # (n_good, T) uV
     """
 
     index: int
@@ -215,23 +238,23 @@ class Window:
     t_end: float  # seconds
     series: Mapping[str, FloatArray]  # eeg (C, T) uV; landmarks (F, 68, 3) cm; aus (F, 17, 2); gaze (F, 2) rad
     mask: Mapping[str, BoolArray]  # eeg (C,); landmarks, aus, gaze (F,)
-    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by "eeg", "face"; see assembly.py
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by series; see pipeline.window
     reasons: tuple[Reason, ...] = ()
     calibration: Mapping[str, str] = field(default_factory=dict)  # {"face": ..., "eeg": ...}
     channels: tuple[ChannelQuality, ...] = ()  # of EEG, in the model's order; empty where there is no EEG to judge
-    crc: int = 0  # CRC-32 of times, series and masks
+    crc: int = 0  # CRC-32 of index, series and masks
 
 
 Items: TypeAlias = list[Item]
 """Several items, in order."""
 
 StreamState: TypeAlias = Literal["connecting", "live", "stalled", "lost"]
-"""Whether samples of a stream arrive: never seen, arriving, silent, silent for long."""
+"""Whether samples of a stream arrive: none yet, arriving, silent, silent for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """What is known of one stream at one moment, in stream time."""
+    """The state of one stream at one moment of stream time, and its counts."""
 
     source: str
     kind: StreamKind
@@ -255,20 +278,22 @@ Out_co = TypeVar("Out_co", covariant=True)
 
 
 class Stage(Protocol[Out_co]):
-    """A pure step of the pipeline: the same items give the same output, however they were cut."""
+    """A step of the pipeline whose output depends on the samples alone, not on how they were cut into chunks."""
 
     def push(self, item: Item) -> Sequence[Out_co]:
-        """Take one item and return what became ready by it, in order."""
+        """Process one item and return what became ready by it, in order."""
 
     def reset(self) -> None:
         """Forget everything, as if newly made."""
 
 
 class Source(Protocol):
-    """Delivers items, in its own thread, until it ends or is told to stop. The only reader of clocks."""
+    """Delivers items in a thread of its own. Only sources read clocks."""
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Call ``put`` with each item in order; return when the stream has ended or ``stop`` is set.
 
-        ``put`` may block (back-pressure). Waiting is done on ``stop``, so that a stop takes effect at once.
+        Args:
+            put: Takes an item; it may block (back-pressure).
+            stop: Ends the run. A source waits on it rather than sleeping, so that a stop takes effect at once.
         """

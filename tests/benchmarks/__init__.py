@@ -1,1 +1,1 @@
-"""Tests of benchmarks."""
+"""Tests of the benchmarks: that each runs, and that what it compares is sound."""

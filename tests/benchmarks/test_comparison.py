@@ -9,43 +9,48 @@ import re
 import sys
 from pathlib import Path
 
-import comparison
 import numpy as np
 import pytest
 import torch
-from comparison_parts.cohort import Cohort, end_of_windows
-from comparison_parts.contenders import CONTENDERS, OURS
-from comparison_parts.report import MARGIN, Figure, difference_table, figure, paired, verdict
-from comparison_parts.runs import Run, result_of, train
 
+from benchmarks import comparison
+from benchmarks.comparison import (
+    CONTENDERS,
+    MARGIN,
+    OURS,
+    Cohort,
+    Run,
+    difference_table,
+    end_of_windows,
+    result_of,
+    train,
+    verdict,
+)
+from benchmarks.support.intervals import Figure, figure, paired
 from clmer_model.config import DEFAULT, PAPER, modality_specs
 from clmer_model.training.evaluate import accuracy
-from clmer_model.training.splits import Sides
+from clmer_model.training.splits import SplitExamples
 from tests.support.model_windows import random_input
-from tests.support.paths import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))
-
 
 TINY = Cohort(n_train=2, n_validation=1, n_test=2, n_trials=4)
 
 
 @pytest.fixture(scope="module")
-def windows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sides]:
+def windows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitExamples]:
     """Five simulated people with four trials each, in a folder of results, and their windows by side."""
     out = tmp_path_factory.mktemp("comparison")
-    return out, TINY.sides(out / "windows", lambda people, n: people)
+    return out, TINY.data(out / "windows", lambda people, n: people)
 
 
 def run(name: str = OURS) -> Run:
     return Run(name, seed=1, rate=1e-3, epochs=1, contrast_epochs=1, cohort=TINY)
 
 
-def test_nobody_is_on_two_sides(windows: tuple[Path, Sides]) -> None:
+def test_nobody_is_on_two_sides(windows: tuple[Path, SplitExamples]) -> None:
     """Each side has windows of its own people alone, as many people as asked for."""
-    sides = windows[1]
-    people = [set(np.unique(part.person).tolist()) for part in (sides.train, sides.validation, sides.test)]
-    assert people == [set(sides.split.train), set(sides.split.validation), set(sides.split.test)]
+    data = windows[1]
+    people = [set(np.unique(part.person).tolist()) for part in (data.train, data.validation, data.test)]
+    assert people == [set(data.split.train), set(data.split.validation), set(data.split.test)]
     assert [len(side) for side in people] == [2, 1, 2]
     assert len(set.union(*people)) == 5
 
@@ -68,11 +73,11 @@ def test_the_contenders_differ_in_nothing_but_themselves() -> None:
     assert all(one == settings[0] for one in settings)
 
 
-def test_a_shorter_window_is_the_end_of_the_longer_one(windows: tuple[Path, Sides]) -> None:
+def test_a_shorter_window_is_the_end_of_the_longer_one(windows: tuple[Path, SplitExamples]) -> None:
     """Same rows, labels and people; the last second of EEG; one face, the mean of the valid slots of that second."""
-    sides = windows[1]
-    short = end_of_windows(sides, DEFAULT.preprocess, PAPER.preprocess)
-    whole, part = sides.test, short.test
+    data = windows[1]
+    short = end_of_windows(data, DEFAULT.preprocess, PAPER.preprocess)
+    whole, part = data.test, short.test
     for name in ("label", "person", "trial"):
         assert np.array_equal(getattr(whole, name), getattr(part, name))
     assert np.array_equal(part.series["eeg"], whole.series["eeg"][:, :, 128:])
@@ -105,28 +110,28 @@ def test_no_contender_reads_what_is_masked_and_every_parameter_learns(name: str)
 
 
 @pytest.mark.parametrize("name", ["like Husformer", "default, channel tokens of log power"])
-def test_a_contender_is_trained_and_asked_by_person(name: str, windows: tuple[Path, Sides]) -> None:
+def test_a_contender_is_trained_and_asked_by_person(name: str, windows: tuple[Path, SplitExamples]) -> None:
     """A confusion matrix for each person of the side, over all windows of that person."""
-    sides = windows[1]
-    result = train(run(name), sides)
-    for side, examples in (("validation", sides.validation), ("test", sides.test)):
+    data = windows[1]
+    result = train(run(name), data)
+    for side, examples in (("validation", data.validation), ("test", data.test)):
         answer = result[side]["all"]
-        assert answer["people"] == sorted(getattr(sides.split, side))
+        assert answer["people"] == sorted(getattr(data.split, side))
         asked = [int((examples.person == person).sum()) for person in answer["people"]]
         assert np.array(answer["matrices"]).sum((1, 2)).tolist() == asked
     assert result["best_epoch"] == 1
     assert len(result["curve"]) == 1
 
 
-def test_what_was_trained_is_not_trained_again(windows: tuple[Path, Sides]) -> None:
+def test_what_was_trained_is_not_trained_again(windows: tuple[Path, SplitExamples]) -> None:
     """The result comes from its file; without windows nothing is trained; another setting is another file."""
-    out, sides = windows
+    out, data = windows
     path = run().path(out)
     assert result_of(run(), None, out) is None
-    first = result_of(run(), sides, out)
+    first = result_of(run(), data, out)
     assert first == json.loads(path.read_text(encoding="utf-8"))
     written = path.stat().st_mtime_ns
-    assert result_of(run(), sides, out) == first
+    assert result_of(run(), data, out) == first
     assert result_of(run(), None, out) == first
     assert path.stat().st_mtime_ns == written
     others = {
@@ -140,7 +145,7 @@ def test_what_was_trained_is_not_trained_again(windows: tuple[Path, Sides]) -> N
 
 
 def test_the_program_trains_resumes_and_prints_tables(
-    windows: tuple[Path, Sides], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    windows: tuple[Path, SplitExamples], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first call has nothing to show; the second trains; the third shows the same without training."""
     words = ["comparison.py", "--out", str(windows[0]), "--networks", OURS, "default on the paper's windows"]
@@ -157,12 +162,12 @@ def test_the_program_trains_resumes_and_prints_tables(
     assert re.search(r"\| default on the paper's windows \| [\d,]+ \| [\d.]+ \[", trained)
 
 
-def test_people_who_choose_decide_the_learning_rate(windows: tuple[Path, Sides]) -> None:
+def test_people_who_choose_decide_the_learning_rate(windows: tuple[Path, SplitExamples]) -> None:
     """Of the first seed's rates the one with the least validation loss is taken, for every seed."""
-    out, sides = windows
+    out, data = windows
     runs = [[dataclasses.replace(run(), seed=seed, rate=rate) for rate in (1e-3, 1e-5)] for seed in (1, 2)]
-    losses = [train(one, sides)["validation_loss"] for one in runs[0]]
-    taken = comparison.chosen(runs, sides, out)
+    losses = [train(one, data)["validation_loss"] for one in runs[0]]
+    taken = comparison.best_results(runs, data, out)
     assert [result["run"]["seed"] for result in taken] == [1, 2]
     assert {result["run"]["rate"] for result in taken} == {(1e-3, 1e-5)[int(np.argmin(losses))]}
     assert len(list(out.glob("default-rate*-seed2-*.json"))) == 1

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import eye_state
 import numpy as np
 import pytest
-from eye_state_parts.answering import band_powers, extractor, majority
-from eye_state_parts.recording import (
+
+from benchmarks.eye_state import (
     SFREQ,
     EyeWindows,
+    band_powers,
     block_folds,
     blocks_of,
+    encoder,
+    majority,
     read_windows,
     shuffled_folds,
     windows_of,
 )
-
-from tests.support.paths import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +60,12 @@ def test_windows_at_random_have_their_neighbours_in_training(windows: EyeWindows
         assert (nearest < 1.0).mean() > 0.9
 
 
-def test_both_learners_find_a_rhythm_and_the_baseline_does_not_look(windows: EyeWindows) -> None:
-    """Band powers and the extractor are right in nine of ten unseen windows, the extractor after a few epochs."""
+def test_both_estimators_find_a_rhythm_and_the_baseline_does_not_look(windows: EyeWindows) -> None:
+    """Band powers and the encoder are right in nine of ten unseen windows, the encoder after a few epochs."""
     fold = block_folds(windows, 20.0, 2.0)[1]
     train, test = windows.take(fold.train), windows.take(fold.test)
     assert (band_powers(train, test) == test.closed).mean() > 0.9
-    assert (extractor(seed=1, epochs=12)(train, test) == test.closed).mean() > 0.9
+    assert (encoder(seed=1, epochs=12)(train, test) == test.closed).mean() > 0.9
     assert len(np.unique(majority(train, test))) == 1
 
 
@@ -79,15 +76,3 @@ def test_the_real_recording_passes_the_signal_path(sample_data: Path) -> None:
     assert 0.4 < windows.closed.mean() < 0.6
     assert np.isfinite(windows.x).all()
     assert 0.8 < windows.mask.mean() <= 1.0
-
-
-def test_without_the_recording_the_program_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It ends with code 2 and one line."""
-    monkeypatch.setattr(sys, "argv", ["eye_state.py"])
-    monkeypatch.delenv("CLMER_TEST_DATA", raising=False)
-    assert eye_state.main() == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1

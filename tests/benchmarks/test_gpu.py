@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+
+import pytest
 
 from tests.support.paths import ROOT
 
@@ -35,17 +38,20 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
     assert re.fullmatch(r"no CUDA: .*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_on_the_cpu_every_part_runs() -> None:
-    """The CPU equals itself, each batch size is timed, and training learns from noise at chance."""
-    done = run_gpu("--device", "cpu", "--windows", "192", "--calls", "3", "--batches", "1", "16")
+    """The CPU equals itself, each batch size is timed, and training learns from noise at chance; all of it as JSON."""
+    done = run_gpu("--device", "cpu", "--tiny", "--json", "-")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = done.stderr.splitlines()
     assert lines[0].startswith("cpu, torch ")
-    difference = re.search(r"logits (\S+), probabilities (\S+)$", lines[1])
-    assert difference and max(map(float, difference.groups())) < 1e-5
     assert [re.sub(r"[\d.]+", "#", line) for line in lines[2:4]] == [
-        f"batch {'  ' if n == 1 else ' '}#: p# # ms, p# # ms, # windows a second" for n in (1, 16)
+        "batch   #: p# # ms, p# # ms, # windows a second" for _ in (1, 2)
     ]
-    losses = [float(line.rpartition(" ")[2]) for line in lines[4:]]
+    difference, *latencies = (row for row in json.loads(done.stdout) if row["table"] in ("difference", "latency"))
+    assert max(difference["logits"], difference["probabilities"]) < 1e-5
+    assert [row["batch"] for row in latencies] == [1, 2]
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in latencies)
+    losses = [row["loss"] for row in json.loads(done.stdout) if row["table"] == "epoch"]
     assert len(losses) == 2
     assert all(1.5 < loss < 4.0 for loss in losses)  # ln 9 is 2.2

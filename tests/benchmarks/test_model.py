@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
-from model_parts.husformer_like import HusformerLike
 
+from benchmarks.support.networks import HusformerLike
 from tests.support.model_windows import SPECS, random_input
 from tests.support.paths import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))
 
 
 @pytest.mark.parametrize("by_channel", [True, False])
@@ -47,32 +47,30 @@ def test_every_modality_counts_in_the_model_to_compare_with(by_channel: bool) ->
 
 
 @pytest.fixture(scope="module")
-def printed() -> dict[tuple[str, str], tuple[str, ...]]:
-    """What the benchmark prints in the shortest time that it can be given: by model and batch, the other cells."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "model.py"), "--shapes", "epoc"]
+def rows() -> list[dict[str, Any]]:
+    """What the benchmark measures in the shortest time that it can be given."""
     models = ["default", "paper", "husformer-like, time", "husformer-like, channels"]
-    words = ["--models", *models, "--seconds", "0", "--no-onnx"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=300)
+    options = ["--shapes", "epoc", "--models", *models, "--seconds", "0", "--no-onnx", "--json", "-"]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.model", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
-    return {(model, batch): (parameters, *figures) for _, model, parameters, batch, *figures in rows}
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
-def test_the_benchmark_prints_a_row_for_each_model_and_batch(printed: dict[tuple[str, str], tuple[str, ...]]) -> None:
-    """Every row has its times, eager and frozen; without ONNX Runtime there is a dash."""
-    assert [batch for _, batch in printed] == ["1", "64"] * 4
-    for _, eager, frozen, onnx in printed.values():
-        assert re.fullmatch(r"[\d.]+ / [\d.]+", eager)
-        assert re.fullmatch(r"[\d.]+ / [\d.]+", frozen)
-        assert onnx == "-"
+def test_the_benchmark_has_a_row_for_each_model_and_batch(rows: list[dict[str, Any]]) -> None:
+    """Every row has its times, eager and frozen; without ONNX Runtime there is none."""
+    assert [row["batch"] for row in rows] == [1, 64] * 4
+    for row in rows:
+        assert 0 < row["eager_p50_ms"] <= row["eager_p99_ms"]
+        assert 0 < row["frozen_p50_ms"] <= row["frozen_p99_ms"]
+        assert row["onnx_p50_ms"] is None
 
 
-def test_the_kept_figures_are_of_the_networks_as_they_are(printed: dict[tuple[str, str], tuple[str, ...]]) -> None:
+def test_the_kept_figures_are_of_the_networks_as_they_are(rows: list[dict[str, Any]]) -> None:
     """A network that changed its size has other figures, and the table must be made again."""
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
     section = results.partition("## model.py")[2].partition("\n## ")[0]
     epoc = section.partition("| EPOC |")[2]
     kept = re.findall(r"\| (`?[\w ,]+`?) \| ([\d,]{5,}) \| 1 \|", "| " + epoc.lstrip())
-    assert [parameters for _, parameters in kept] == [
-        printed[model, "1"][0] for model, batch in printed if batch == "1"
-    ]
+    assert [parameters for _, parameters in kept] == [f"{row['parameters']:,}" for row in rows if row["batch"] == 1]

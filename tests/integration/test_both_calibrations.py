@@ -123,7 +123,7 @@ def stop_and_start(client: ProtocolClient) -> None:
 
 def folders(service: Path) -> list[Path]:
     """Return those of the sessions, in the order of their beginning."""
-    return sorted((service / "rec").iterdir(), key=lambda path: SessionReader(path / "session.xdf").survey.first)
+    return sorted((service / "rec").iterdir(), key=lambda path: SessionReader(path / "session.xdf").summary.first)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ import pytest
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig
 from clmer_streaming.errors import ClmerError
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, Item, Marker
 from tests.streaming.xdf.test_reader import mutated

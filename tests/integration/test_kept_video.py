@@ -12,13 +12,13 @@ import pytest
 
 from clmer_server.cli import main
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.face.capture import CaptureSpec, VideoKeeper
+from clmer_streaming.face.capture import CaptureSpec, VideoRecorder
 from clmer_streaming.face.layout import row_to_face
 from clmer_streaming.face.process import Ended, FaceMessage, FaceProcess, FaceProcessConfig, FaceRow
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.sources.camera import CameraSource
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.sources.video import VideoFaces, kept_stamps
+from clmer_streaming.sources.video import VideoFaces, read_frame_stamps
 from clmer_streaming.types import FaceSample, StreamInfo
 from tests.integration.test_recorded_face import from_both
 from tests.streaming.sources.test_camera import face_processes
@@ -75,7 +75,7 @@ def test_a_process_that_is_ended_leaves_a_whole_video(tmp_path: Path) -> None:
         while n < 20:
             n += isinstance(process.receive(WAIT_S), FaceRow)
     n_frames = len(read_video(path))
-    stamps = kept_stamps(path)
+    stamps = read_frame_stamps(path)
     assert stamps is not None
     assert 20 <= n_frames < 150
     assert n_frames - stamps.size in (0, 1)
@@ -112,7 +112,7 @@ def test_clients_are_told_that_the_video_has_ended(tmp_path: Path) -> None:
 
 def test_a_change_of_size_begins_another_video(tmp_path: Path) -> None:
     """Each has frames of one size, and stamps of its own."""
-    keeper = VideoKeeper(tmp_path / "face.avi")
+    keeper = VideoRecorder(tmp_path / "face.avi")
     for i in range(6):
         keeper.write(100.0 + i / 10, scene(width=320 if i < 4 else 160, height=240), 10.0)
     keeper.close()
@@ -124,7 +124,7 @@ def test_a_change_of_size_begins_another_video(tmp_path: Path) -> None:
 def test_the_last_of_the_disk_is_left_to_the_numbers(tmp_path: Path) -> None:
     """A disk with less room than is to stay free is full."""
     with pytest.raises(RecordingError, match="a disk that is full"):
-        VideoKeeper(tmp_path / "face.avi", kept_free=2**62).write(1.0, scene(), 30.0)
+        VideoRecorder(tmp_path / "face.avi", kept_free=2**62).write(1.0, scene(), 30.0)
 
 
 def test_a_file_that_does_not_grow_any_more_is_noticed(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_does_not_grow_any_more_is_noticed(tmp_path: Path) -> None:
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    keeper = VideoKeeper(tmp_path / "face.avi")
+    keeper = VideoRecorder(tmp_path / "face.avi")
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
     try:
         with pytest.raises(RecordingError, match="does not grow beyond 300000 bytes"):
@@ -159,7 +159,7 @@ def test_a_file_that_does_not_grow_any_more_is_noticed(tmp_path: Path) -> None:
 def test_damaged_stamps_are_read_as_far_as_they_go(tmp_path: Path, text: str, read: list[float] | None) -> None:
     """A table of something else is none."""
     (tmp_path / "face_frames.csv").write_text(text)
-    stamps = kept_stamps(tmp_path / "face.avi")
+    stamps = read_frame_stamps(tmp_path / "face.avi")
     assert (None if stamps is None else stamps.tolist()) == read
 
 
@@ -176,7 +176,7 @@ def test_a_process_that_is_started_again_begins_another_video(tmp_path: Path) ->
                 child.kill()
             listener.next(StreamInfo)
             second = [listener.next(FaceSample) for _ in range(10)]
-    stamps = kept_stamps(tmp_path / "face-2.avi")
+    stamps = read_frame_stamps(tmp_path / "face-2.avi")
     assert stamps is not None
     assert stamps.tolist()[: len(second)] == [sample.t for sample in second]
     assert (tmp_path / "face_frames.csv").read_text().count("\n") > 25

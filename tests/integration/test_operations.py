@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from clmer_server.cli import serve_main
+from clmer_server.cli import CHILD_TIMEOUT_S, serve_main
 from clmer_server.logs import OF_SESSION, set_up_logging, without_secrets
 from clmer_server.metrics import LoopLag, Metrics, Reading
 from clmer_server.session.events import status_entry
 from clmer_server.session.managed import LISTENERS_TIMEOUT_S, THREADS_TIMEOUT_S
 from clmer_server.settings import load_settings
-from clmer_server.web.service import CHILD_TIMEOUT_S, GOODBYE_TIMEOUT_S, READY, in_background, notify
+from clmer_server.web.service import GOODBYE_TIMEOUT_S, READY, notify, run_in_background
 from clmer_server.web.uvicorn import CLOSE_TIMEOUT_S
 from clmer_streaming.errors import SettingsError
 from tests.support.paths import RECORDING, ROOT
@@ -147,7 +147,7 @@ def test_clients_and_streams_are_read_when_they_are_asked_for() -> None:
 def test_a_loop_that_is_held_up_shows_its_lag() -> None:
     async def held_up() -> float:
         lag = LoopLag()
-        async with in_background(lag.run()):
+        async with run_in_background(lag.run()):
             await asyncio.sleep(0)  # the watch has begun
             time.sleep(0.8)  # nothing else may run
             while not lag.seconds:

@@ -26,15 +26,11 @@ from clmer_model.training.train import fit_normalizers
 from clmer_server.cli import main
 from clmer_streaming.config import PreprocessConfig, SlotSeriesConfig
 from clmer_streaming.face.hog import HOG_CH_NAMES
-from clmer_streaming.simulation.session import (
-    SimulatedSession,
-    SimulationConfig,
-    simulate_cohort,
-    stream_specs,
-    write_dataset,
-)
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import SimulatedSession, simulate_cohort, stream_specs, write_dataset
 from clmer_streaming.types import FloatArray, Window
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.face_pictures import swaying
 from tests.support.lsl_outlet import headset
 from tests.support.model_windows import SMALL, random_input

@@ -22,7 +22,6 @@ import pyxdf
 from clmer_server.cli import main
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.lsl.outlets import NO_LABEL
-from clmer_streaming.pipeline.eeg import EegPath
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import Chunk, FloatArray, Marker, StreamInfo
 from tests.support.lab_outlets import (
@@ -39,6 +38,7 @@ from tests.support.lsl_inlets import Inlets
 from tests.support.paths import RECORDING
 from tests.support.recorded import assert_same_answers, only_folder, predicted, predictions_of, read_until
 from tests.support.serving import serving
+from tests.support.signals import eeg_path
 
 SETTLED_S = 10.0  # s from the first sample, behind which stamps are as good as promised
 
@@ -119,7 +119,7 @@ def test_values_are_those_that_were_sent_and_stamps_are_true_within_a_millisecon
     x = np.concatenate([chunk.x for chunk in chunks], axis=1)
     (first,) = np.flatnonzero((sent.eeg_x.astype(np.float32) == x[:, :1]).all(axis=0))
     assert np.array_equal(x, sent.eeg_x[:, first : first + x.shape[1]].astype(np.float32))
-    path = EegPath(info, PreprocessConfig())
+    path = eeg_path(info)
     t: FloatArray = np.concatenate([c.t for i in chunks for c in path.timeline.push(i) if isinstance(c, Chunk)])
     true = live.begin + (first + np.arange(t.size)) / sent.truth.true_rate_hz
     behind = true > true[0] + SETTLED_S

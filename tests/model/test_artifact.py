@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from clmer_model.artifact import DEFAULT_MODEL, ArtifactMeta, Manifest, find_artifact, shipped_folder
+from clmer_model.artifact import DEFAULT_MODEL, ArtifactFile, ArtifactMeta, Manifest, find_artifact, shipped_folder
 from clmer_model.config import MODEL_MODALITIES
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
@@ -27,12 +27,10 @@ from tests.support.model_windows import small_checkpoint
 from tests.support.paths import ROOT
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def exported(small_artifact: ArtifactFile) -> Path:
     """A small exported model with its manifest."""
-    path = tmp_path_factory.mktemp("models") / "small.ts"
-    export(small_checkpoint(), path)
-    return path
+    return small_artifact.path
 
 
 def rewrite_meta(exported: Path, path: Path, **changes: Any) -> str:

@@ -18,7 +18,7 @@ from clmer_model.config import (
     find_preset,
     modality_specs,
 )
-from clmer_model.network.clmer import Attention, Clmer, in_reach
+from clmer_model.network.clmer import Attention, Clmer, causal_mask
 from clmer_model.network.encoder import ModalityEncoder
 from clmer_streaming.config import PhysioConfig, PreprocessConfig, WindowConfig
 from clmer_streaming.errors import ArtifactError, SettingsError
@@ -128,9 +128,9 @@ def test_points_are_the_steps_of_the_paper_layout() -> None:
 
 def test_a_causal_token_reads_no_later_one() -> None:
     """Of as many tokens, the third reads three; of 3 more, six; of fewer, it reads by the same margin."""
-    assert in_reach(4, 4, torch.device("cpu")).sum(1).tolist() == [1, 2, 3, 4]
-    assert in_reach(3, 6, torch.device("cpu")).sum(1).tolist() == [4, 5, 6]
-    assert in_reach(4, 3, torch.device("cpu")).sum(1).tolist() == [2, 3, 3, 3]
+    assert causal_mask(4, 4, torch.device("cpu")).sum(1).tolist() == [1, 2, 3, 4]
+    assert causal_mask(3, 6, torch.device("cpu")).sum(1).tolist() == [4, 5, 6]
+    assert causal_mask(4, 3, torch.device("cpu")).sum(1).tolist() == [2, 3, 3, 3]
 
 
 def test_causal_attention_ignores_what_comes_later() -> None:

@@ -25,6 +25,8 @@ from clmer_streaming.types import Reason
 from tests.support.model_windows import SUBSETS, make_window, small_checkpoint
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow  # torch's exporter takes seconds
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -244,18 +246,22 @@ def test_finding_an_onnx_model_needs_neither_torch_nor_onnx(exported: Path) -> N
     ],
 )
 def test_without_the_extra_one_line_says_what_to_install(
-    exported: Path, tmp_path: Path, missing: str, words: list[str], expected: str
+    *,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    missing: str,
+    words: list[str],
+    expected: str,
 ) -> None:
     """The packages of the extra ``onnx`` are needed for ONNX files alone, and named where they are missing."""
     places = {"model": exported, "run": exported.parent / "run", "out": tmp_path / "x.onnx"}
-    code = (
-        f"import sys; sys.modules[{missing!r}] = None; from clmer_server.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code, *(word.format(**places) for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert expected in " ".join((done.stdout + done.stderr).split())
-    assert "Traceback" not in done.stderr
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main([word.format(**places) for word in words]) != 0
+    said = capsys.readouterr()
+    assert expected in " ".join((said.out + said.err).split())
+    assert "Traceback" not in said.err
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:

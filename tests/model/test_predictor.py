@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from clmer_model.artifact import ArtifactFile, find_artifact
-from clmer_model.export import export
-from clmer_model.predictor import Predictor, choose_device, normalised_entropy
+from clmer_model.artifact import ArtifactFile
+from clmer_model.predictor import Predictor, choose_device, normalized_entropy
 from clmer_streaming.errors import ArtifactError, DeviceError
 from clmer_streaming.types import Reason, Window
 from tests.support.model_windows import SUBSETS, make_window, small_checkpoint
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactFile:
+def artifact(small_artifact: ArtifactFile) -> ArtifactFile:
     """A small exported model."""
-    path = tmp_path_factory.mktemp("models") / "small.ts"
-    export(small_checkpoint(), path)
-    return find_artifact(str(path))
+    return small_artifact
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def test_a_window_gives_a_distribution(predictor: Predictor) -> None:
     assert answer.confidence == max(answer.probs.values())
     assert answer.valence == pytest.approx(answer.probs["HVLA"] + answer.probs["HVHA"])
     assert answer.arousal == pytest.approx(answer.probs["LVHA"] + answer.probs["HVHA"])
-    assert answer.entropy == pytest.approx(normalised_entropy(list(answer.probs.values())))
+    assert answer.entropy == pytest.approx(normalized_entropy(list(answer.probs.values())))
     assert answer.used == ("eeg", "landmarks", "aus")
     assert answer.reasons == ()
     assert answer.batch == 1
@@ -212,5 +209,5 @@ def test_a_gpu_answers_as_the_cpu_does(artifact: ArtifactFile, predictor: Predic
 
 def test_entropy_is_a_share_of_the_greatest() -> None:
     """Certainty is 0, an even distribution is 1."""
-    assert normalised_entropy([1.0, 0.0, 0.0, 0.0]) == 0.0
-    assert normalised_entropy([0.25] * 4) == pytest.approx(1.0)
+    assert normalized_entropy([1.0, 0.0, 0.0, 0.0]) == 0.0
+    assert normalized_entropy([0.25] * 4) == pytest.approx(1.0)

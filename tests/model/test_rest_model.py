@@ -11,17 +11,12 @@ import pytest
 from clmer_model.artifact import ArtifactFile, find_artifact
 from clmer_model.export import export
 from clmer_server.cli import main
-from clmer_server.session.events import EventContext
-from clmer_server.session.inference import InferenceThread, load_predictor, model_info
-from clmer_server.session.inputs import Inputs
-from clmer_server.session.pipeline import Delivery
-from clmer_server.session.recorder import Recorder, plan_recording
-from clmer_server.session.run import Listeners, both_clocks
+from clmer_server.session.config import SessionConfig
 from clmer_server.session.session import Session
-from clmer_server.settings import ServeSettings
 from tests.support.calibration_run import HeldSource, eeg
 from tests.support.model_windows import CONFIG, small_checkpoint
 from tests.support.recorded import assert_same_answers, predicted, predictions_of
+from tests.support.recorded_sessions import record_run
 
 WAIT_S = 60.0
 
@@ -54,23 +49,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 def record(artifact: ArtifactFile, parent: Path) -> Path:
     """Record a session with a model, and return its folder."""
-    preprocess, predictor = artifact.meta.preprocess, load_predictor(artifact, "cpu")
-    context = EventContext("abc", model_info(artifact, predictor, preprocess), "replay")
-    plan = plan_recording(ServeSettings(record=parent), context, preprocess)
-    assert plan is not None
-    listeners = Listeners(Recorder(plan, both_clocks(), blocking=True, tell=print))
-    inference, source = InferenceThread(predictor.predict), HeldSource(eeg(70.0))
-    delivery = Delivery(listeners.also(lambda message: None), lambda call: call(), listeners.item)
-    session = Session(context, Inputs("replay", (source,)), preprocess, inference, delivery)
-    inference.start()
-    listeners.start()
-    session.start()
-    session.controls.calibrate("rest", 60.0)
-    source.go.set()
-    session.wait()
-    listeners.close(WAIT_S)
-    inference.stop(WAIT_S)
-    return plan.folder.path
+    source = HeldSource(eeg(70.0))
+
+    def measure(session: Session) -> None:
+        session.controls.calibrate("rest", 60.0)
+        source.go.set()
+
+    config = SessionConfig(name="abc", record=parent)
+    return record_run(config, source, artifact=artifact, started=measure).parent
 
 
 def test_the_file_says_that_it_wants_rest_and_the_session_gives_it(recorded: Recorded) -> None:

@@ -8,29 +8,19 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from clmer_server.protocol.codes import PROTOCOL
 from clmer_server.protocol.parts import EmotionEvent
 from tests.support.chromium import WAIT_MS, headless_chromium
 from tests.support.paths import ROOT
-from tests.support.serving import Service, serving
+from tests.support.serving import Service
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLIENTS = README.split("\n## Connect your experiment\n")[1].split("\n## ")[0]
 ADDRESS = "127.0.0.1:8765"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service, replaying the bundled recording again and again."""
-    options = ("--replay", ROOT / "examples" / "session.xdf", "--loop", "--device", "cpu", "--speed", "8")
-    with serving(tmp_path_factory.mktemp("service"), *options) as service:
-        yield service
 
 
 def example(language: str, number: int = 0) -> str:

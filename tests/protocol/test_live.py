@@ -22,6 +22,8 @@ from tests.support.network_camera import network_camera
 from tests.support.protocol_client import Told, client_of, exchange_clocks
 from tests.support.serving import serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.lsl, pytest.mark.camera]
+
 AHEAD_S = 1000.0
 """How far the client's clock is ahead of the machine's."""
 

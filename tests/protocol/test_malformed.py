@@ -21,7 +21,7 @@ from tests.support.paths import RECORDING
 from tests.support.serving import Service, serving
 
 N_MESSAGES = 50_000
-N_AT_ONCE = 100  # fewer than the mailbox holds, so that every answer arrives
+N_AT_ONCE = 100  # fewer than the send queue holds, so that every answer arrives
 N_CONNECTIONS = 500
 TYPES = ("hello", "subscribe", "unsubscribe", "marker", "clock.sync", "session.stop")
 

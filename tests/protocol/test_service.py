@@ -17,15 +17,7 @@ from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk
 from tests.support.paths import RECORDING
 from tests.support.protocol_client import ANSWERS, ProtocolClient, Told, client_of
-from tests.support.serving import Service, serving
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service, replaying the bundled recording at eight times its pace, again and again."""
-    options = ("--replay", RECORDING, "--loop", "--device", "cpu", "--speed", "8", "--max-message-rate", "inf")
-    with serving(tmp_path_factory.mktemp("service"), *options) as service:
-        yield service
+from tests.support.serving import Service
 
 
 @pytest.fixture

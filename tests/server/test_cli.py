@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,21 +17,61 @@ from clmer_server.cli import COMMANDS, error_text, main, serve_main
 from clmer_server.commands import predict
 from clmer_streaming.errors import SettingsError
 
+HEAVY = {
+    "numpy",
+    "scipy",
+    "torch",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pylsl",
+    "cv2",
+    "mediapipe",
+    "matplotlib",
+    "rich",
+}
+"""Libraries that take long to import."""
 
-def test_help_loads_nothing_heavy() -> None:
-    """``clmer --help`` answers at once: no numpy, no torch, no web server is imported."""
+
+def loaded_by(program: str, *arguments: str) -> tuple[set[str], str]:
+    """Run a program of the command line; return the libraries that it has imported at its end, and all its output."""
     code = (
         "import json, sys\n"
-        "from clmer_server.cli import main\n"
+        f"from clmer_server.cli import {program}\n"
         "try:\n"
-        "    main(['--help'])\n"
-        "except SystemExit:\n"
+        f"    {program}({list(arguments)!r})\n"
+        "finally:\n"
+        "    print()\n"
         "    print(json.dumps(sorted(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
-    assert all(name in done.stdout for name in COMMANDS)
-    assert not loaded & {"numpy", "scipy", "torch", "fastapi", "pydantic", "uvicorn", "rich"}
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}, done.stdout + done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """``clmer --help`` answers at once: no numpy, no torch, no web server is imported."""
+    loaded, output = loaded_by("main", "--help")
+    assert all(name in output for name in COMMANDS)
+    assert not loaded & {*HEAVY, "pydantic"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["--help"], "--max-message-rate"),
+        (["--prot", "1"], "unrecognized arguments: --prot"),
+        (["--port", "http"], "'http'"),
+        (["--print-config"], "port = 8765"),
+    ],
+)
+def test_the_service_answers_what_needs_no_service_before_it_loads_anything_heavy(
+    arguments: list[str], output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its help, a wrong option, a wrong value, the settings in force."""
+    monkeypatch.chdir(tmp_path)  # holds no settings
+    loaded, found = loaded_by("serve_main", *arguments)
+    assert output in found
+    assert not loaded & HEAVY
 
 
 @pytest.mark.parametrize(
@@ -113,7 +154,7 @@ AT_ONCE_S = 10.0  # far less than what is left behind would take, and enough for
 
 HEAD = """
 import logging, multiprocessing, sys, threading, time
-from clmer_server.web.service import end_with
+from clmer_server.cli import end_with
 
 def work():
 """

@@ -1,4 +1,4 @@
-"""Mailboxes and the hub: every client gets everything, or is told what it lost."""
+"""Send queues and the hub: every client gets everything, or is told what it lost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from clmer_server.hub import Client, Hub, OutboundMessage, SendQueue
+from clmer_server.hub import Hub
 from clmer_server.protocol.codes import ByeReason, Encoding, NoticeCode
 from clmer_server.protocol.outbound import Bye, Notice, Preview
+from clmer_server.send_queue import OutboundMessage, SendQueue, Subscriber
 from clmer_server.session.events import status_message
 from tests.support.session_parts import MODEL, STATUS, WELCOME, event
 
@@ -24,12 +25,12 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, timeout=10))
 
 
-async def take(client: Client) -> dict[str, Any] | None:
-    letter = await client.take()
-    return None if letter is None else json.loads(letter.written(client.encoding))
+async def take(client: Subscriber) -> dict[str, Any] | None:
+    outbound = await client.get()
+    return None if outbound is None else json.loads(outbound.encoded(client.encoding))
 
 
-async def drain(client: Client) -> list[dict[str, Any]]:
+async def drain(client: Subscriber) -> list[dict[str, Any]]:
     """Take until the last message."""
     messages = []
     while (message := await take(client)) is not None:
@@ -37,11 +38,11 @@ async def drain(client: Client) -> list[dict[str, Any]]:
     return messages
 
 
-def sent(mailbox: SendQueue) -> list[dict[str, Any]]:
+def sent(queue: SendQueue) -> list[dict[str, Any]]:
     """Take everything that waits."""
     messages = []
-    while (letter := mailbox.take()) is not None:
-        messages.append(json.loads(letter.written(Encoding.JSON)))
+    while (outbound := queue.get()) is not None:
+        messages.append(json.loads(outbound.encoded(Encoding.JSON)))
     return messages
 
 
@@ -49,12 +50,12 @@ def notice(message: str) -> OutboundMessage:
     return OutboundMessage(Notice(code=NoticeCode.SESSION_WARNING, message=message))
 
 
-def test_a_full_mailbox_loses_its_oldest_predictions_and_says_which() -> None:
+def test_a_full_queue_loses_its_oldest_predictions_and_says_which() -> None:
     """Five predictions into three places: 0 and 1 go, the gap comes first, then 2, 3 and 4."""
-    mailbox = SendQueue(3)
+    queue = SendQueue(3)
     for seq in range(5):
-        mailbox.put(OutboundMessage(event(seq=seq)))
-    gap, *rest = sent(mailbox)
+        queue.put(OutboundMessage(event(seq=seq)))
+    gap, *rest = sent(queue)
     assert gap == {
         "type": "gap",
         "session": "abc",
@@ -67,41 +68,41 @@ def test_a_full_mailbox_loses_its_oldest_predictions_and_says_which() -> None:
     assert [message["seq"] for message in rest] == [2, 3, 4]
 
 
-def test_a_full_mailbox_keeps_what_is_not_a_prediction() -> None:
+def test_a_full_queue_keeps_what_is_not_a_prediction() -> None:
     """A newer prediction replaces an older one; nothing replaces a notice."""
-    mailbox = SendQueue(2)
-    for letter in (notice("a"), OutboundMessage(event(seq=0)), OutboundMessage(event(seq=1))):
-        mailbox.put(letter)
-    gap, first, second = sent(mailbox)
+    queue = SendQueue(2)
+    for outbound in (notice("a"), OutboundMessage(event(seq=0)), OutboundMessage(event(seq=1))):
+        queue.put(outbound)
+    gap, first, second = sent(queue)
     assert (gap["dropped"], first["message"], second["seq"]) == (1, "a", 1)
 
 
-def test_a_full_mailbox_loses_previews_before_predictions() -> None:
+def test_a_full_queue_loses_previews_before_predictions() -> None:
     """What is only looked at goes before what is computed with."""
-    mailbox = SendQueue(2)
-    for letter in (OutboundMessage(event(seq=0)), OutboundMessage(PREVIEW), OutboundMessage(event(seq=1))):
-        mailbox.put(letter)
-    gap, *rest = sent(mailbox)
+    queue = SendQueue(2)
+    for outbound in (OutboundMessage(event(seq=0)), OutboundMessage(PREVIEW), OutboundMessage(event(seq=1))):
+        queue.put(outbound)
+    gap, *rest = sent(queue)
     assert (gap["from_seq"], gap["topics"]) == (None, {"face.preview": 1})
     assert [message["seq"] for message in rest] == [0, 1]
 
 
-def test_a_mailbox_without_predictions_stays_bounded() -> None:
+def test_a_queue_without_predictions_stays_bounded() -> None:
     """Even notices go when nothing else can."""
-    mailbox = SendQueue(2)
+    queue = SendQueue(2)
     for message in "abcd":
-        mailbox.put(notice(message))
-    gap, *rest = sent(mailbox)
+        queue.put(notice(message))
+    gap, *rest = sent(queue)
     assert (gap["session"], gap["from_seq"], gap["topics"], len(rest)) == (None, None, {"other": 2}, 2)
 
 
 def test_what_shall_be_alone_takes_the_place_of_the_one_before_and_says_so() -> None:
     """The newest prediction, and the newest status of each stream."""
-    mailbox = SendQueue(9)
+    queue = SendQueue(9)
     statuses = [status_message(replace(STATUS, source=source), "abc") for source in ("eeg", "face", "eeg")]
-    for letter in (*(OutboundMessage(event(seq=seq)) for seq in range(2)), *map(OutboundMessage, statuses)):
-        mailbox.put(letter, alone=True)
-    gap, prediction, *rest = sent(mailbox)
+    for outbound in (*(OutboundMessage(event(seq=seq)) for seq in range(2)), *map(OutboundMessage, statuses)):
+        queue.put(outbound, latest=True)
+    gap, prediction, *rest = sent(queue)
     assert (gap["from_seq"], gap["to_seq"], gap["topics"]) == (0, 0, {"predictions": 1, "status": 1})
     assert prediction["seq"] == 1
     assert [message["source"] for message in rest] == ["face", "eeg"]
@@ -109,21 +110,21 @@ def test_what_shall_be_alone_takes_the_place_of_the_one_before_and_says_so() -> 
 
 def test_each_session_has_a_gap_of_its_own() -> None:
     """The numbers of two sessions have nothing to do with each other."""
-    mailbox = SendQueue(2)
+    queue = SendQueue(2)
     for seq, session in ((7, "a"), (1, "b"), (8, "a"), (2, "b")):
-        mailbox.put(OutboundMessage(event(seq=seq).model_copy(update={"session": session})))
-    gaps = {message["session"]: message["from_seq"] for message in sent(mailbox) if message["type"] == "gap"}
+        queue.put(OutboundMessage(event(seq=seq).model_copy(update={"session": session})))
+    gaps = {message["session"]: message["from_seq"] for message in sent(queue) if message["type"] == "gap"}
     assert gaps == {"a": 7, "b": 1}
 
 
 def test_a_message_is_encoded_once_for_all_clients_of_an_encoding() -> None:
     """And framed once: the very same object goes to each; MessagePack holds the same values."""
-    letter = OutboundMessage(event(seq=3))
-    assert letter.framed(Encoding.JSON) is letter.framed(Encoding.JSON)
-    assert letter.written(Encoding.JSON) is letter.written(Encoding.JSON)
-    packed = letter.written(Encoding.MSGPACK)
-    assert packed is letter.written(Encoding.MSGPACK)
-    assert msgpack.unpackb(packed) == json.loads(letter.written(Encoding.JSON))
+    outbound = OutboundMessage(event(seq=3))
+    assert outbound.framed(Encoding.JSON) is outbound.framed(Encoding.JSON)
+    assert outbound.encoded(Encoding.JSON) is outbound.encoded(Encoding.JSON)
+    packed = outbound.encoded(Encoding.MSGPACK)
+    assert packed is outbound.encoded(Encoding.MSGPACK)
+    assert msgpack.unpackb(packed) == json.loads(outbound.encoded(Encoding.JSON))
 
 
 def test_every_client_gets_every_message_in_order() -> None:
@@ -223,14 +224,14 @@ def test_a_slow_client_does_not_hold_up_another() -> None:
 
 
 def test_a_replay_waits_for_a_client_that_reads() -> None:
-    """With room awaited before each message, a mailbox of four passes a hundred without a loss."""
+    """With room awaited before each message, a queue of four passes a hundred without a loss."""
 
     async def test() -> None:
         hub = Hub(capacity=4)
         client = hub.attach(WELCOME)
         reading = asyncio.create_task(drain(client))
         for seq in range(100):
-            await hub.room()
+            await hub.wait_for_room()
             hub.publish(event(seq=seq))
         hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         seqs = [message["seq"] for message in await reading if message["type"] == "prediction"]
@@ -246,7 +247,7 @@ def test_a_replay_goes_on_without_a_client_that_does_not_read() -> None:
         hub = Hub(capacity=4)
         client = hub.attach(WELCOME)
         for seq in range(10):
-            await hub.room(timeout_s=0.01)
+            await hub.wait_for_room(timeout_s=0.01)
             hub.publish(event(seq=seq))
         assert client.stalled
         await take(client)
@@ -261,7 +262,7 @@ def test_the_hub_knows_when_its_last_client_has_gone() -> None:
     async def test() -> None:
         hub = Hub()
         client = hub.attach(WELCOME)
-        leaving = asyncio.create_task(hub.emptied(timeout_s=10))
+        leaving = asyncio.create_task(hub.wait_empty(timeout_s=10))
         hub.detach(client)
         await leaving
         assert hub.n_clients == 0

@@ -26,10 +26,12 @@ def mode(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of the astronaut."""
-    return write_video(tmp_path_factory.mktemp("film") / "face.avi", swaying(90))
+    """A second and a half of the astronaut."""
+    return write_video(tmp_path_factory.mktemp("film") / "face.avi", swaying(45))
 
 
+@pytest.mark.slow
+@pytest.mark.camera
 def test_a_neutral_face_is_measured_kept_and_used(film: Path, tmp_path: Path) -> None:
     """Kept under the pseudonym; with it every sample is calibrated, and her smile has become neutral."""
     folder = tmp_path / "participants"
@@ -43,6 +45,7 @@ def test_a_neutral_face_is_measured_kept_and_used(film: Path, tmp_path: Path) ->
     assert smile_after < 0.5 < smile_before
 
 
+@pytest.mark.camera
 def test_a_measurement_without_a_face_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is kept."""
     film = write_video(tmp_path / "nobody.avi", [scene()] * 20)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 
-from clmer_server.settings import SETTINGS_FILE, is_loopback, load_settings
+from clmer_server.commands import serve
+from clmer_server.session.config import SessionConfig, session_configs
+from clmer_server.settings import (
+    FILE_ONLY,
+    SETTINGS_FILE,
+    ServeSettings,
+    SessionOptions,
+    SharedOptions,
+    is_loopback,
+    load_settings,
+    settings_text,
+)
+from clmer_server.web.sessions_api import NewSession
 from clmer_streaming.errors import SettingsError
 
 
@@ -105,3 +118,88 @@ def test_a_file_that_is_not_toml_is_refused(folder: Path) -> None:
 def test_loopback_is_recognised(host: str, loopback: bool) -> None:
     """Everything else is open to the network."""
     assert is_loopback(host) is loopback
+
+
+OPTIONS = {**SessionOptions.model_fields, **SharedOptions.model_fields}
+"""Every option of a session."""
+
+VALUES = {"eeg_unit": "mV", "eeg_delay": "0.5", "face_delay": "0.5", "video_offset": "1.5", "speed": "4"}
+"""A value of each option that not every word can be, other than its default."""
+
+WITH: dict[str, dict[str, Any]] = {
+    "video": {"replay": "a.xdf"},
+    "record_video": {"record": "r", "camera": "0"},
+    "face_landmarker": {"camera": "0"},
+}
+"""Options that another one needs beside it."""
+
+
+def value_of(name: str) -> str:
+    """Return a value of an option other than its default, as a person writes it."""
+    switch = bool in (OPTIONS[name].annotation, *get_args(OPTIONS[name].annotation))
+    return VALUES.get(name, "true" if switch else "word")
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    """Return what the command line of the service gives to the settings."""
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    given = vars(parser.parse_args(arguments))
+    return {name: value for name, value in given.items() if name not in ("print_config", "check_config")}
+
+
+def given_in(place: Literal["file", "environment", "command line"], name: str, folder: Path, monkeypatch: Any) -> Any:
+    """Return the option of a session's configuration after it was given in one of the three places."""
+    value, option, beside = value_of(name), f"--{name.replace('_', '-')}", WITH.get(name, {})
+    if place == "command line":
+        beside = {**beside, **parsed(option, *([] if value == "true" else [value]))}
+    elif place == "environment":
+        monkeypatch.setenv(f"CLMER_{name.upper()}", value)
+    else:
+        literal = value if value == "true" or value[0].isdigit() else repr(value)
+        (folder / SETTINGS_FILE).write_text(f"{name} = {literal}\n")
+    (config,) = session_configs(load_settings(beside))
+    return getattr(config, name)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_a_session_follows_from_its_one_definition(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a help text and a line of the printed settings; file, environment and command line set it alike."""
+    found = []
+    for place in ("file", "environment", "command line"):
+        with monkeypatch.context() as patch:
+            found.append(given_in(place, name, folder, patch))
+        (folder / SETTINGS_FILE).unlink(missing_ok=True)
+    assert found == [found[0]] * 3
+    assert found[0] != OPTIONS[name].default
+    assert OPTIONS[name].description
+    assert f"{name} " in settings_text(load_settings({}))
+
+
+def test_every_option_of_the_service_has_a_help_text_and_a_place_on_the_command_line() -> None:
+    """But for those of the file alone."""
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    listed = parser.format_help()
+    for name, field in ServeSettings.model_fields.items():
+        assert field.description
+        assert (f"--{name.replace('_', '-')}" in listed) is (FILE_ONLY not in field.metadata)
+
+
+def test_a_configuration_has_the_options_and_little_else() -> None:
+    """Its own name, and what is known of it beside: nothing that a person could set."""
+    assert SessionConfig.model_fields.keys() - OPTIONS.keys() == {"name", "named", "recorded", "needs_neutral"}
+
+
+def test_a_session_over_http_names_no_path() -> None:
+    """Its options are some of a session's, under the same names; a camera is a number there."""
+    own = {"name", "camera", "record"}
+    asked = NewSession.model_fields.keys() - own
+    assert asked < SessionOptions.model_fields.keys()
+    assert not asked & {"replay", "video", "record_video"}
+    assert NewSession.model_fields["camera"].annotation == int | None
+    assert all(
+        Path not in (field.annotation, *get_args(field.annotation)) for field in NewSession.model_fields.values()
+    )

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clmer_server.hub import Client, Hub, OutboundMessage, Smoother, Subscription, SubscriptionOptions
+from clmer_server.hub import Hub, Smoother, Subscription, SubscriptionOptions
 from clmer_server.protocol.codes import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, MarkerMessage, Notice, Preview, parse_preview
 from clmer_server.protocol.parts import TOPICS, EmotionEvent
+from clmer_server.send_queue import OutboundMessage, Subscriber
 from clmer_server.session.events import status_message
 from tests.support.session_parts import STATUS, WELCOME, event
 
@@ -27,12 +28,12 @@ def marker(label: str) -> MarkerMessage:
     return MarkerMessage(session="abc", t=1.0, id=label, label=label, value=None, source="markers")
 
 
-async def told(hub: Hub, client: Client) -> list[dict[str, Any]]:
+async def told(hub: Hub, client: Subscriber) -> list[dict[str, Any]]:
     """Everything after the welcome that waits for a client, up to goodbye."""
     hub.publish(Bye(reason=ByeReason.SHUTDOWN))
     messages = []
-    while (letter := await client.take()) is not None:
-        messages.append(json.loads(letter.written(client.encoding)))
+    while (outbound := await client.get()) is not None:
+        messages.append(json.loads(outbound.encoded(client.encoding)))
     return [message for message in messages if message["type"] not in ("welcome", "bye")]
 
 
@@ -109,11 +110,11 @@ def test_fewer_messages_a_second_are_the_newest_and_no_loss() -> None:
         hub = Hub()
         client = hub.attach(WELCOME)
         hub.subscribe(client, ["predictions"], SubscriptionOptions(max_hz=20.0))
-        await client.take()
+        await client.get()
         for seq in range(5):
             hub.publish(event(seq=seq))
-        letters = [await client.take() for _ in range(2)]
-        first, second = [json.loads(letter.written(client.encoding)) for letter in letters if letter]
+        letters = [await client.get() for _ in range(2)]
+        first, second = [json.loads(outbound.encoded(client.encoding)) for outbound in letters if outbound]
         assert [first["seq"], second["seq"]] == [0, 4]
         assert await told(hub, client) == []
 
@@ -127,11 +128,11 @@ def test_a_rate_is_kept_over_many_messages() -> None:
         passed: list[tuple[float, int]] = []
         loop = asyncio.get_running_loop()
         subscription = Subscription(
-            SubscriptionOptions(max_hz=20.0), lambda letter, alone: passed.append((loop.time(), letter.seq or 0))
+            SubscriptionOptions(max_hz=20.0), lambda outbound, alone: passed.append((loop.time(), outbound.seq or 0))
         )
         start, seq = loop.time(), 0
         while loop.time() - start < 0.5:
-            subscription.offer(OutboundMessage(event(seq=seq)))
+            subscription.push(OutboundMessage(event(seq=seq)))
             seq += 1
             await asyncio.sleep(0.003)
         while passed[-1][1] != seq - 1:

@@ -11,11 +11,10 @@ from clmer_server.protocol.parts import EmotionEvent
 from clmer_server.session.events import EventContext
 from clmer_server.session.inference import InferenceThread
 from clmer_server.session.inputs import Inputs
-from clmer_server.session.pipeline import Delivery
 from clmer_server.session.session import Session
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.types import FloatArray, Item, RestBaseline
-from tests.support.session_parts import MODEL, predict_certain
+from tests.support.session_parts import MODEL, KeptSink, predict_certain
 from tests.support.signals import EEG_INFO, cut, eeg_like, stamps
 
 WANTED = PreprocessConfig(modalities=("eeg",), eeg_calibration="rest")
@@ -53,16 +52,22 @@ class Run:
     def __init__(
         self, items: Iterable[Item], inputs: Inputs | None = None, preprocess: PreprocessConfig = WANTED
     ) -> None:
-        self.messages: list[Message] = []
-        self.items: list[Item] = []  # as a recorder got them
         self._source = HeldSource(items)
         inputs = replace(inputs or Inputs("replay", ()), sources=(self._source,))
         self._inference = InferenceThread(predict_certain)
         self._inference.start()
-        delivery = Delivery(self.messages.append, lambda call: call(), self.items.append)
+        self._sink = KeptSink()
         context = EventContext("s", MODEL, inputs.mode)
-        self.session = Session(context, inputs, preprocess, self._inference, delivery)
+        self.session = Session(context, inputs, preprocess, self._inference, self._sink)
         self.session.start()
+
+    @property
+    def messages(self) -> list[Message]:
+        return self._sink.messages
+
+    @property
+    def items(self) -> list[Item]:
+        return self._sink.items
 
     def finish(self) -> None:
         """Let it run to its end."""

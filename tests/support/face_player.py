@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from clmer_streaming.clock import local_clock
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
 from clmer_streaming.lsl.outlets import FaceOutlet
-from clmer_streaming.simulation.session import SimulationConfig, simulate
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate
 from clmer_streaming.types import StreamInfo
 
 RATE_HZ = 30.0

@@ -34,7 +34,8 @@ SEED = 3
 @functools.cache
 def lab_session() -> SimulatedSession:
     """Return what the headset plays, with a mark of five samples in its column of markers every second."""
-    from clmer_streaming.simulation.session import SimulationConfig, simulate  # spares the lab's process its import
+    from clmer_streaming.simulation.config import SimulationConfig
+    from clmer_streaming.simulation.session import simulate  # spares the lab's process its import
 
     session = simulate(SimulationConfig(seconds=90.0, seed=SEED))
     number = np.arange(session.eeg_t.size)

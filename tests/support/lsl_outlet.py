@@ -88,24 +88,40 @@ def headset(
     name: str = "EmotivDataStream-EEG", source_id: str = "TEST-0001", chunk: int = 4, **faults: Any
 ) -> Iterator[Headset]:
     """Run the headset in its own process; it is on the network when the context begins."""
-    outlet = Outlet(name=name, source_id=source_id, chunk=chunk, **faults)
+    with headsets(Outlet(name=name, source_id=source_id, chunk=chunk, **faults)) as (device,):
+        yield device
+
+
+@contextlib.contextmanager
+def headsets(*outlets: Outlet) -> Iterator[list[Headset]]:
+    """Run several headsets, each in its own process; all are started at the same time."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_process(outlet)) for outlet in outlets]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "ready"
+        yield [Headset(process) for process in processes]
+
+
+@contextlib.contextmanager
+def _process(outlet: Outlet) -> Iterator[subprocess.Popen[str]]:
+    """Run a headset's process, with what it plays in a file."""
     command = [sys.executable, str(Path(__file__).resolve()), json.dumps(dataclasses.asdict(outlet))]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "played.npz"
         labels, due, x = played(outlet)
         np.savez(path, labels=labels, due=due, x=x.astype(np.float32))
         with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
             try:
-                assert process.stdout.readline().strip() == "ready"
-                yield Headset(process)
+                yield process
             finally:
                 process.kill()
 
 
 @functools.cache
 def _simulated() -> SimulatedSession:
-    from clmer_streaming.simulation.session import SimulationConfig, simulate  # spares the headset's process its import
+    from clmer_streaming.simulation.config import SimulationConfig
+    from clmer_streaming.simulation.session import simulate  # spares the headset's process its import
 
     return simulate(SimulationConfig(seconds=SECONDS, seed=3))
 

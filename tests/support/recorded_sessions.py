@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from clmer_model.artifact import find_artifact
+from clmer_model.artifact import ArtifactFile, find_artifact
 from clmer_server.protocol.parts import SourceMode
+from clmer_server.session.config import SessionConfig
 from clmer_server.session.events import EventContext
 from clmer_server.session.inference import InferenceThread, load_predictor, model_info
 from clmer_server.session.inputs import Inputs
-from clmer_server.session.pipeline import Delivery
 from clmer_server.session.recorder import Recorder, plan_recording
-from clmer_server.session.run import Listeners
 from clmer_server.session.session import Session
-from clmer_server.settings import ServeSettings
+from clmer_server.session.sink import EventSink
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.types import Chunk, Item, Marker, StreamInfo
+from clmer_streaming.types import Chunk, Item, Marker, Source, StreamInfo
 from tests.support.paths import RECORDING
 from tests.support.session_parts import ListSource
 
@@ -56,25 +56,48 @@ def _with_more(items: list[Item], t0: float) -> Iterator[Item]:
             yield item
 
 
-def record(root: Path, name: str, *, participant: str | None = None, source: SourceMode = "live") -> Path:
-    """Record the beginning of the example below a folder, answered by the shipped model; return the recording."""
-    settings = ServeSettings(record=root, participant=participant)
-    artifact = find_artifact()
-    preprocess = artifact.meta.preprocess
-    predictor = load_predictor(artifact, "cpu")
-    context = EventContext(name, model_info(artifact, predictor, preprocess), source)
-    plan = plan_recording(settings, context, preprocess)
+def record_run(
+    config: SessionConfig,
+    source: Source,
+    mode: SourceMode = "replay",
+    *,
+    artifact: ArtifactFile | None = None,
+    clock: tuple[float, float] = (0.0, 0.0),
+    header: dict[str, Any] | None = None,
+    started: Callable[[Session], None] = lambda session: None,
+) -> Path:
+    """Record a session over a source to its end, answered on the CPU; return the recording.
+
+    Args:
+        config: The session; it names the folder to record in.
+        source: What delivers its items.
+        mode: Whether they pass for live ones.
+        artifact: The model; None: the shipped one.
+        clock: Seconds of the LSL clock and of the wall clock at the beginning.
+        header: Further fields of the recording's first record.
+        started: Called when the session has started.
+    """
+    artifact = artifact or find_artifact()
+    preprocess, predictor = artifact.meta.preprocess, load_predictor(artifact, "cpu")
+    context = EventContext(config.name, model_info(artifact, predictor, preprocess), mode)
+    plan = plan_recording(config, context, preprocess)
     assert plan is not None
-    plan = dataclasses.replace(plan, header={**plan.header, "consent_ref": "C-7"})
-    t0, items = beginning()
-    listeners = Listeners(Recorder(plan, (t0, UNIX_TIME), blocking=True, tell=print))
-    inference = InferenceThread(predictor.predict)
-    delivery = Delivery(listeners.also(lambda message: None), lambda call: call(), listeners.item)
-    session = Session(context, Inputs(source, (ListSource(items),)), preprocess, inference, delivery)
+    plan = dataclasses.replace(plan, header={**plan.header, **(header or {})})
+    inference, sink = InferenceThread(predictor.predict), EventSink(lambda message: None)
+    sink.attach(recorder=Recorder(plan, clock, blocking=True, notify=print))
+    session = Session(context, Inputs(mode, (source,)), preprocess, inference, sink)
     inference.start()
-    listeners.start()
+    sink.start()
     session.start()
+    started(session)
     session.wait()
-    listeners.close(WAIT_S)
+    sink.close(WAIT_S)
     inference.stop(WAIT_S)
     return plan.folder.session
+
+
+def record(root: Path, name: str, *, participant: str | None = None, source: SourceMode = "live") -> Path:
+    """Record the beginning of the example below a folder, answered by the shipped model; return the recording."""
+    t0, items = beginning()
+    config = SessionConfig(name=name, record=root, participant=participant)
+    return record_run(config, ListSource(items), source, clock=(t0, UNIX_TIME), header={"consent_ref": "C-7"})

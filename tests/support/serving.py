@@ -72,18 +72,19 @@ def serving(folder: Path, *options: str | Path) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *program: str) -> Iterator[Service]:
+def running(folder: Path, *program: str, python_path: str = "") -> Iterator[Service]:
     """Run a Python program that serves, and says where as ``clmer-serve`` does, until the context ends.
 
     Args:
         folder: Where it runs.
         program: Of Python's command line.
+        python_path: Where it imports from, beside what is installed.
     """
     with (folder / "stderr.txt").open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, *program],
             cwd=folder,
-            env=clean_environment(),
+            env={**clean_environment(), "PYTHONPATH": python_path},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

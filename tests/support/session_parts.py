@@ -13,6 +13,7 @@ from clmer_server.protocol.codes import ByeReason, ErrorCode, ErrorMessage, Noti
 from clmer_server.protocol.outbound import Bye, GapMessage, Message, Notice, Welcome
 from clmer_server.protocol.parts import ClockReading, EmotionEvent, Grid, ModelInfo, ServerInfo, SourceMode
 from clmer_server.session.events import EventContext, EventTimes, emotion_event, status_message
+from clmer_server.session.sink import EventSink
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.types import Chunk, Item, Reason, StreamInfo, StreamStatus, Window
 
@@ -60,6 +61,22 @@ WELCOME = Welcome(
     grid=Grid(window_s=2.0, hop_s=0.5),
 )
 """The first message of a connection."""
+
+
+class KeptSink(EventSink):
+    """Keeps what a session produces: its messages, and the items that it is fed.
+
+    Args:
+        messages: The list of messages; None: a new one.
+    """
+
+    def __init__(self, messages: list[Message] | None = None) -> None:
+        self.messages: list[Message] = [] if messages is None else messages
+        self.items: list[Item] = []  # as a recorder gets them
+        super().__init__(self.messages.append)
+
+    def record(self, item: Item) -> None:
+        self.items.append(item)
 
 
 class ListSource:

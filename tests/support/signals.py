@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.config import EPOC_CH_NAMES, SignalConfig
 from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, N_LANDMARKS
-from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Stage, StreamInfo
+from clmer_streaming.pipeline.sampled import SignalPath, eeg_series
+from clmer_streaming.types import Chunk, FaceSample, FloatArray, Gap, Item, Stage, StreamInfo
+
+Out = TypeVar("Out")
 
 EEG_INFO = StreamInfo("eeg", "eeg", "TestEEG", EPOC_CH_NAMES, 128.0, unit="microvolts")
 FACE_INFO = StreamInfo("face", "face", "CLMER-Face", (), 30.0, extractor=EXTRACTOR_ID)
@@ -49,8 +53,25 @@ def face(t: float, level: float = 0.0, quality: float = 0.9) -> FaceSample:
     )
 
 
-def push_all(stage: Stage[Item], items: Iterable[Item]) -> list[Item]:
-    """Push items one after the other and return everything that came out."""
+def eeg_path(info: StreamInfo, config: SignalConfig | None = None) -> SignalPath:
+    """Return the stages that EEG of a stream goes through, from raw chunks to filtered ones."""
+    signal = config or SignalConfig()
+    return SignalPath(info, eeg_series(info, signal), signal)
+
+
+def merged(*streams: Iterable[Item]) -> list[Item]:
+    """Merge items by the time of their newest sample, announcements first."""
+
+    def when(item: Item) -> float:
+        if isinstance(item, StreamInfo):
+            return -np.inf
+        return float(item.t[-1]) if isinstance(item, Chunk) else item.t1 if isinstance(item, Gap) else item.t
+
+    return sorted((item for items in streams for item in items), key=when)
+
+
+def push_all(stage: Stage[Out], items: Iterable[Item]) -> list[Out]:
+    """Push items one after the other and return everything that came out: of a Preprocessor, its windows."""
     return [out for item in items for out in stage.push(item)]
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from clmer_model.config import ModalitySpec
 from clmer_model.data.examples import Examples
 from clmer_model.network.encoder import ModalityEncoder
-from clmer_model.training.config import PretrainConfig, Report, TrainConfig, recipe
-from clmer_model.training.contrastive import Pretraining
+from clmer_model.training.config import LogCallback, PretrainConfig, TrainConfig, recipe
+from clmer_model.training.contrastive import ContrastiveStage
 from clmer_model.training.train import Run
 from clmer_server.commands.train import add_arguments, config_from
-from tests.support.model_windows import random_input
+from tests.support.model_windows import SPECS, random_input
+
+T = TypeVar("T")
 
 
 def tiny(preset: str, **changes: Any) -> TrainConfig:
@@ -35,20 +38,28 @@ def tiny(preset: str, **changes: Any) -> TrainConfig:
     )
 
 
+def unwatched(made: Iterable[T], total: int = 0) -> Iterable[T]:
+    """Return what is made as it is: progress that nobody looks at."""
+    return made
+
+
 def run_in(out: Path, cache: Path, show: Any = lambda line: None, resume: bool = False) -> Run:
-    return Run(out, cache, show, lambda made, _: made, resume)
+    """Return a run without a display of its progress."""
+    return Run(out, cache, show, unwatched, resume)
 
 
-def pretrain_encoder(encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: Report) -> None:
+def pretrain_encoder(
+    encoder: ModalityEncoder, x: Tensor, mask: Tensor, config: PretrainConfig, report: LogCallback
+) -> None:
     """Train one encoder in place through all epochs."""
-    stage = Pretraining(encoder, x, mask, config)
+    stage = ContrastiveStage(encoder, x, mask, config)
     while not stage.finished:
         report(stage.run_epoch())
 
 
-def small_examples(n: int = 24) -> Examples:
-    """Noise with labels in turn."""
-    x, mask = random_input(n)
+def small_examples(n: int = 24, specs: Sequence[ModalitySpec] = SPECS) -> Examples:
+    """Return noise with labels in turn, each window of its own person and trial."""
+    x, mask = random_input(n, specs=specs)
     who = np.arange(n)
     return Examples({k: v.numpy() for k, v in x.items()}, {k: v.numpy() for k, v in mask.items()}, who % 4, who, who)
 

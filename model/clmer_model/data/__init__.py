@@ -1,1 +1,11 @@
-"""data."""
+"""Labelled windows: from recordings with their tables, from arrays, and from simulated people.
+
+Modules in reading order; each imports only modules below it in this list:
+
+- ``prepare``: a window store from recordings or arrays (``clmer prepare``).
+- ``store``: the window store on disk.
+- ``sessions``: one recording, read through the live signal path.
+- ``tables``: ``manifest.csv`` and ``trials.csv``.
+- ``simulated``: examples of simulated people, in a cache.
+- ``examples``: windows with labels, as arrays.
+"""

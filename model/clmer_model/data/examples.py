@@ -1,4 +1,7 @@
-"""Labelled windows: items through the one Preprocessor, labels from the trial markers among them."""
+"""Labelled windows, made from the items of a session by the live signal path.
+
+``Examples`` holds the arrays; ``make_examples`` fills them from a session whose markers enclose its trials.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,13 @@ Masks = Mapping[str, npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Windows with their labels, and whose they are."""
+    """Windows with labels, persons and trials, as arrays.
+
+    Example::
+
+        train = examples.of_people([0, 1, 2])
+        x, mask = train.tensors()  # inputs of Clmer
+    """
 
     series: Series  # by modality, (n, ...) float32
     mask: Masks  # by modality, (n, ...) bool
@@ -44,7 +53,7 @@ class Examples:
         )
 
     def of_people(self, people: Iterable[int]) -> Examples:
-        """Return the examples of these participants, in the order they have here."""
+        """Return the examples of these participants, in their present order."""
         return self.take(np.flatnonzero(np.isin(self.person, list(people))))
 
     def showing(self, modalities: Collection[str]) -> Examples:
@@ -53,7 +62,7 @@ class Examples:
         return dataclasses.replace(self, mask=hidden)
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the model's input, by modality."""
+        """Return series and masks as torch tensors by modality, the inputs of the model."""
         return (
             {name: torch.from_numpy(values) for name, values in self.series.items()},
             {name: torch.from_numpy(values) for name, values in self.mask.items()},
@@ -62,7 +71,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class LabelledTrial:
-    """A stretch of a session with one label."""
+    """A span of a session with one label."""
 
     number: int
     label: str
@@ -70,7 +79,7 @@ class LabelledTrial:
     t_end: float  # seconds
 
     def contains(self, window: Window) -> bool:
-        """Tell whether the whole window lies inside the trial."""
+        """Return whether the whole window lies inside the trial."""
         return self.t_start <= window.t_start and window.t_end <= self.t_end
 
 
@@ -116,18 +125,22 @@ def labelled_trials(markers: Iterable[Marker]) -> list[LabelledTrial]:
     started: dict[int, float] = {}
     trials = []
     for marker in markers:
-        said = parse_trial_marker(marker.label)
-        if said is None:
+        parsed = parse_trial_marker(marker.label)
+        if parsed is None:
             continue
-        if said.kind == "trial_start":
-            started[said.trial_id] = marker.t
-        elif said.trial_id in started:
-            trials.append(LabelledTrial(said.trial_id, said.label, started.pop(said.trial_id), marker.t))
+        if parsed.kind == "trial_start":
+            started[parsed.trial_id] = marker.t
+        elif parsed.trial_id in started:
+            trials.append(LabelledTrial(parsed.trial_id, parsed.label, started.pop(parsed.trial_id), marker.t))
     return trials
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
-    """Return the examples of all parts, one after the other; parts without examples are left out."""
+    """Return the examples of all parts, one after the other; parts without examples are left out.
+
+    Raises:
+        ValueError: No part has an example.
+    """
     parts = [part for part in parts if len(part)]
     if not parts:
         raise ValueError("expected examples, got none: no window lies wholly inside a labelled trial")

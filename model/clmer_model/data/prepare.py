@@ -1,4 +1,8 @@
-"""A window store from recordings with their tables, file by file, so that it can be broken off and go on."""
+"""A window store made from recordings with their tables, or from arrays, as ``clmer prepare`` does.
+
+``prepare_sessions`` works recording by recording, so that it can be interrupted and resumed; ``prepare_arrays`` takes a
+file of NumPy. Behind them stand the requests for further series and their default rates and bands.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ from clmer_model.data.store import (
     STORE_LAYOUT,
     FinishedRecordings,
     Part,
+    count_left_out,
     digest,
     file_digest,
     finish_store,
-    left_out_of,
-    numbered,
+    index_names,
     read_index,
 )
 from clmer_model.data.tables import Recording, Tables, ordered_labels, read_tables
@@ -32,38 +36,287 @@ from clmer_streaming.errors import DatasetError, RecordingError, SettingsError
 from clmer_streaming.xdf.header import StreamDescription
 from clmer_streaming.xdf.scan import read_in_order
 
-USUAL: dict[str, tuple[float, tuple[float, float]]] = {
-    "ecg": (128.0, (0.5, 40.0)),  # as the monitors of wards show it (IEC 60601-2-27)
-    "ppg": (64.0, (0.5, 8.0)),  # a pulse of 30 to 240 per minute and its shape
-    "gsr": (32.0, (0.05, 3.0)),  # responses of the skin; its slow level is taken out
-    "resp": (32.0, (0.1, 2.0)),  # 6 to 120 breaths per minute
-}
-"""Rate in Hz and band in Hz of the series whose names are known."""
-
-_SAME_AS = {"eda": "gsr", "bvp": "ppg", "respiration": "resp", "breath": "resp"}
-_TAKEN = ("eeg", "landmarks", "aus", "gaze")
-_NYQUIST_SHARE = 0.8  # of half a stream's rate: the upper edge of a usual band in a slow stream
-_SHORTEST_SETTLE_S, _LONGEST_SETTLE_S = 0.5, 10.0  # s
+Progress = Callable[[Iterable[Recording], int], Iterable[Recording]]
+"""Wraps the recordings, whose number is known, to display progress."""
 
 
 @dataclass(frozen=True)
-class SlotRequest:
-    """A series on slots that is asked for.
+class PrepareConfig:
+    """Settings that decide a store, beside the files.
 
-    Raises:
-        SettingsError: Its name belongs to another modality.
+    Example::
+
+        config = PrepareConfig(PreprocessConfig(modalities=MODEL_MODALITIES), series=(SeriesRequest("ecg", "Polar
+        H10"),)) prepare_sessions(Path("study"), Path("build/store"), config, progress=lambda recordings, n: recordings)
     """
 
-    name: str
-    stream: str  # name or type of the stream that gives it
+    preprocess: PreprocessConfig
+    every: int = 4  # keep each fourth window of a trial; with the usual hop they then do not overlap
+    scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
+    series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
 
-    def __post_init__(self) -> None:
-        _refuse_taken(self.name)
+    @property
+    def streams(self) -> dict[str, str]:
+        """Name or type of the stream of each further series."""
+        return {request.name: request.stream for request in self.series}
+
+    def with_series_of(self, tables: Tables) -> PrepareConfig:
+        """Return the settings with every further series declared as the recordings have it.
+
+        Raises:
+            DatasetError: No recording has a series' stream.
+        """
+        if not self.series:
+            return self
+        videos = [recording.video for recording in tables.recordings if recording.video is not None]
+        serialized = [path for path in videos if path.suffix.lower() == ".xdf"]
+        found = declare_series(self.series, [*(recording.path for recording in tables.recordings), *serialized])
+        return dataclasses.replace(self, preprocess=self.preprocess.with_further(found))
+
+
+def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Progress) -> dict[str, Any]:
+    """Make the store of a folder of recordings with their tables, and return its index.
+
+    Recordings that an earlier run finished, interrupted or not, are reused.
+
+    Args:
+        root: Folder of the tables.
+        out: Folder of the store.
+        config: Settings.
+        progress: Wraps the recordings.
+
+    Raises:
+        DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
+    """
+    tables = read_tables(root, config.scheme)
+    config = config.with_series_of(tables)
+    hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
+    keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}
+    people = [(recording.name, recording.participant, recording.session) for recording in tables.recordings]
+    labels = [(trial.file, trial.trial, trial.label, trial.stimulus) for trial in tables.trials]
+    key = digest([STORE_LAYOUT, sorted(keys.items()), people, labels])
+    index = read_index(out)
+    if index is not None and index["key"] == key:
+        return index
+    earlier = FinishedRecordings(out, index)
+    for recording in progress(tables.recordings, len(tables.recordings)):
+        if not earlier.has(keys[recording.name]):
+            made = session_windows(
+                recording, tables.trials_of(recording), config.preprocess, config.every, config.streams
+            )
+            earlier.add(keys[recording.name], made, hashes[recording.name])
+    parts = [earlier.part(keys[recording.name]) for recording in tables.recordings]
+    plain = _session_index(root, tables, config, parts)
+    recordings = [
+        {**summary, "part": keys[summary["file"]], "sha256": hashes[summary["file"]]} for summary in plain["recordings"]
+    ]
+    return finish_store(out, {**plain, "key": key, "recordings": recordings}, _session_arrays(tables, plain, parts))
+
+
+def _part_key(recording: Recording, sha256: str, tables: Tables, config: PrepareConfig) -> str:
+    """Return the hash of everything that decides the windows of a recording."""
+    files = [sha256, recording.video and file_digest(recording.video)]
+    reading = [recording.eeg_map, recording.eeg_unit, recording.video_offset_s, recording.rest_marker, recording.rest_s]
+    places = [trial.place for trial in tables.trials_of(recording)]
+    settings = [config.preprocess.to_dict(), config.every, config.streams]
+    return digest([STORE_LAYOUT, *settings, files, reading, places])
+
+
+def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the index of a store of sessions, without its key."""
+    summary = _recording_summaries(tables, parts)
+    simulated = any(recording["simulated"] for recording in summary)
+    return {
+        "dataset": "sessions",
+        "trained_on": "simulated" if simulated else root.resolve().name,
+        "preprocess": config.preprocess.to_dict(),
+        "every": config.every,
+        "physio": config.streams,
+        "labels": list(ordered_labels(trial.label for trial in tables.trials)),
+        "people": sorted({recording.participant for recording in tables.recordings}),
+        "stimuli": sorted({trial.stimulus for trial in tables.trials if trial.stimulus}),
+        "trials": [f"{trial.file}, {trial.trial}" for trial in tables.trials],
+        "unused_columns": list(tables.unused),
+        "recordings": summary,
+    }
+
+
+def _recording_summaries(tables: Tables, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return the index entry of each recording, with its rows of the store."""
+    stops = np.cumsum([part.summary["windows"] for part in parts]).tolist()
+    return [
+        {
+            "file": recording.name,
+            "participant": recording.participant,
+            "session": recording.session,
+            "trials": len(tables.trials_of(recording)),
+            "rows": [stop - part.summary["windows"], stop],
+            **{name: part.summary[name] for name in ("windows", "left_out", "notes", "simulated")},
+        }
+        for recording, part, stop in zip(tables.recordings, parts, stops, strict=True)
+    ]
+
+
+def _session_arrays(
+    tables: Tables, plain: Mapping[str, Any], parts: Sequence[Part]
+) -> dict[str, list[npt.NDArray[Any]]]:
+    """Return the pieces of each array, one for each recording that has windows."""
+    numbers = {id(trial): number for number, trial in enumerate(tables.trials)}
+    stimuli = {name: number for number, name in enumerate(plain["stimuli"])}
+    pieces: dict[str, list[npt.NDArray[Any]]] = {}
+
+    def add(name: str, values: npt.NDArray[Any]) -> None:
+        pieces.setdefault(name, []).append(values)
+
+    for recording, part in zip(tables.recordings, parts, strict=True):
+        if not part.summary["windows"]:
+            continue
+        trials = tables.trials_of(recording)
+        place = np.asarray(part.arrays["place"])
+        for name, values in part.arrays.items():
+            if name.startswith(("series_", "mask_")) or name in ("place", "t_end"):
+                add(name, values)
+        add("label", np.array([plain["labels"].index(trial.label) for trial in trials])[place])
+        add("trial", np.array([numbers[id(trial)] for trial in trials])[place])
+        add("stimulus", np.array([stimuli.get(trial.stimulus, NO_STIMULUS) for trial in trials])[place])
+        add("person", np.full(len(place), plain["people"].index(recording.participant)))
+    if not pieces:
+        raise DatasetError("windows that lie wholly inside a trial", _why_none(plain), "see docs/training.md")
+    return pieces
+
+
+def _why_none(plain: Mapping[str, Any]) -> str:
+    total = count_left_out(plain)
+    notes = [note for recording in plain["recordings"] for note in recording["notes"]]
+    return "none: " + "; ".join([*(f"{count} {reason}" for reason, count in total.items()), *notes[:3]])
+
+
+def prepare_arrays(
+    path: Path, out: Path, preprocess: PreprocessConfig, series: Sequence[Request] = ()
+) -> dict[str, Any]:
+    """Make the store of windows in a file of NumPy (.npz), and return its index.
+
+    Arrays are ``label``, ``person``, ``trial`` (n,), ``stimulus`` (n,) where there are stimuli, and one for each
+    modality: ``eeg`` (n, C, T) in microvolts, ``landmarks`` (n, F, 68, 3) in cm, ``aus`` (n, F, 17, 2), ``gaze`` (n, F,
+    2) in rad. Masks such as ``mask_eeg`` (n, C) mark what was measured; without one, everything that is finite was.
+    Further signals are (n, C, T) at their own rate, further series on slots (n, F, C); ``channels_gsr`` (C,) holds the
+    labels that their streams will have, and may be left out where those have none.
+
+    Args:
+        path: The file.
+        out: Folder of the store.
+        preprocess: The service's settings that make such windows: the arrays must have been made in the same way.
+        series: Further ones, on top of the modalities of ``preprocess``.
+
+    Raises:
+        DatasetError: An array is missing or does not fit the settings.
+    """
+    arrays, n = _read(path)
+    preprocess = preprocess.with_further([_declare(request, arrays, path) for request in series])
+    columns = {name: arrays[name].astype(str).tolist() for name in ("label", "person", "trial")}
+    labels = ordered_labels(columns["label"])
+    people, person = index_names(columns["person"])
+    trials, trial = index_names(
+        [f"{who}, {which}" for who, which in zip(columns["person"], columns["trial"], strict=True)]
+    )
+    stimuli, stimulus = _stimuli(arrays, n)
+    pieces: dict[str, npt.NDArray[Any]] = {"person": person, "trial": trial, "stimulus": stimulus}
+    pieces["label"] = np.array([labels.index(label) for label in columns["label"]])
+    for spec in modality_specs(preprocess):
+        pieces[f"series_{spec.name}"], pieces[f"mask_{spec.name}"] = _series(arrays, spec.name, (n, *spec.shape), path)
+    sha = file_digest(path)
+    plain = {
+        "key": digest([STORE_LAYOUT, "arrays", sha, preprocess.to_dict()]),
+        "dataset": "arrays",
+        "trained_on": path.stem,
+        "preprocess": preprocess.to_dict(),
+        "every": 1,
+        "labels": list(labels),
+        "people": list(people),
+        "stimuli": list(stimuli),
+        "trials": list(trials),
+        "unused_columns": [],
+        "recordings": [{"file": path.name, "windows": n, "trials": len(trials), "left_out": {}, "notes": []}],
+    }
+    return finish_store(out, plain, {name: [values] for name, values in pieces.items()})
+
+
+_LABELS = "channels_"  # and the name of a further series: an array of its channels' labels
+
+
+def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Return the arrays of the file, and the length that all of them share except the channel labels."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DatasetError(f"a file of arrays {path}", str(error), "write it with numpy.savez") from error
+    for name in ("label", "person", "trial"):
+        if name not in arrays:
+            raise DatasetError(f"an array {name!r} in {path}", ", ".join(arrays) or "nothing", "add it")
+    of_windows = {name: values for name, values in arrays.items() if not name.startswith(_LABELS)}
+    lengths = {name: values.shape[0] if values.ndim else 0 for name, values in of_windows.items()}
+    if len(set(lengths.values())) != 1 or not lengths["label"]:
+        raise DatasetError(f"arrays of one length in {path}", f"{lengths}", "give one entry for each window")
+    return arrays, lengths["label"]
+
+
+def _declare(request: Request, arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> FurtherSeries:
+    """Return the settings of a further series, with the channels of its array."""
+    x = _get_array(arrays, request.name, path)
+    layout = "(windows, slots, channels)" if isinstance(request, SlotRequest) else "(windows, channels, times)"
+    if x.ndim != 3:
+        raise DatasetError(f"{request.name} {layout} in {path}", f"{x.shape}", "fit the array")
+    if isinstance(request, SlotRequest):
+        return SlotSeriesConfig(request.name, _channels(request.name, x.shape[2], arrays, path))
+    return signal_settings(request, _channels(request.name, x.shape[1], arrays, path))
+
+
+def _channels(name: str, n: int, arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> tuple[str, ...]:
+    labels = arrays.get(_LABELS + name)
+    if labels is None:
+        return default_ch_names(name, n)
+    ch_names = tuple(labels.astype(str).ravel().tolist())
+    if len(ch_names) != n or len(set(ch_names) - {""}) != n:
+        expected, found = f"{n} different labels in {_LABELS}{name} in {path}", f"{ch_names!r:.80}"
+        raise DatasetError(expected, found, "fit the labels, or leave them out")
+    return ch_names
+
+
+def _stimuli(arrays: Mapping[str, npt.NDArray[Any]], n: int) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    if "stimulus" not in arrays:
+        return (), np.full(n, NO_STIMULUS, dtype=np.int64)
+    return index_names(arrays["stimulus"].astype(str).tolist())
+
+
+def _get_array(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt.NDArray[Any]:
+    if name not in arrays:
+        mend = "add it, or name fewer with --modalities, --physio and --slots"
+        raise DatasetError(f"an array {name!r} in {path}", ", ".join(arrays), mend)
+    return arrays[name]
+
+
+def _series(
+    arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...], path: Path
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return a series and its mask; what is masked is 0."""
+    found = _get_array(arrays, name, path)
+    if found.shape != shape:
+        mend = "fit the array, or the settings (--window, --face-slots, --physio-rate)"
+        raise DatasetError(f"{name} {shape} in {path}", f"{found.shape}", mend)
+    x = found.astype(np.float32)
+    known: npt.NDArray[np.bool_] = np.isfinite(x).reshape(*shape[:2], math.prod(shape[2:])).all(2)
+    mask = arrays.get(f"mask_{name}", known)
+    if mask.shape != known.shape:
+        raise DatasetError(f"mask_{name} {known.shape} in {path}", f"{mask.shape}", "give one entry for each row")
+    known &= mask.astype(np.bool_)
+    x[~known] = 0.0
+    return x, known
 
 
 @dataclass(frozen=True)
 class SeriesRequest:
-    """A signal that is asked for.
+    """A request for a further signal.
 
     Raises:
         SettingsError: Its name belongs to another modality, or its rate is not known.
@@ -75,25 +328,53 @@ class SeriesRequest:
     band: tuple[float, float] | None = None  # Hz; None: the usual one, or unfiltered where none is usual
 
     def __post_init__(self) -> None:
-        _refuse_taken(self.name)
-        if self.sfreq is None and self.usual is None:
-            known = ", ".join([*USUAL, *_SAME_AS])
+        _check_name(self.name)
+        if self.sfreq is None and self.defaults is None:
+            known = ", ".join([*DEFAULT_SERIES, *_ALIASES])
             mend = f"give its rate: --physio-rate {self.name}=32, or put it on slots: --slots"
             raise SettingsError(f"a series among {known}, or one with a rate", repr(self.name), mend)
 
     @property
-    def usual(self) -> tuple[float, tuple[float, float]] | None:
-        """Rate and band of series of this name."""
+    def defaults(self) -> tuple[float, tuple[float, float]] | None:
+        """Rate and band of series of this name; None where they are not known."""
         name = self.name.lower()
-        return USUAL.get(_SAME_AS.get(name, name))
+        return DEFAULT_SERIES.get(_ALIASES.get(name, name))
+
+
+@dataclass(frozen=True)
+class SlotRequest:
+    """A request for a further series on slots.
+
+    Raises:
+        SettingsError: Its name belongs to another modality.
+    """
+
+    name: str
+    stream: str  # name or type of the stream that gives it
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 Request: TypeAlias = SeriesRequest | SlotRequest
-"""A further series that is asked for, of either kind."""
+"""A request for a further series, of either kind."""
 
 
-def _refuse_taken(name: str) -> None:
-    if name.lower() in _TAKEN:
+DEFAULT_SERIES: dict[str, tuple[float, tuple[float, float]]] = {
+    "ecg": (128.0, (0.5, 40.0)),  # as the monitors of wards show it (IEC 60601-2-27)
+    "ppg": (64.0, (0.5, 8.0)),  # a pulse of 30 to 240 per minute and its shape
+    "gsr": (32.0, (0.05, 3.0)),  # responses of the skin; its slow level is taken out
+    "resp": (32.0, (0.1, 2.0)),  # 6 to 120 breaths per minute
+}
+"""Rate in Hz and band in Hz of the series whose names are known."""
+
+
+_ALIASES = {"eda": "gsr", "bvp": "ppg", "respiration": "resp", "breath": "resp"}
+_RESERVED_NAMES = ("eeg", "landmarks", "aus", "gaze")
+
+
+def _check_name(name: str) -> None:
+    if name.lower() in _RESERVED_NAMES:
         raise SettingsError("a name of its own for a further series", repr(name), "name it e.g. ecg, gsr or tracker")
 
 
@@ -101,11 +382,11 @@ def declare_series(requests: Sequence[Request], recordings: Sequence[Path]) -> t
     """Return the settings of each series; its channels are those of the first recording that has its stream.
 
     Args:
-        requests: What is asked for.
-        recordings: XDF files; those that cannot be read are passed over here.
+        requests: The series.
+        recordings: XDF files; those that cannot be read are skipped here.
 
     Raises:
-        DatasetError: No recording has a series' stream, or nothing tells the channels of one apart.
+        DatasetError: No recording has a series' stream, or the channels of one have no distinct labels.
     """
     found: dict[str, StreamDescription] = {}
     for path in recordings:
@@ -127,7 +408,7 @@ def declare_series(requests: Sequence[Request], recordings: Sequence[Path]) -> t
 
 
 def _find(path: Path, request: Request) -> StreamDescription | None:
-    """Return the stream of a recording that a request means; only slots take one without a rate."""
+    """Return the stream of a recording that a request names; a signal needs one with a rate."""
     try:
         entries = read_in_order(path)
     except RecordingError:
@@ -148,15 +429,19 @@ def _settings(request: Request, stream: StreamDescription) -> FurtherSeries:
     return signal_settings(request, _stream_channels(request, stream), stream.sfreq)
 
 
+_NYQUIST_SHARE = 0.8  # of half a stream's rate: the upper edge of a usual band in a slow stream
+_SHORTEST_SETTLE_S, _LONGEST_SETTLE_S = 0.5, 10.0  # s
+
+
 def signal_settings(request: SeriesRequest, ch_names: tuple[str, ...], stream_hz: float = math.inf) -> PhysioConfig:
-    """Return the settings of a signal: what is asked for, else what is usual.
+    """Return the settings of a signal: those requested, else the defaults of its name.
 
     Args:
-        request: What is asked for.
+        request: The series.
         ch_names: Its channels.
-        stream_hz: Rate of its stream, which a usual band is narrowed to.
+        stream_hz: Rate of its stream, to which a default band is narrowed.
     """
-    sfreq, band = request.usual or (request.sfreq or stream_hz, None)
+    sfreq, band = request.defaults or (request.sfreq or stream_hz, None)
     if request.band is not None:
         band = request.band
     elif band is not None:
@@ -168,7 +453,7 @@ def signal_settings(request: SeriesRequest, ch_names: tuple[str, ...], stream_hz
 
 def _stream_channels(request: Request, stream: StreamDescription) -> tuple[str, ...]:
     if not any(stream.ch_names):
-        return usual_channels(request.name, len(stream.ch_names))
+        return default_ch_names(request.name, len(stream.ch_names))
     if len(set(stream.ch_names) - {""}) < len(stream.ch_names):
         raise DatasetError(
             expected=f"a label of its own for each channel of {stream.name!r}, for the series {request.name}",
@@ -178,268 +463,6 @@ def _stream_channels(request: Request, stream: StreamDescription) -> tuple[str, 
     return stream.ch_names
 
 
-def usual_channels(name: str, n: int) -> tuple[str, ...]:
-    """Return names for channels that nobody has labelled, such as GSR, or TRACKER1 and TRACKER2."""
+def default_ch_names(name: str, n: int) -> tuple[str, ...]:
+    """Return names for channels without labels, such as GSR, or TRACKER1 and TRACKER2."""
     return (name.upper(),) if n == 1 else tuple(f"{name.upper()}{i}" for i in range(1, n + 1))
-
-
-Progress = Callable[[Iterable[Recording], int], Iterable[Recording]]
-"""Wraps the recordings, whose number is known, to show how far it is."""
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """What decides a store beside the files."""
-
-    preprocess: PreprocessConfig
-    every: int = 4  # keep each fourth window of a trial; with the usual hop they then do not overlap
-    scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
-    series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
-
-    @property
-    def streams(self) -> dict[str, str]:
-        """By further series: name or type of the stream that gives it."""
-        return {request.name: request.stream for request in self.series}
-
-    def with_series_of(self, tables: Tables) -> PrepareConfig:
-        """Return the settings with every further series declared as the recordings have it.
-
-        Raises:
-            DatasetError: None has its stream.
-        """
-        if not self.series:
-            return self
-        videos = [recording.video for recording in tables.recordings if recording.video is not None]
-        serialized = [path for path in videos if path.suffix.lower() == ".xdf"]
-        found = declare_series(self.series, [*(recording.path for recording in tables.recordings), *serialized])
-        return dataclasses.replace(self, preprocess=self.preprocess.with_further(found))
-
-
-def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Progress) -> dict[str, Any]:
-    """Make the store of a folder of recordings with their tables; return its index.
-
-    Recordings that an earlier run finished, broken off or not, are taken over as they are.
-
-    Raises:
-        DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
-    """
-    tables = read_tables(root, config.scheme)
-    config = config.with_series_of(tables)
-    hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
-    keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}
-    people = [(recording.name, recording.participant, recording.session) for recording in tables.recordings]
-    said = [(trial.file, trial.trial, trial.label, trial.stimulus) for trial in tables.trials]
-    key = digest([STORE_LAYOUT, sorted(keys.items()), people, said])
-    index = read_index(out)
-    if index is not None and index["key"] == key:
-        return index
-    earlier = FinishedRecordings(out, index)
-    for recording in progress(tables.recordings, len(tables.recordings)):
-        if not earlier.has(keys[recording.name]):
-            made = session_windows(
-                recording, tables.trials_of(recording), config.preprocess, config.every, config.streams
-            )
-            earlier.add(keys[recording.name], made, hashes[recording.name])
-    parts = [earlier.part(keys[recording.name]) for recording in tables.recordings]
-    plain = _session_index(root, tables, config, parts)
-    recordings = [{**told, "part": keys[told["file"]], "sha256": hashes[told["file"]]} for told in plain["recordings"]]
-    return finish_store(out, {**plain, "key": key, "recordings": recordings}, _session_arrays(tables, plain, parts))
-
-
-def _part_key(recording: Recording, sha256: str, tables: Tables, config: PrepareConfig) -> str:
-    """Return the hash of everything that decides the windows of a recording."""
-    files = [sha256, recording.video and file_digest(recording.video)]
-    reading = [recording.eeg_map, recording.eeg_unit, recording.video_offset_s, recording.rest_marker, recording.rest_s]
-    places = [trial.place for trial in tables.trials_of(recording)]
-    settings = [config.preprocess.to_dict(), config.every, config.streams]
-    return digest([STORE_LAYOUT, *settings, files, reading, places])
-
-
-def _session_index(root: Path, tables: Tables, config: PrepareConfig, parts: Sequence[Part]) -> dict[str, Any]:
-    """Return everything that the index says of sessions, but the key."""
-    told = _told(tables, parts)
-    simulated = any(recording["simulated"] for recording in told)
-    return {
-        "dataset": "sessions",
-        "trained_on": "simulated" if simulated else root.resolve().name,
-        "preprocess": config.preprocess.to_dict(),
-        "every": config.every,
-        "physio": config.streams,
-        "labels": list(ordered_labels(trial.label for trial in tables.trials)),
-        "people": sorted({recording.participant for recording in tables.recordings}),
-        "stimuli": sorted({trial.stimulus for trial in tables.trials if trial.stimulus}),
-        "trials": [f"{trial.file}, {trial.trial}" for trial in tables.trials],
-        "unused_columns": list(tables.unused),
-        "recordings": told,
-    }
-
-
-def _told(tables: Tables, parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Return what the index says of each recording, and the rows of the store that are its own."""
-    stops = np.cumsum([part.told["windows"] for part in parts]).tolist()
-    return [
-        {
-            "file": recording.name,
-            "participant": recording.participant,
-            "session": recording.session,
-            "trials": len(tables.trials_of(recording)),
-            "rows": [stop - part.told["windows"], stop],
-            **{name: part.told[name] for name in ("windows", "left_out", "notes", "simulated")},
-        }
-        for recording, part, stop in zip(tables.recordings, parts, stops, strict=True)
-    ]
-
-
-def _session_arrays(
-    tables: Tables, plain: Mapping[str, Any], parts: Sequence[Part]
-) -> dict[str, list[npt.NDArray[Any]]]:
-    """Return by array its pieces, one per recording that has windows."""
-    numbers = {id(trial): number for number, trial in enumerate(tables.trials)}
-    stimuli = {name: number for number, name in enumerate(plain["stimuli"])}
-    pieces: dict[str, list[npt.NDArray[Any]]] = {}
-
-    def add(name: str, values: npt.NDArray[Any]) -> None:
-        pieces.setdefault(name, []).append(values)
-
-    for recording, part in zip(tables.recordings, parts, strict=True):
-        if not part.told["windows"]:
-            continue
-        trials = tables.trials_of(recording)
-        place = np.asarray(part.arrays["place"])
-        for name, values in part.arrays.items():
-            if name.startswith(("series_", "mask_")) or name in ("place", "t_end"):
-                add(name, values)
-        add("label", np.array([plain["labels"].index(trial.label) for trial in trials])[place])
-        add("trial", np.array([numbers[id(trial)] for trial in trials])[place])
-        add("stimulus", np.array([stimuli.get(trial.stimulus, NO_STIMULUS) for trial in trials])[place])
-        add("person", np.full(len(place), plain["people"].index(recording.participant)))
-    if not pieces:
-        raise DatasetError("windows that lie wholly inside a trial", _why_none(plain), "see docs/training.md")
-    return pieces
-
-
-def _why_none(plain: Mapping[str, Any]) -> str:
-    total = left_out_of(plain)
-    notes = [note for recording in plain["recordings"] for note in recording["notes"]]
-    return "none: " + "; ".join([*(f"{count} {reason}" for reason, count in total.items()), *notes[:3]])
-
-
-_LABELS = "channels_"  # and the name of a further series: an array of its channels' labels
-
-
-def prepare_arrays(
-    path: Path, out: Path, preprocess: PreprocessConfig, series: Sequence[Request] = ()
-) -> dict[str, Any]:
-    """Make the store of windows in a file of NumPy (.npz); return its index.
-
-    Arrays are ``label``, ``person``, ``trial`` (n,), ``stimulus`` (n,) where there are stimuli, and one for each
-    modality: ``eeg`` (n, C, T) in microvolts, ``landmarks`` (n, F, 68, 3), ``aus`` (n, F, 17, 2), ``gaze`` (n, F, 2).
-    ``mask_eeg`` (n, C) and so on say what was measured; without one, everything that is finite was. Further signals are
-    (n, C, T) at their own rate, further series on slots (n, F, C); ``channels_gsr`` (C,) holds the labels that their
-    streams will have, and may be left out where those have none.
-
-    Args:
-        path: The file.
-        out: Folder of the store.
-        preprocess: What the service shall do to make such windows: the arrays must have been made like that.
-        series: Further ones, on top of the modalities of ``preprocess``.
-
-    Raises:
-        DatasetError: An array is missing or does not fit the settings.
-    """
-    given, n = _read(path)
-    preprocess = preprocess.with_further([_declare(request, given, path) for request in series])
-    words = {name: given[name].astype(str).tolist() for name in ("label", "person", "trial")}
-    labels = ordered_labels(words["label"])
-    people, person = numbered(words["person"])
-    trials, trial = numbered([f"{who}, {which}" for who, which in zip(words["person"], words["trial"], strict=True)])
-    stimuli, stimulus = _stimuli(given, n)
-    pieces: dict[str, npt.NDArray[Any]] = {"person": person, "trial": trial, "stimulus": stimulus}
-    pieces["label"] = np.array([labels.index(label) for label in words["label"]])
-    for spec in modality_specs(preprocess):
-        pieces[f"series_{spec.name}"], pieces[f"mask_{spec.name}"] = _series(given, spec.name, (n, *spec.shape), path)
-    sha = file_digest(path)
-    plain = {
-        "key": digest([STORE_LAYOUT, "arrays", sha, preprocess.to_dict()]),
-        "dataset": "arrays",
-        "trained_on": path.stem,
-        "preprocess": preprocess.to_dict(),
-        "every": 1,
-        "labels": list(labels),
-        "people": list(people),
-        "stimuli": list(stimuli),
-        "trials": list(trials),
-        "unused_columns": [],
-        "recordings": [{"file": path.name, "windows": n, "trials": len(trials), "left_out": {}, "notes": []}],
-    }
-    return finish_store(out, plain, {name: [values] for name, values in pieces.items()})
-
-
-def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], int]:
-    """Return the arrays of the file, and the length that all of them have but the labels of channels."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            given = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DatasetError(f"a file of arrays {path}", str(error), "write it with numpy.savez") from error
-    for name in ("label", "person", "trial"):
-        if name not in given:
-            raise DatasetError(f"an array {name!r} in {path}", ", ".join(given) or "nothing", "add it")
-    of_windows = {name: values for name, values in given.items() if not name.startswith(_LABELS)}
-    lengths = {name: values.shape[0] if values.ndim else 0 for name, values in of_windows.items()}
-    if len(set(lengths.values())) != 1 or not lengths["label"]:
-        raise DatasetError(f"arrays of one length in {path}", f"{lengths}", "give one entry for each window")
-    return given, lengths["label"]
-
-
-def _declare(request: Request, given: Mapping[str, npt.NDArray[Any]], path: Path) -> FurtherSeries:
-    """Return the settings of a further series, with the channels that its array has."""
-    x = _found(given, request.name, path)
-    layout = "(windows, slots, channels)" if isinstance(request, SlotRequest) else "(windows, channels, times)"
-    if x.ndim != 3:
-        raise DatasetError(f"{request.name} {layout} in {path}", f"{x.shape}", "fit the array")
-    if isinstance(request, SlotRequest):
-        return SlotSeriesConfig(request.name, _channels(request.name, x.shape[2], given, path))
-    return signal_settings(request, _channels(request.name, x.shape[1], given, path))
-
-
-def _channels(name: str, n: int, given: Mapping[str, npt.NDArray[Any]], path: Path) -> tuple[str, ...]:
-    labels = given.get(_LABELS + name)
-    if labels is None:
-        return usual_channels(name, n)
-    ch_names = tuple(labels.astype(str).ravel().tolist())
-    if len(ch_names) != n or len(set(ch_names) - {""}) != n:
-        expected, found = f"{n} different labels in {_LABELS}{name} in {path}", f"{ch_names!r:.80}"
-        raise DatasetError(expected, found, "fit the labels, or leave them out")
-    return ch_names
-
-
-def _stimuli(given: Mapping[str, npt.NDArray[Any]], n: int) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    if "stimulus" not in given:
-        return (), np.full(n, NO_STIMULUS, dtype=np.int64)
-    return numbered(given["stimulus"].astype(str).tolist())
-
-
-def _found(given: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt.NDArray[Any]:
-    if name not in given:
-        mend = "add it, or name fewer with --modalities, --physio and --slots"
-        raise DatasetError(f"an array {name!r} in {path}", ", ".join(given), mend)
-    return given[name]
-
-
-def _series(
-    given: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...], path: Path
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return a series and its mask; what is masked is 0."""
-    found = _found(given, name, path)
-    if found.shape != shape:
-        mend = "fit the array, or the settings (--window, --face-slots, --physio-rate)"
-        raise DatasetError(f"{name} {shape} in {path}", f"{found.shape}", mend)
-    x = found.astype(np.float32)
-    known: npt.NDArray[np.bool_] = np.isfinite(x).reshape(*shape[:2], math.prod(shape[2:])).all(2)
-    mask = given.get(f"mask_{name}", known)
-    if mask.shape != known.shape:
-        raise DatasetError(f"mask_{name} {known.shape} in {path}", f"{mask.shape}", "give one entry for each row")
-    known &= mask.astype(np.bool_)
-    x[~known] = 0.0
-    return x, known

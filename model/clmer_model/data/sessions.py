@@ -1,4 +1,8 @@
-"""From one recording to the windows of its trials, by the live signal path, and what was left out and why."""
+"""One recording read through the live signal path: the windows of its trials, and the reasons of those left out.
+
+``session_windows`` does it; below it stand the reading of the recording, the search for its trials, the choice of
+windows, and the measurement of EEG at rest.
+"""
 
 from __future__ import annotations
 
@@ -17,73 +21,10 @@ from clmer_model.data.examples import LabelledTrial, Masks, Series
 from clmer_model.data.tables import Recording, TrialRow
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ClmerError, DatasetError
-from clmer_streaming.lsl.sources import AdjustedSource, EegCorrections
 from clmer_streaming.pipeline.baseline import RestMeasurement
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.recording.reader import is_session_recording
 from clmer_streaming.types import Item, Marker, RestBaseline, Source, StreamInfo, Window
-
-
-def rest_of(recording: Recording, source: Source, config: PreprocessConfig) -> RestBaseline | None:
-    """Return the rest that begins with the recording's marker of it; None where the manifest names none.
-
-    Args:
-        recording: Its row of the manifest.
-        source: It, from its beginning.
-        config: Settings of the Preprocessor.
-
-    Raises:
-        DatasetError: The marker is not there, or the rest behind it is too short.
-        StreamError: It holds too little clean EEG.
-        SettingsError: Its length is none of a rest.
-    """
-    if not recording.rest_marker:
-        return None
-    plain = dataclasses.replace(config, eeg_calibration="none")
-    measurement, path = RestMeasurement(plain, recording.rest_s), Preprocessor(plain)
-    windows: list[Window] = []
-    markers: list[Marker] = []
-
-    def take(item: Item) -> None:
-        if isinstance(item, Marker):
-            markers.append(item)
-        windows.extend(path.push(item))
-
-    source.run(take, threading.Event())
-    begin = next((marker.t for marker in markers if marker.label == recording.rest_marker), None)
-    if begin is None:
-        raise _fault(recording, f"no marker {recording.rest_marker!r}")
-    for window in windows:
-        if window.t_start >= begin and measurement.push(window):
-            return measurement.result(begin)
-    raise _fault(recording, f"less behind the marker {recording.rest_marker!r}")
-
-
-def _fault(recording: Recording, found: str) -> DatasetError:
-    return DatasetError(
-        expected=f"{recording.rest_s:g} s of rest in {recording.name}",
-        found=f"{found} (manifest.csv, row {recording.row})",
-        mend="mend rest_marker and rest_s",
-    )
-
-
-SIMULATOR_HOST = "simulator"  # what simulated streams name as their computer
-
-
-@dataclass(frozen=True, eq=False)
-class SessionWindows:
-    """The windows of one recording that lie in its trials."""
-
-    series: Series  # by modality, (n, ...) float32
-    mask: Masks  # by modality, (n, ...) bool
-    trial: npt.NDArray[np.int64]  # (n,) index into the recording's rows of the table of trials
-    t_end: npt.NDArray[np.float64]  # (n,) s
-    left_out: Mapping[str, int]  # by reason: how many windows
-    notes: tuple[str, ...]  # sentences for people
-    simulated: bool
-
-    def __len__(self) -> int:
-        return len(self.trial)
 
 
 def session_windows(
@@ -100,51 +41,93 @@ def session_windows(
         trials: Its rows of the table of trials.
         config: Settings of the Preprocessor.
         every: Keep only each ``every``-th window of a trial; neighbours share samples.
-        physio: By further series of the settings: name or type of the stream that gives it.
+        physio: Name or type of the stream of each further series of the settings.
 
     Raises:
         DatasetError: The recording cannot be read, or two of its trials overlap.
     """
-    heard, warnings = _hear(recording, config, physio or {})
-    spans, missing = find_trials(trials, heard.markers)
-    known = [window for window in heard.windows if _is_measured(window, config)]
+    collected, warnings = _read_recording(recording, config, physio or {})
+    spans, missing = find_trials(trials, collected.markers)
+    known = [window for window in collected.windows if _is_measured(window, config)]
     chosen, left_out = _choose(known, spans, config.modalities, every)
-    if len(known) < len(heard.windows):
-        left_out["no EEG at rest to measure them against"] = len(heard.windows) - len(known)
+    if len(known) < len(collected.windows):
+        left_out["no EEG at rest to measure them against"] = len(collected.windows) - len(known)
     return SessionWindows(
         series={name: np.array([w.series[name] for w, _ in chosen], np.float32) for name in config.modalities},
         mask={name: np.array([w.mask[name] for w, _ in chosen], np.bool_) for name in config.modalities},
         trial=np.array([number for _, number in chosen], dtype=np.int64),
         t_end=np.array([window.t_end for window, _ in chosen], dtype=np.float64),
         left_out=left_out,
-        notes=(*warnings, *heard.refusals, *missing, *_without_windows(trials, spans, chosen)),
-        simulated=heard.simulated,
+        notes=(*warnings, *collected.refusals, *missing, *_without_windows(trials, spans, chosen)),
+        simulated=collected.simulated,
     )
 
 
-def _hear(
+@dataclass(frozen=True, eq=False)
+class SessionWindows:
+    """The windows of one recording that lie in its trials."""
+
+    series: Series  # by modality, (n, ...) float32
+    mask: Masks  # by modality, (n, ...) bool
+    trial: npt.NDArray[np.int64]  # (n,) index into the recording's rows of the table of trials
+    t_end: npt.NDArray[np.float64]  # (n,) s
+    left_out: Mapping[str, int]  # by reason: how many windows
+    notes: tuple[str, ...]  # sentences for display
+    simulated: bool
+
+    def __len__(self) -> int:
+        return len(self.trial)
+
+
+def _read_recording(
     recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]
-) -> tuple[_Listener, tuple[str, ...]]:
-    """Return what a recording gives, and what is to say of it."""
+) -> tuple[_WindowCollector, tuple[str, ...]]:
+    """Return the windows and markers of a recording, and warnings."""
     try:
-        rest = rest_of(recording, _open(recording, config, {})[0], config) if config.eeg_calibration == "rest" else None
+        rest = (
+            measure_rest(recording, _open(recording, config, {})[0], config)
+            if config.eeg_calibration == "rest"
+            else None
+        )
         source, warnings = _open(recording, config, physio)
-        heard = _Listener(config, rest)
-        source.run(heard.take, threading.Event())
+        collected = _WindowCollector(config, rest)
+        source.run(collected.push, threading.Event())
     except ClmerError as error:
         if isinstance(error, DatasetError):
             raise
         found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
         raise DatasetError(error.expected, found, error.mend) from error
-    return heard, warnings
+    return collected, warnings
 
 
-def _is_measured(window: Window, config: PreprocessConfig) -> bool:
-    """Tell whether the EEG is measured against what it shall be measured against."""
-    return config.eeg_calibration == "none" or window.calibration["eeg"] != "none"
+def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]) -> tuple[Source, tuple[str, ...]]:
+    """Return the recording as a source, as the service replays it, and warnings."""
+    from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.session_replay import SessionReplaySource
+    from clmer_streaming.sources.transform import EegCorrections, MarkerColumns, SeriesNames, TransformedSource
+    from clmer_streaming.sources.video import face_track
+
+    corrections = EegCorrections(unit=recording.eeg_unit)
+    if recording.video is None and is_session_recording(recording.path):
+        own = SessionReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
+        return TransformedSource(own, SeriesNames(physio).apply, corrections.apply), own.warnings
+    foreign = ReplaySource(
+        recording.path,
+        eeg_map=recording.eeg_map,
+        speed=math.inf,
+        extractor=config.extractor,
+        signal=config.signal,
+        video=None if recording.video is None else face_track(recording.video),
+        video_offset_s=recording.video_offset_s,
+        physio=physio,
+    )
+    return TransformedSource(foreign, corrections.apply, MarkerColumns().apply), foreign.warnings
 
 
-class _Listener:
+SIMULATOR_HOST = "simulator"  # host name in the headers of simulated streams
+
+
+class _WindowCollector:
     """Feeds the Preprocessor; keeps windows and markers."""
 
     def __init__(self, config: PreprocessConfig, rest: RestBaseline | None) -> None:
@@ -158,12 +141,12 @@ class _Listener:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """A sentence for each stream that should give a further series and cannot."""
+        """A sentence for each stream that should carry a further series and cannot."""
         refused = (s for s in self._preprocessor.statuses() if s.kind == "physio" and s.reason)
         return tuple(f"The stream {status.name!r} is {status.reason}." for status in refused)
 
-    def take(self, item: Item) -> None:
-        """Take one item of the recording."""
+    def push(self, item: Item) -> None:
+        """Push one item of the recording."""
         if isinstance(item, Marker):
             self.markers.append(item)
         elif isinstance(item, StreamInfo):
@@ -172,10 +155,15 @@ class _Listener:
             self.windows.extend(self._preprocessor.push(item))
 
 
+def _is_measured(window: Window, config: PreprocessConfig) -> bool:
+    """Return whether the EEG has the baseline that the settings demand."""
+    return config.eeg_calibration == "none" or window.calibration["eeg"] != "none"
+
+
 def find_trials(
     trials: Sequence[TrialRow], markers: Sequence[Marker]
 ) -> tuple[dict[int, LabelledTrial], tuple[str, ...]]:
-    """Return where each trial lies, by its index, and a sentence for each one whose markers are not there.
+    """Return where each trial lies, by its index, and a sentence for each trial whose markers are missing.
 
     Raises:
         DatasetError: Two trials overlap.
@@ -199,11 +187,11 @@ def find_trials(
             missing.append(f"trials.csv, row {trial.row}: the recording has no marker {word!r} for this trial")
             continue
         found[number] = LabelledTrial(number, trial.label, begin, end)
-    _refuse_overlap(trials, found)
+    _check_overlap(trials, found)
     return found, tuple(missing)
 
 
-def _refuse_overlap(trials: Sequence[TrialRow], found: Mapping[int, LabelledTrial]) -> None:
+def _check_overlap(trials: Sequence[TrialRow], found: Mapping[int, LabelledTrial]) -> None:
     spans = sorted(found.values(), key=lambda span: span.t_start)
     for earlier, later in pairwise(spans):
         if later.t_start < earlier.t_end:
@@ -249,25 +237,44 @@ def _without_windows(
     ]
 
 
-def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]) -> tuple[Source, tuple[str, ...]]:
-    """Return the recording as a source, as the service replays it, and what is to say of it."""
-    from clmer_streaming.lsl.markers import MarkerColumns
-    from clmer_streaming.sources.replay import ReplaySource
-    from clmer_streaming.sources.session_replay import NamedSeries, SessionReplaySource
-    from clmer_streaming.sources.video import face_track
+def measure_rest(recording: Recording, source: Source, config: PreprocessConfig) -> RestBaseline | None:
+    """Return the resting baseline that begins at the recording's rest marker; None where the manifest names no marker.
 
-    corrections = EegCorrections(unit=recording.eeg_unit)
-    if recording.video is None and is_session_recording(recording.path):
-        own = SessionReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
-        return AdjustedSource(NamedSeries(own, physio), corrections), own.warnings
-    foreign = ReplaySource(
-        recording.path,
-        eeg_map=recording.eeg_map,
-        speed=math.inf,
-        extractor=config.extractor,
-        signal=config.signal,
-        video=None if recording.video is None else face_track(recording.video),
-        video_offset_s=recording.video_offset_s,
-        physio=physio,
+    Args:
+        recording: Its row of the manifest.
+        source: The recording, from its beginning.
+        config: Settings of the Preprocessor.
+
+    Raises:
+        DatasetError: The marker is missing, or the rest behind it is too short.
+        StreamError: The rest holds too little clean EEG.
+        SettingsError: The length is not valid for a rest.
+    """
+    if not recording.rest_marker:
+        return None
+    plain = dataclasses.replace(config, eeg_calibration="none")
+    measurement, path = RestMeasurement(plain, recording.rest_s), Preprocessor(plain)
+    windows: list[Window] = []
+    markers: list[Marker] = []
+
+    def push(item: Item) -> None:
+        if isinstance(item, Marker):
+            markers.append(item)
+        windows.extend(path.push(item))
+
+    source.run(push, threading.Event())
+    begin = next((marker.t for marker in markers if marker.label == recording.rest_marker), None)
+    if begin is None:
+        raise _fault(recording, f"no marker {recording.rest_marker!r}")
+    for window in windows:
+        if window.t_start >= begin and measurement.push(window):
+            return measurement.result(begin)
+    raise _fault(recording, f"less behind the marker {recording.rest_marker!r}")
+
+
+def _fault(recording: Recording, found: str) -> DatasetError:
+    return DatasetError(
+        expected=f"{recording.rest_s:g} s of rest in {recording.name}",
+        found=f"{found} (manifest.csv, row {recording.row})",
+        mend="mend rest_marker and rest_s",
     )
-    return MarkerColumns(AdjustedSource(foreign, corrections)), foreign.warnings

@@ -16,16 +16,24 @@ import numpy as np
 
 from clmer_model.data.examples import Examples, make_examples
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.simulation.session import SIMULATOR_ID, SimulationConfig, simulate
+from clmer_streaming.simulation.config import SIMULATOR_ID, SimulationConfig
+from clmer_streaming.simulation.session import simulate
 
 CACHE_LAYOUT = 1  # of the files in the cache
 CHUNK_SAMPLES = 64  # EEG samples per chunk; larger than live, and the windows are the same
-PEOPLE_PER_PROCESS = 8  # new people that make a process worth its start of some seconds
+PEOPLE_PER_PROCESS = 8  # fewer new people are not worth the seconds that a process takes to start
 
 
 @dataclass(frozen=True)
 class PersonRecipe:
-    """Everything that decides the examples of one simulated person."""
+    """Everything that decides the examples of one simulated person. Field names are part of the cache key.
+
+    Example::
+
+        session = SimulationConfig(seconds=60.0, seed=1, participant=7)
+        recipe = PersonRecipe(session, PreprocessConfig(modalities=MODEL_MODALITIES), LABELS_VA4, every=4)
+        examples = examples_of_person(recipe, Path("build/people"))
+    """
 
     simulation: SimulationConfig
     preprocess: PreprocessConfig
@@ -34,7 +42,7 @@ class PersonRecipe:
 
     @property
     def key(self) -> str:
-        """First 20 hex digits of the SHA-256 of the recipe and of the simulator that follows it."""
+        """First 20 hex digits of the SHA-256 of the recipe and of the simulator's version."""
         plain = {"layout": CACHE_LAYOUT, "simulator": SIMULATOR_ID, **dataclasses.asdict(self)}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -54,7 +62,7 @@ def examples_of_person(recipe: PersonRecipe, cache: Path) -> Examples:
 
 
 def examples_of_people(recipes: Sequence[PersonRecipe], cache: Path) -> Iterator[Examples]:
-    """Yield each person's examples, in order; many new people are simulated in as many processes as there are cores."""
+    """Yield each person's examples, in order; many new people are simulated in one process for each core."""
     n_new = sum(not cache_path(recipe, cache).is_file() for recipe in recipes)
     workers = min(os.cpu_count() or 1, n_new // PEOPLE_PER_PROCESS)
     if workers < 2:
@@ -65,7 +73,7 @@ def examples_of_people(recipes: Sequence[PersonRecipe], cache: Path) -> Iterator
 
 
 def cache_path(recipe: PersonRecipe, cache: Path) -> Path:
-    """Return where the examples of this recipe are kept."""
+    """Return the path of the cached examples of this recipe."""
     return cache / f"{recipe.key}.npz"
 
 

@@ -1,4 +1,4 @@
-"""A window store on disk: one memory-mapped array per series and mask, and an index that says what they are.
+"""A window store on disk: one memory-mapped array per series and mask, and an index that describes them.
 
 ::
 
@@ -6,7 +6,8 @@
     STORE/windows-<key>/       series_eeg.npy, mask_eeg.npy, ..., label.npy, person.npy, trial.npy, stimulus.npy
     STORE/parts/               while it is being made: finished recordings
 
-The key is the SHA-256 of everything that decides the arrays; whoever changes a setting or a file gets another key.
+The key is the SHA-256 of everything that decides the arrays; another setting or another file gives another key.
+``open_store`` reads a store, ``finish_store`` writes one, ``FinishedRecordings`` lets ``clmer prepare`` resume.
 """
 
 from __future__ import annotations
@@ -38,9 +39,15 @@ _MEND = "run clmer prepare again"
 
 @dataclass(frozen=True, eq=False)
 class WindowStore:
-    """Labelled windows of many people, and the names behind their numbers.
+    """Labelled windows of many people, with the names behind their numbers.
 
-    ``examples.person`` counts through ``people``, ``examples.trial`` through ``trials`` (of the whole store).
+    ``examples.person`` indexes ``people``, ``examples.trial`` indexes ``trials`` (of the whole store).
+
+    Example::
+
+        store = open_store(Path("build/store"))
+        store.examples.series["eeg"].shape  # (n, C, T)
+        store.people[store.examples.person[0]], store.labels[store.examples.label[0]]
     """
 
     examples: Examples  # arrays lie on disk
@@ -55,10 +62,10 @@ class WindowStore:
 
 
 def open_store(folder: Path) -> WindowStore:
-    """Return the store that ``clmer prepare`` wrote.
+    """Return the store that ``clmer prepare`` wrote; its arrays are memory-mapped.
 
     Raises:
-        DatasetError: The folder holds none, or one that is not whole.
+        DatasetError: The folder holds none, or one that is incomplete.
     """
     index = read_index(folder)
     if index is None:
@@ -98,7 +105,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     """Return the index of a finished store; None where there is none.
 
     Raises:
-        DatasetError: It is of another layout, or no index.
+        DatasetError: It has another layout, or is not an index.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -114,80 +121,56 @@ def read_index(folder: Path) -> dict[str, Any] | None:
 
 
 def load_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return every array of a folder by name, memory-mapped; what is written to them stays in memory."""
+    """Return every array of a folder by name, memory-mapped copy-on-write."""
     return {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
 
 
-def write_json(path: Path, plain: Mapping[str, Any]) -> None:
-    """Write JSON so that the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
-    unfinished.write_text(json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-
-
-def digest(plain: object) -> str:
-    """Return the SHA-256 of the canonical JSON of plain values, in hex digits."""
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def numbered(names: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return the different names in order, and for each name its number among them."""
-    known, number = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    return tuple(known.tolist()), number.astype(np.int64)
-
-
 PARTS = "parts"
-TOLD = "told.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A finished recording: its arrays, and what is told of it."""
-
-    arrays: Mapping[str, npt.NDArray[Any]]
-    told: Mapping[str, Any]
+PART_SUMMARY = "told.json"
 
 
 class FinishedRecordings:
-    """Recordings that are done: in parts of a run that was broken off, or within the store that is there."""
+    """Recordings that need no further work: parts of an interrupted run, or rows of the existing store."""
 
     def __init__(self, out: Path, index: Mapping[str, Any] | None) -> None:
         self._folder = out / PARTS
-        self._stored = {} if index is None else {told["part"]: told for told in index["recordings"] if "part" in told}
+        self._stored = (
+            {} if index is None else {summary["part"]: summary for summary in index["recordings"] if "part" in summary}
+        )
         self._arrays = load_arrays(out / index["folder"]) if index is not None else {}
 
     def has(self, key: str) -> bool:
-        """Tell whether the recording with this key is done."""
-        return key in self._stored or (self._folder / key / TOLD).is_file()
+        """Return whether the recording with this key is finished."""
+        return key in self._stored or (self._folder / key / PART_SUMMARY).is_file()
 
     def add(self, key: str, made: SessionWindows, sha256: str) -> None:
-        """Keep a finished recording, which has this hash: the folder is there whole or not at all."""
+        """Save a finished recording with this hash; its folder is written completely or not at all."""
         unfinished = self._folder / f"{key}.{os.getpid()}.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for name, values in _arrays_of(made).items():
             np.save(unfinished / f"{name}.npy", values)
-        told = {"left_out": dict(made.left_out), "notes": list(made.notes), "simulated": made.simulated}
-        write_json(unfinished / TOLD, {**told, "windows": len(made), "sha256": sha256})
+        summary = {"left_out": dict(made.left_out), "notes": list(made.notes), "simulated": made.simulated}
+        write_json(unfinished / PART_SUMMARY, {**summary, "windows": len(made), "sha256": sha256})
         shutil.rmtree(self._folder / key, ignore_errors=True)
         unfinished.replace(self._folder / key)
 
     def part(self, key: str) -> Part:
-        """Return a finished recording, wherever it lies."""
+        """Return a finished recording, from the store or from the parts."""
         if key in self._stored:
-            told = self._stored[key]
-            rows = slice(*told["rows"])
-            return Part({name: values[rows] for name, values in self._arrays.items()}, told)
-        told = json.loads((self._folder / key / TOLD).read_text(encoding="utf-8"))
-        return Part(load_arrays(self._folder / key), told)
+            summary = self._stored[key]
+            rows = slice(*summary["rows"])
+            return Part({name: values[rows] for name, values in self._arrays.items()}, summary)
+        summary = json.loads((self._folder / key / PART_SUMMARY).read_text(encoding="utf-8"))
+        return Part(load_arrays(self._folder / key), summary)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A finished recording: its arrays, and its summary for the index."""
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    summary: Mapping[str, Any]
 
 
 def _arrays_of(made: SessionWindows) -> dict[str, npt.NDArray[Any]]:
@@ -199,7 +182,7 @@ def _arrays_of(made: SessionWindows) -> dict[str, npt.NDArray[Any]]:
 def finish_store(
     out: Path, plain: Mapping[str, Any], pieces: Mapping[str, Sequence[npt.NDArray[Any]]]
 ) -> dict[str, Any]:
-    """Write the arrays, then the index that names them, then clear what they replace."""
+    """Write the arrays, then the index that names them, then remove what they replace; return the index."""
     folder = out / f"windows-{plain['key'][:16]}"
     unfinished = out / f"{folder.name}.{os.getpid()}.new"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -227,9 +210,35 @@ def _write_array(path: Path, parts: Sequence[npt.NDArray[Any]]) -> None:
         at += len(part)
 
 
-def left_out_of(index: Mapping[str, Any]) -> dict[str, int]:
+def count_left_out(index: Mapping[str, Any]) -> dict[str, int]:
     """Return by reason how many windows of all recordings were left out, most first."""
     total: Counter[str] = Counter()
     for recording in index["recordings"]:
         total.update(recording["left_out"])
     return dict(total.most_common())
+
+
+def write_json(path: Path, plain: Mapping[str, Any]) -> None:
+    """Write JSON so that the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
+    unfinished.write_text(json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def digest(plain: object) -> str:
+    """Return the SHA-256 of the canonical JSON of plain values, in hex digits."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def index_names(names: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the distinct names in order, and the index of each name among them."""
+    known, number = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    return tuple(known.tolist()), number.astype(np.int64)

@@ -1,6 +1,7 @@
-"""The two tables of a data set of sessions: ``manifest.csv`` and ``trials.csv``, read with their row numbers.
+"""The two tables of a data set of sessions, ``manifest.csv`` and ``trials.csv``, read with their row numbers.
 
-Row numbers are those of a spreadsheet: the head is row 1. Columns that are not known are passed over, and told.
+Row numbers are those of a spreadsheet: the header is row 1. Unknown columns are skipped and reported. ``read_tables``
+returns both; last come the schemes by which ratings become labels.
 """
 
 from __future__ import annotations
@@ -15,42 +16,9 @@ from clmer_model.config import LABELS_VA4
 from clmer_streaming.errors import DatasetError
 from clmer_streaming.pipeline.baseline import USUAL_S
 
-LOWEST, HIGHEST = 1.0, 9.0
-HIGH_ABOVE = 5.0  # of two levels: the middle of the scale is low (DEAP's authors cut there, too)
-MEDIUM_FROM, HIGH_FROM = 3.0, 6.0  # of three levels: [1, 3) low, [3, 6) medium, [6, 9] high (paper, section on DEAP)
-
-LABELS_VA9 = tuple(f"{v}V{a}A" for v in "LMH" for a in "LMH")
-"""The paper's nine classes of DEAP; the index is ``3 * V + A``."""
-
-_KNOWN_ORDERS = (LABELS_VA4, LABELS_VA9, ("LV", "HV"), ("LA", "HA"))
-
-
-def _two(rating: float) -> str:
-    return "H" if rating > HIGH_ABOVE else "L"
-
-
-def _three(rating: float) -> str:
-    if rating < MEDIUM_FROM:
-        return "L"
-    return "H" if rating >= HIGH_FROM else "M"
-
-
-SCHEMES: dict[str, Callable[[float, float], str]] = {
-    "va4": lambda valence, arousal: f"{_two(valence)}V{_two(arousal)}A",
-    "va9": lambda valence, arousal: f"{_three(valence)}V{_three(arousal)}A",
-    "v2": lambda valence, arousal: f"{_two(valence)}V",
-    "a2": lambda valence, arousal: f"{_two(arousal)}A",
-}
-"""How a pair of ratings becomes a label: valence first."""
-
-
-def ordered_labels(found: Iterable[str]) -> tuple[str, ...]:
-    """Return the class order of the labels that occur: quadrants and levels as the model has them, others by name."""
-    labels = set(found)
-    return next((known for known in _KNOWN_ORDERS if labels <= set(known)), tuple(sorted(labels)))
-
-
 MANIFEST, TRIALS = "manifest.csv", "trials.csv"
+
+
 MANIFEST_COLUMNS = (
     "file",
     "participant",
@@ -62,9 +30,59 @@ MANIFEST_COLUMNS = (
     "rest_marker",
     "rest_s",
 )
+
+
 TRIAL_COLUMNS = (
     "file", "trial", "t_start", "t_end", "start", "stop", "duration", "label", "valence", "arousal", "stimulus",
 )  # fmt: skip
+
+
+def read_tables(root: Path, scheme: str | None) -> Tables:
+    """Return the tables of the data set in this folder.
+
+    Args:
+        root: Folder of ``manifest.csv`` and ``trials.csv``; files are named relative to it.
+        scheme: A name of ``SCHEMES`` by which ratings become labels; None: the column ``label``, else ``va4``.
+
+    Raises:
+        DatasetError: A table, a column, a value or a file is missing or does not fit.
+    """
+    manifest, unused = _read(root / MANIFEST, MANIFEST_COLUMNS, ("file", "participant"))
+    trials, unused_too = _read(root / TRIALS, TRIAL_COLUMNS, ("file",))
+    recordings = tuple(_recording(row, root) for row in manifest)
+    _check_unique(manifest)
+    known = {recording.name for recording in recordings}
+    scheme = scheme or (None if any(row.text("label") for row in trials) else "va4")
+    numbers: dict[str, int] = {}
+    read = []
+    for row in trials:
+        if row.needed("file") not in known:
+            raise row.error(f"a file that {MANIFEST} names", repr(row.text("file")))
+        numbers[row.text("file")] = numbers.get(row.text("file"), 0) + 1
+        read.append(_trial(row, numbers[row.text("file")], scheme))
+    if not read:
+        raise DatasetError("trials", f"none in {root / TRIALS}", "write a row for each trial")
+    return Tables(recordings, tuple(read), (*unused, *unused_too))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A data set's tables, checked against each other.
+
+    Example::
+
+        tables = read_tables(Path("study"), scheme="va4")
+        for recording in tables.recordings:
+            print(recording.name, [trial.label for trial in tables.trials_of(recording)])
+    """
+
+    recordings: tuple[Recording, ...]
+    trials: tuple[TrialRow, ...]
+    unused: tuple[str, ...]  # columns that were passed over, as "trials.csv: mood"
+
+    def trials_of(self, recording: Recording) -> tuple[TrialRow, ...]:
+        """Return the trials of one recording, in the order of the table."""
+        return tuple(trial for trial in self.trials if trial.file == recording.name)
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One row of the table of trials: where it lies in the recording, and what it stands for.
+    """One row of the table of trials: the place of a trial in the recording, its label and stimulus.
 
     It lies between two stamps, or begins at the marker ``start`` and ends at the next marker ``stop`` or after
     ``duration_s``. Rows of one file with the same ``start`` are the first, second, ... marker of that label.
@@ -105,84 +123,13 @@ class TrialRow:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What says where the trial lies; it decides the windows, the label does not."""
+        """The fields that place the trial in the recording; they decide the windows, the label does not."""
         times = (str(self.t_start), str(self.t_end), str(self.duration_s))  # str: NaN equals itself then
         return (self.start, self.stop, *times)
 
 
-@dataclass(frozen=True)
-class Tables:
-    """A data set's tables, checked against each other."""
-
-    recordings: tuple[Recording, ...]
-    trials: tuple[TrialRow, ...]
-    unused: tuple[str, ...]  # columns that were passed over, as "trials.csv: mood"
-
-    def trials_of(self, recording: Recording) -> tuple[TrialRow, ...]:
-        """Return the trials of one recording, in the order of the table."""
-        return tuple(trial for trial in self.trials if trial.file == recording.name)
-
-
-class _Row:
-    """One row, which knows where it stands."""
-
-    def __init__(self, path: Path, number: int, cells: dict[str, str]) -> None:
-        self.path = path
-        self.number = number
-        self.cells = cells
-
-    def fault(self, expected: str, found: str) -> DatasetError:
-        return DatasetError(expected, f"{found} in {self.path}, row {self.number}", "mend this row")
-
-    def text(self, column: str) -> str:
-        return self.cells.get(column, "")
-
-    def needed(self, column: str) -> str:
-        if not self.text(column):
-            raise self.fault(f"a value for {column}", "an empty cell")
-        return self.text(column)
-
-    def number_of(self, column: str, default: float = math.nan) -> float:
-        text = self.text(column)
-        try:
-            value = float(text) if text else default
-        except ValueError:
-            value = math.inf
-        if math.isinf(value) or (text and math.isnan(value)):
-            raise self.fault(f"a number for {column}", repr(text))
-        return value
-
-
-def read_tables(root: Path, scheme: str | None) -> Tables:
-    """Return the tables of the data set in this folder.
-
-    Args:
-        root: Folder of ``manifest.csv`` and ``trials.csv``; files are named relative to it.
-        scheme: A name of ``SCHEMES`` by which ratings become labels; None: the column ``label``, else ``va4``.
-
-    Raises:
-        DatasetError: A table, a column, a value or a file is missing or does not fit.
-    """
-    manifest, unused = _read(root / MANIFEST, MANIFEST_COLUMNS, ("file", "participant"))
-    trials, unused_too = _read(root / TRIALS, TRIAL_COLUMNS, ("file",))
-    recordings = tuple(_recording(row, root) for row in manifest)
-    _refuse_twins(manifest)
-    known = {recording.name for recording in recordings}
-    scheme = scheme or (None if any(row.text("label") for row in trials) else "va4")
-    numbers: dict[str, int] = {}
-    read = []
-    for row in trials:
-        if row.needed("file") not in known:
-            raise row.fault(f"a file that {MANIFEST} names", repr(row.text("file")))
-        numbers[row.text("file")] = numbers.get(row.text("file"), 0) + 1
-        read.append(_trial(row, numbers[row.text("file")], scheme))
-    if not read:
-        raise DatasetError("trials", f"none in {root / TRIALS}", "write a row for each trial")
-    return Tables(recordings, tuple(read), (*unused, *unused_too))
-
-
 def _read(path: Path, known: Sequence[str], needed: Iterable[str]) -> tuple[list[_Row], tuple[str, ...]]:
-    """Return the rows of a table that are not empty, and the columns that are not known."""
+    """Return the non-empty rows of a table, and its unknown columns."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -206,9 +153,9 @@ def _recording(row: _Row, root: Path) -> Recording:
     video = root / row.text("video") if row.text("video") else None
     for file in (path, video):
         if file is not None and not file.is_file():
-            raise row.fault("a file that is there", str(file))
+            raise row.error("a file that is there", str(file))
     if row.text("eeg_unit") not in ("", "V", "mV", "uV"):
-        raise row.fault("eeg_unit V, mV, uV or nothing", repr(row.text("eeg_unit")))
+        raise row.error("eeg_unit V, mV, uV or nothing", repr(row.text("eeg_unit")))
     return Recording(
         row=row.number,
         name=row.text("file"),
@@ -224,11 +171,11 @@ def _recording(row: _Row, root: Path) -> Recording:
     )
 
 
-def _refuse_twins(rows: Iterable[_Row]) -> None:
+def _check_unique(rows: Iterable[_Row]) -> None:
     seen: dict[str, int] = {}
     for row in rows:
         if row.text("file") in seen:
-            raise row.fault("each file once", f"{row.text('file')!r}, as in row {seen[row.text('file')]},")
+            raise row.error("each file once", f"{row.text('file')!r}, as in row {seen[row.text('file')]},")
         seen[row.text("file")] = row.number
 
 
@@ -248,9 +195,9 @@ def _trial(row: _Row, number: int, scheme: str | None) -> TrialRow:
     timed = math.isfinite(trial.t_start)
     ends = math.isfinite(trial.t_end) if timed else bool(trial.stop)
     if not (timed or trial.start) or not (ends or math.isfinite(trial.duration_s)):
-        raise row.fault("t_start and t_end, or markers start and stop, or a duration in place of the end", "neither")
+        raise row.error("t_start and t_end, or markers start and stop, or a duration in place of the end", "neither")
     if trial.t_end <= trial.t_start or trial.duration_s <= 0:
-        raise row.fault("a trial that ends behind its start", f"{trial.t_start:g} to {trial.t_end:g} s")
+        raise row.error("a trial that ends behind its start", f"{trial.t_start:g} to {trial.t_end:g} s")
     return trial
 
 
@@ -258,5 +205,72 @@ def _rated(row: _Row, scheme: str) -> str:
     valence, arousal = row.number_of("valence"), row.number_of("arousal")
     for name, value in (("valence", valence), ("arousal", arousal)):
         if not LOWEST <= value <= HIGHEST:
-            raise row.fault(f"{name} of {LOWEST:g} to {HIGHEST:g}, or a label", row.text(name) or "an empty cell")
+            raise row.error(f"{name} of {LOWEST:g} to {HIGHEST:g}, or a label", row.text(name) or "an empty cell")
     return SCHEMES[scheme](valence, arousal)
+
+
+class _Row:
+    """One row with its place in the file, for error messages."""
+
+    def __init__(self, path: Path, number: int, cells: dict[str, str]) -> None:
+        self.path = path
+        self.number = number
+        self.cells = cells
+
+    def error(self, expected: str, found: str) -> DatasetError:
+        return DatasetError(expected, f"{found} in {self.path}, row {self.number}", "mend this row")
+
+    def text(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+    def needed(self, column: str) -> str:
+        if not self.text(column):
+            raise self.error(f"a value for {column}", "an empty cell")
+        return self.text(column)
+
+    def number_of(self, column: str, default: float = math.nan) -> float:
+        text = self.text(column)
+        try:
+            value = float(text) if text else default
+        except ValueError:
+            value = math.inf
+        if math.isinf(value) or (text and math.isnan(value)):
+            raise self.error(f"a number for {column}", repr(text))
+        return value
+
+
+LOWEST, HIGHEST = 1.0, 9.0
+HIGH_ABOVE = 5.0  # of two levels: the middle of the scale is low (DEAP's authors cut there, too)
+MEDIUM_FROM, HIGH_FROM = 3.0, 6.0  # of three levels: [1, 3) low, [3, 6) medium, [6, 9] high (paper, section on DEAP)
+
+
+def _two(rating: float) -> str:
+    return "H" if rating > HIGH_ABOVE else "L"
+
+
+def _three(rating: float) -> str:
+    if rating < MEDIUM_FROM:
+        return "L"
+    return "H" if rating >= HIGH_FROM else "M"
+
+
+SCHEMES: dict[str, Callable[[float, float], str]] = {
+    "va4": lambda valence, arousal: f"{_two(valence)}V{_two(arousal)}A",
+    "va9": lambda valence, arousal: f"{_three(valence)}V{_three(arousal)}A",
+    "v2": lambda valence, arousal: f"{_two(valence)}V",
+    "a2": lambda valence, arousal: f"{_two(arousal)}A",
+}
+"""Functions that turn a pair of ratings, valence first, into a label."""
+
+
+LABELS_VA9 = tuple(f"{v}V{a}A" for v in "LMH" for a in "LMH")
+"""The paper's nine classes of DEAP; the index is ``3 * V + A``."""
+
+
+_KNOWN_ORDERS = (LABELS_VA4, LABELS_VA9, ("LV", "HV"), ("LA", "HA"))
+
+
+def ordered_labels(found: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels that occur in class order: quadrants and levels as the model has them, others by name."""
+    labels = set(found)
+    return next((known for known in _KNOWN_ORDERS if labels <= set(known)), tuple(sorted(labels)))

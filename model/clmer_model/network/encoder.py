@@ -1,14 +1,15 @@
-"""The extractor: one design of convolutional encoder for every modality (paper, section III-C).
+"""The encoder: one convolutional design for every modality (paper, section III-C).
 
-A series of the face has the same form as a physiological signal, channels over time, and so the same extractor
-and the same contrastive training serve both: three blocks of convolution, batch normalisation, ReLU and pooling.
-The first block of a signal may give log power instead, which is what emotion changes in EEG.
+A series of the face has the same form as a physiological signal, channels over time; the same encoder and the same
+contrastive training serve both: three blocks of convolution, batch normalization, ReLU and pooling. The first block of
+a signal may compute log power instead, which is what emotion changes in EEG. ``ModalityEncoder`` comes first, then its
+blocks.
 
-The convolutions run over the time of a signal. Over a face series they run as the layout says:
+The convolutions run over the time of a signal. Over a face series they run according to the layout:
 
-- ``slots``: over its slots, whose numbers are all channels. What is masked is told by further channels.
+- ``slots``: over its slots, all numbers of a slot being channels. The mask is appended as a channel.
 - ``points``: over its points, slot after slot, with the values of a point as channels: 3 of a landmark, 2 of an action
-  unit. This is the paper's own layout, whose windows hold one frame. Masked values are zero, and nothing tells so.
+  unit. This is the paper's own layout, whose windows hold one frame. Masked values are zero, and no channel marks them.
 """
 
 import math
@@ -21,105 +22,28 @@ from clmer_model.network.normalization import make_normalizer
 from clmer_streaming.errors import ArtifactError
 
 BANDS = ((4, 6), (6, 8), (8, 10.5), (10.5, 13), (13, 20), (20, 30), (30, 45))
-"""Hz: theta and alpha in halves, lower and upper beta, lower gamma; what 4 to 45 Hz hold."""
+"""Hz: theta and alpha in halves, lower and upper beta, lower gamma; together the range of 4 to 45 Hz."""
 
-SFREQ = 128.0  # Hz, at which the filters begin as bands of that frequency; at another rate they learn from elsewhere
+
+SFREQ = 128.0  # Hz, for which the filters are initialized to the bands; at another rate they start off them
 KERNEL = 65  # samples, half a second
-STRIDE = 2  # samples; the power of a rhythm needs no more points
+STRIDE = 2  # samples; enough points for the power of these bands
 POOL = 32  # samples, a quarter of a second, over which power is a mean
-MIN_BAND_POWER = 1e-3  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
-
-
-class BandPowerBlock(nn.Module):
-    """Turns the door's channels over time (B, 2C + 1, T) into log powers, mixed over channels, (B, n_out, T / POOL).
-
-    Args:
-        n_channels: C, of the signal; the door appends their masks and the level.
-        n_out: Width of the result.
-        dropout: Of the result.
-    """
-
-    def __init__(self, n_channels: int, n_out: int, dropout: float) -> None:
-        super().__init__()
-        self.n_channels = n_channels
-        self.n_bands = len(BANDS)
-        self.floor = MIN_BAND_POWER
-        self.bank = nn.Conv1d(1, self.n_bands, KERNEL, stride=STRIDE, padding=KERNEL // 2, bias=False)
-        self.bank.weight.data.copy_(filter_bank())
-        self.pool = nn.AvgPool1d(POOL // STRIDE)
-        self.pool_told = nn.AvgPool1d(POOL)
-        self.norm_power = nn.BatchNorm1d(n_channels * self.n_bands)
-        self.mix = nn.Conv1d(n_channels * (self.n_bands + 1) + 1, n_out, 1, bias=False)
-        self.norm = nn.BatchNorm1d(n_out)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, n_out, T / POOL) from (B, 2C + 1, T)."""
-        n, c = x.size(0), self.n_channels
-        rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
-        power = torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c * self.n_bands, -1)
-        told = self.pool_told(x[:, c:])
-        known = told[:, :c].repeat_interleave(self.n_bands, dim=1)
-        y: Tensor = self.dropout(self.norm(self.mix(torch.cat([self.norm_power(power) * known, told], dim=1))))
-        return y
-
-
-def filter_bank() -> Tensor:
-    """Return band-passes (bands, 1, KERNEL): cosines under a Hamming window, of gain 2 at their middle."""
-    t = (torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2) / SFREQ
-    window = torch.hamming_window(KERNEL, periodic=False, dtype=torch.float64)
-    centres = torch.tensor([math.fsum(band) / 2 for band in BANDS], dtype=torch.float64)
-    cosines = torch.cos(2 * math.pi * centres.unsqueeze(1) * t) * window
-    gain = (cosines * torch.cos(2 * math.pi * centres.unsqueeze(1) * t)).sum(1, keepdim=True)
-    return (2.0 * cosines / gain).unsqueeze(1).float()
-
-
-MIN_POWER = 0.01  # of a normalised channel, whose mean power is 1; keeps the logarithm finite
-
-
-class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, pooling, dropout."""
-
-    def __init__(self, n_in: int, n_out: int, kernel: int, pool: nn.Module, dropout: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm1d(n_out)
-        self.pool = pool
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, n_out, steps as pooled) from (B, n_in, steps)."""
-        y: Tensor = self.dropout(self.pool(torch.relu(self.norm(self.conv(x)))))
-        return y
-
-
-class PowerBlock(nn.Module):
-    """Convolution, batch normalisation, then the logarithm of the mean power over ``pool`` steps, dropout.
-
-    The filters find rhythms, and the logarithm makes their power a value that linear maps can compare, as in the
-    shallow network of Schirrmeister et al. (2017).
-    """
-
-    def __init__(self, n_in: int, n_out: int, kernel: int, pool: int, dropout: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm1d(n_out)
-        self.pool = nn.AvgPool1d(pool)
-        self.floor = MIN_POWER
-        self.norm_power = nn.BatchNorm1d(n_out)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, n_out, time / pool) from (B, n_in, time)."""
-        power = self.pool(self.norm(self.conv(x)).square())
-        y: Tensor = self.dropout(self.norm_power(torch.log(power + self.floor)))
-        return y
+MIN_BAND_POWER = 1e-3  # of a normalized channel, whose mean power is 1; keeps the logarithm finite
+MIN_POWER = 0.01  # the same, in PowerBlock
 
 
 class ModalityEncoder(nn.Module):
-    """Turns one modality of a window into tokens over its steps, (B, L, out_width).
+    """Encodes one modality of a window as tokens over its steps, (B, L, out_width).
 
-    A signal's blocks shorten its time axis; in layout ``slots`` a face series keeps its slots, one token each.
+    The blocks of a signal shorten its time axis; in layout ``slots`` a face series keeps its slots, one token each.
+
+    Args:
+        spec: The modality.
+        dims: Sizes of the network.
+
+    Raises:
+        ArtifactError: A window of the series is too short for one token.
     """
 
     def __init__(self, spec: ModalitySpec, dims: ClmerDims) -> None:
@@ -143,7 +67,7 @@ class ModalityEncoder(nn.Module):
                 found=f"{spec.name} of shape {spec.shape}",
                 mend="give the series a higher rate in the signal settings, or pool less (signal_pools)",
             )
-        self.door = make_normalizer(spec)
+        self.door = make_normalizer(spec)  # the attribute is part of the keys of checkpoints
         self.blocks = nn.Sequential(
             self._first_block(signal, dims, kernels[0], pools[0]),
             ConvBlock(first, second, kernels[1], self._pool(pools[1]), 0.0),
@@ -159,14 +83,14 @@ class ModalityEncoder(nn.Module):
         return ConvBlock(n_in, dims.conv_widths[0], kernel, self._pool(pool), dims.conv_dropout)
 
     def _pool(self, size: int) -> nn.Module:
-        """Return the pooling over so many steps; in layout points it is padded by one on either side."""
+        """Return the pooling over ``size`` steps; in layout points it is padded by one on either side."""
         return nn.MaxPool1d(size, padding=int(self.by_points)) if size > 1 else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, L, out_width) and which of them are valid (B, L).
+        """Return tokens (B, L, out_width) and which of them are valid (B, L) bool.
 
         Args:
-            x: (B, C, T) or (B, F, ...) float32, as the modality's specification says.
+            x: (B, C, T) or (B, F, ...) float32, as the modality's specification states.
             mask: (B, C) or (B, F) bool.
         """
         tokens: Tensor = self.blocks(self.steps(x, mask)).transpose(1, 2)
@@ -176,7 +100,7 @@ class ModalityEncoder(nn.Module):
         return tokens, valid
 
     def steps(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return what the convolutions run over, (B, channels, steps), from the modality as ``forward`` takes it."""
+        """Return the input of the convolutions, (B, channels, steps), from series and mask as in ``forward``."""
         channels: Tensor = self.door(x, mask)
         if not self.by_points:
             return channels
@@ -188,7 +112,7 @@ class ModalityEncoder(nn.Module):
 
 
 def _padded_tokens(spec: ModalitySpec, dims: ClmerDims) -> int:
-    """Return the number of tokens in layout ``points``, whose padding lets the ends grow into tokens of their own."""
+    """Return the number of tokens in layout ``points``, where padding adds tokens at the ends."""
     n = spec.shape[1] if spec.kind == "signal" else math.prod(spec.shape[:-1])
     for kernel, pool in zip(dims.signal_kernels, dims.signal_pools, strict=True):
         n += 1 - kernel % 2
@@ -202,3 +126,86 @@ def masked_mean(tokens: Tensor, valid: Tensor) -> Tensor:
     weight = valid.to(tokens.dtype).unsqueeze(2)
     kept = torch.where(valid.unsqueeze(2), tokens, torch.zeros_like(tokens))
     return kept.sum(1) / weight.sum(1).clamp_min(1.0)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch normalization, ReLU, pooling, dropout."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.pool = pool
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, pooled steps) from (B, n_in, steps)."""
+        y: Tensor = self.dropout(self.pool(torch.relu(self.norm(self.conv(x)))))
+        return y
+
+
+class PowerBlock(nn.Module):
+    """Convolution, batch normalization, logarithm of the mean power over ``pool`` steps, dropout.
+
+    The filters find rhythms, and the logarithm turns their power into a value that linear maps can compare, as in the
+    shallow network of Schirrmeister et al. (2017).
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, pool: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.pool = nn.AvgPool1d(pool)
+        self.floor = MIN_POWER
+        self.norm_power = nn.BatchNorm1d(n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, time / pool) from (B, n_in, time)."""
+        power = self.pool(self.norm(self.conv(x)).square())
+        y: Tensor = self.dropout(self.norm_power(torch.log(power + self.floor)))
+        return y
+
+
+class BandPowerBlock(nn.Module):
+    """Computes log powers of frequency bands, mixed over channels: (B, 2C + 1, T) to (B, n_out, T / POOL).
+
+    Args:
+        n_channels: C, of the signal; the normalizer appends their masks and the level.
+        n_out: Width of the result.
+        dropout: Probability, on the result.
+    """
+
+    def __init__(self, n_channels: int, n_out: int, dropout: float) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        self.n_bands = len(BANDS)
+        self.floor = MIN_BAND_POWER
+        self.bank = nn.Conv1d(1, self.n_bands, KERNEL, stride=STRIDE, padding=KERNEL // 2, bias=False)
+        self.bank.weight.data.copy_(filter_bank())
+        self.pool = nn.AvgPool1d(POOL // STRIDE)
+        self.pool_mask = nn.AvgPool1d(POOL)
+        self.norm_power = nn.BatchNorm1d(n_channels * self.n_bands)
+        self.mix = nn.Conv1d(n_channels * (self.n_bands + 1) + 1, n_out, 1, bias=False)
+        self.norm = nn.BatchNorm1d(n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, n_out, T / POOL) from (B, 2C + 1, T)."""
+        n, c = x.size(0), self.n_channels
+        rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
+        power = torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c * self.n_bands, -1)
+        appended = self.pool_mask(x[:, c:])
+        known = appended[:, :c].repeat_interleave(self.n_bands, dim=1)
+        y: Tensor = self.dropout(self.norm(self.mix(torch.cat([self.norm_power(power) * known, appended], dim=1))))
+        return y
+
+
+def filter_bank() -> Tensor:
+    """Return band-passes (bands, 1, KERNEL): cosines under a Hamming window, of gain 2 at the centre of each band."""
+    t = (torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2) / SFREQ
+    window = torch.hamming_window(KERNEL, periodic=False, dtype=torch.float64)
+    centres = torch.tensor([math.fsum(band) / 2 for band in BANDS], dtype=torch.float64)
+    cosines = torch.cos(2 * math.pi * centres.unsqueeze(1) * t) * window
+    gain = (cosines * torch.cos(2 * math.pi * centres.unsqueeze(1) * t)).sum(1, keepdim=True)
+    return (2.0 * cosines / gain).unsqueeze(1).float()

@@ -1,8 +1,7 @@
-"""The model's door: masked values become zero, the rest is brought to a common scale.
+"""Normalizers, one per kind of modality: masked values become zero, the others are brought to a common scale.
 
-What is masked is replaced, not multiplied, so that not even NaN or infinity behind a mask can pass. Every module
-here turns one modality into channels over time, (B, channels, time), with what the network should know of the
-mask appended as further channels.
+Masked values are replaced, not multiplied, so that neither NaN nor infinity behind a mask can pass. Each module turns
+one modality into channels over time, (B, channels, time), and appends the mask as further channels.
 """
 
 from collections.abc import Mapping
@@ -23,8 +22,8 @@ TINY = 1e-6  # keeps a division finite; far below one microvolt
 class SignalNormalizer(nn.Module):
     """Scales a signal by its own window, so that amplifier gain and unit do not matter.
 
-    The scale is the median over the good channels of each channel's robust SD. It is itself passed on, as a
-    logarithm standardised by the training data, and so is the channel mask: (B, C, T) becomes (B, 2C + 1, T).
+    The scale is the median over the good channels of each channel's robust SD. Its logarithm, standardized by the
+    training data, is appended as a channel, and so is the channel mask: (B, C, T) becomes (B, 2C + 1, T).
     """
 
     log_scale_mean: Tensor
@@ -51,10 +50,10 @@ class SignalNormalizer(nn.Module):
 
 
 class LandmarkNormalizer(nn.Module):
-    """Centres each slot's face, divides by the face's size in the window, and standardises each coordinate.
+    """Centres each slot's face, divides by the size of the face in the window, and standardizes each coordinate.
 
-    Size is the root mean square distance of the points from their centre over the window's valid slots, so that
-    neither unit nor head size matters. (B, F, 68, 3) becomes (B, 205, F); the last channel is the mask.
+    Size is the root mean square distance of the points from their centre over the window's valid slots, so that neither
+    unit nor head size matters. (B, F, 68, 3) becomes (B, 205, F); the last channel is the mask.
     """
 
     template: Tensor
@@ -75,7 +74,7 @@ class LandmarkNormalizer(nn.Module):
 
 
 class ActionUnitNormalizer(nn.Module):
-    """Brings intensities from 0-5 to 0-1; presences are 0-1 already. (B, F, 17, 2) becomes (B, 35, F)."""
+    """Scales intensities from 0-5 to 0-1; presences are 0-1 already. (B, F, 17, 2) becomes (B, 35, F)."""
 
     unit: Tensor
 
@@ -90,7 +89,7 @@ class ActionUnitNormalizer(nn.Module):
 
 
 class FeatureNormalizer(nn.Module):
-    """Standardises each number of a further series on slots by the training data. (B, F, n) becomes (B, n + 1, F)."""
+    """Standardizes each number of a further series on slots by the training data. (B, F, n) becomes (B, n + 1, F)."""
 
     mean: Tensor
     sd: Tensor
@@ -108,7 +107,7 @@ class FeatureNormalizer(nn.Module):
 
 
 class PlainNormalizer(nn.Module):
-    """Takes a small series as it is, such as gaze in rad. (B, F, n) becomes (B, n + 1, F)."""
+    """Passes a small series through unscaled, such as gaze in rad. (B, F, n) becomes (B, n + 1, F)."""
 
     def __init__(self, spec: ModalitySpec) -> None:
         super().__init__()
@@ -119,25 +118,28 @@ class PlainNormalizer(nn.Module):
         return _with_mask(x.flatten(2), mask)
 
 
-Door = SignalNormalizer | LandmarkNormalizer | ActionUnitNormalizer | FeatureNormalizer | PlainNormalizer
-"""Any of the modules of this file."""
+Normalizer = SignalNormalizer | LandmarkNormalizer | ActionUnitNormalizer | FeatureNormalizer | PlainNormalizer
+"""Any of the normalizers."""
 
-_FACE_DOORS: Mapping[str, type[Door]] = {
+_FACE_NORMALIZERS: Mapping[str, type[Normalizer]] = {
     "landmarks": LandmarkNormalizer,
     "aus": ActionUnitNormalizer,
     "gaze": PlainNormalizer,
 }
 
 
-def make_normalizer(spec: ModalitySpec) -> Door:
-    """Return the door that fits the modality."""
-    return SignalNormalizer(spec) if spec.kind == "signal" else _FACE_DOORS.get(spec.name, FeatureNormalizer)(spec)
+def make_normalizer(spec: ModalitySpec) -> Normalizer:
+    """Return the normalizer for the modality."""
+    return (
+        SignalNormalizer(spec) if spec.kind == "signal" else _FACE_NORMALIZERS.get(spec.name, FeatureNormalizer)(spec)
+    )
 
 
 def signal_scale(x: Tensor, mask: Tensor, to_sd: float = MEAN_ABS_TO_SD, floor: float = TINY) -> Tensor:
-    """Return the robust scale of each window (B,) in the unit of x (B, C, T), over the channels in mask (B, C).
+    """Return the robust scale (B,) of each window in the unit of x (B, C, T), over the channels in mask (B, C).
 
-    1 where no channel is good. The constants are arguments because a scripted function cannot see its module's.
+    It is the median of the channels' mean absolute values, times ``to_sd``; 1 where no channel is good. The constants
+    are arguments because a scripted function cannot read those of its module.
     """
     sd = x.abs().mean(2) * to_sd
     blank = torch.full_like(sd, float("inf"))
@@ -148,7 +150,13 @@ def signal_scale(x: Tensor, mask: Tensor, to_sd: float = MEAN_ABS_TO_SD, floor: 
 
 
 def unit_shape(x: Tensor, mask: Tensor, floor: float = TINY) -> Tensor:
-    """Return centred landmarks of unit size, (B, F, 3 * 68), zero where masked, from x (B, F, 68, 3), mask (B, F)."""
+    """Return centred landmarks of unit size, (B, F, 3 * 68), zero where masked.
+
+    Args:
+        x: (B, F, 68, 3), in any unit.
+        mask: (B, F) bool.
+        floor: Least size, which keeps the division finite.
+    """
     valid = mask.unsqueeze(2).unsqueeze(3)
     x = torch.where(valid, x, torch.zeros_like(x))
     x = x - x.mean(2, keepdim=True)

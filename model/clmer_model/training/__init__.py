@@ -1,1 +1,16 @@
-"""Offline training: examples from sessions, pre-training, fusion training, scores."""
+"""Offline training and evaluation.
+
+Modules in reading order; each imports only modules below it in this list:
+
+- ``provenance``: files that were derived from a recording, to be found and removed.
+- ``compare``: estimators compared over the four kinds of split.
+- ``train``: a whole training, from windows to a checkpoint.
+- ``fit``: the supervised stage.
+- ``contrastive``: the contrastive stage.
+- ``evaluate``: scores, calibration and intervals.
+- ``augment``: augmentations of windows.
+- ``optimizer``: optimization steps and the state to resume from.
+- ``splits``: training, validation and test set.
+- ``distributed``: several processes in one training.
+- ``config``: settings, and the recipes of the presets.
+"""

@@ -1,7 +1,7 @@
-"""Augmented views of windows, legal for each modality and drawn anew at every call.
+"""Augmentations of windows, legal for each modality and drawn anew at every call.
 
-Views act on the units of the window (microvolts, centimetres, intensity points, rad), before the model's door. This is
-the list of what is legal; everything else is not.
+They act on values in the units of the window (microvolts, centimetres, intensity points, rad), before the model's
+normalizers. This table lists all that is legal:
 
 =========  ==========================================================  =============================================
 modality   legal                                                       not legal, and why
@@ -13,21 +13,23 @@ eeg        gain of each channel; noise relative to the channel's SD;   one chann
 further    as EEG, but no band stopped: amplifiers and electrodes     band-stop: breath and skin conductance fill one
 signals    differ in gain and noise there, too                         narrow band, and a beat is all of its bands
 landmarks  scale of the face; noise; one change of shape for all       mirroring or turning: left and right, and pose,
-           slots; slots dropped                                        are taken out or told elsewhere; band-stop:
+           slots; slots dropped                                        are removed or described elsewhere; band-stop:
                                                                        eight slots have no spectrum
 aus        scale of all intensities and an offset of each unit, the    a change of sign, values outside 0-5, band-stop,
            same in all slots; noise where not zero; slots dropped;     presences altered without their cause: no face
            intensities stay in 0-5, presences as they are              looks so
-gaze       one small offset for all slots, as an eye that was never    scale, mirroring, noise that hides a look
-           calibrated has it; a little noise; slots dropped            elsewhere: where one looked, and when that
+gaze       one small offset for all slots, as of an eye tracker that   scale, mirroring, noise that hides a look
+           was never calibrated; a little noise; slots dropped         elsewhere: where one looked, and when that
                                                                        changed, is the meaning; band-stop, as above
-further    as gaze, relative to each value's SD over the batch         scale, a change of sign, band-stop: nobody told
-slots                                                                  what a value means
+further    as gaze, relative to each value's SD over the batch         scale, a change of sign, band-stop: the meaning
+slots                                                                  of a value is not known
 =========  ==========================================================  =============================================
 
-In no view does a value move to another channel, or anything masked become measured. And before a temporal loss,
-nothing may move in time: no shift, and no band stopped, whose filter spreads every sample over the window. What is left
-reads SD and size from the window it is given, so the past is cut off first and gets views of its own.
+No augmentation moves a value to another channel or makes anything masked measured. Before a temporal loss, nothing may
+move in time: no shift, and no band stopped, whose filter spreads every sample over the window. The others read SD and
+size from the window they are given, so the past is cut off first and augmented on its own.
+
+``augmentation_of`` returns the function of a modality; ``drop_modalities`` masks whole modalities.
 """
 
 from __future__ import annotations
@@ -38,17 +40,22 @@ import torch
 from torch import Tensor
 
 from clmer_model.network.normalization import AU_MAX
-from clmer_model.training.config import ViewConfig
+from clmer_model.training.config import AugmentationConfig
 from clmer_streaming.face.layout import N_LANDMARKS
 
-IDENTITY_SPAN = 5  # landmarks that share most of their identity shift; contours are numbered along themselves
-
-View = Callable[[Tensor, Tensor, ViewConfig, torch.Generator], tuple[Tensor, Tensor]]
-"""Takes x, mask, strengths and a generator; gives the view's x and mask, new tensors."""
+Augmentation = Callable[[Tensor, Tensor, AugmentationConfig, torch.Generator], tuple[Tensor, Tensor]]
+"""Takes series, mask, strengths and a generator; returns a new series and a new mask."""
 
 
-def signal_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return a signal (B, C, T) with channel gains, noise, a shift, a blank stretch and dropped channels (B, C)."""
+def augment_signal(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a signal with channel gains, noise, a shift, a blank stretch and dropped channels.
+
+    Args:
+        x: (B, C, T) float32.
+        mask: (B, C) bool.
+        config: Strengths; those named ``eeg_`` hold for every signal.
+        rng: Source of randomness.
+    """
     n, channels, times = x.shape
     low, high = (torch.tensor(bound).log() for bound in config.eeg_gain)
     gain = torch.exp(low + (high - low) * torch.rand(n, channels, 1, generator=rng))
@@ -57,27 +64,27 @@ def signal_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generato
     x = (x + level * torch.randn(x.shape, generator=rng)) * gain
     most, longest = min(config.eeg_shift, times // 8), min(config.eeg_blank, times // 4)
     shift = torch.randint(-most, most + 1, (n, 1), generator=rng)
-    place = torch.arange(times) - shift
+    source = torch.arange(times) - shift
     start = torch.randint(0, times, (n, 1), generator=rng)
     length = torch.randint(0, longest + 1, (n, 1), generator=rng)
     blank = (torch.arange(times) >= start) & (torch.arange(times) < start + length)
-    shown = (place >= 0) & (place < times) & ~blank
-    moved = x.gather(2, place.clamp(0, times - 1).unsqueeze(1).expand(-1, channels, -1))
+    shown = (source >= 0) & (source < times) & ~blank
+    moved = x.gather(2, source.clamp(0, times - 1).unsqueeze(1).expand(-1, channels, -1))
     return moved * shown.unsqueeze(1), drop(mask, config.channel_dropout, rng)
 
 
-def eeg_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return EEG (B, C, T) as ``signal_view`` does, with one band taken out of all channels of a sample."""
-    return signal_view(band_stopped(x, config.eeg_band_stop, rng), mask, config, rng)
+def augment_eeg(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return EEG (B, C, T) augmented by ``augment_signal`` after one band was removed from all channels of a sample."""
+    return augment_signal(stop_band(x, config.eeg_band_stop, rng), mask, config, rng)
 
 
-def band_stopped(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:
-    """Return signals (B, C, T) of which each sample lacks a band, somewhere, of any width up to ``widest``.
+def stop_band(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:
+    """Return signals (B, C, T) of which each sample lacks one band, at a random place and of a random width.
 
     Args:
         x: The signals.
-        widest: Of the range from 0 to half the rate; 0 leaves the signals as they are.
-        rng: Draws place and width.
+        widest: Greatest width, as a share of the range from 0 to half the rate; 0 returns ``x`` itself.
+        rng: Source of randomness.
     """
     if widest == 0:
         return x
@@ -88,7 +95,12 @@ def band_stopped(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:
     return kept
 
 
-def landmark_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+IDENTITY_SPAN = 5  # landmarks that share most of their identity shift; contours are numbered along themselves
+
+
+def augment_landmarks(
+    x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return landmarks (B, F, 68, 3) of another scale and identity, with noise and dropped slots (B, F)."""
     low, high = config.landmark_scale
     scale = low + (high - low) * torch.rand(x.size(0), 1, 1, 1, generator=rng)
@@ -99,8 +111,8 @@ def landmark_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Genera
     return x * scale + noise + identity, drop(mask, config.slot_dropout, rng)
 
 
-def _identity(n: int, config: ViewConfig, rng: torch.Generator) -> Tensor:
-    """Return shifts (n, 1, 68, 3) in RMS radii, of unit shape along contours, with the SD that config gives an axis."""
+def _identity(n: int, config: AugmentationConfig, rng: torch.Generator) -> Tensor:
+    """Return shifts (n, 1, 68, 3) in RMS radii, smooth along contours, with the SD that ``config`` gives each axis."""
     white = torch.randn(n, 3, N_LANDMARKS, generator=rng)
     reach = IDENTITY_SPAN // 2
     wrapped = torch.cat([white[..., -reach:], white, white[..., :reach]], dim=2)
@@ -109,8 +121,8 @@ def _identity(n: int, config: ViewConfig, rng: torch.Generator) -> Tensor:
     return shift.unsqueeze(1)
 
 
-def au_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return action units (B, F, 17, 2) with scaled, shifted, jittered intensities in 0-5, dropped slots (B, F)."""
+def augment_aus(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return action units (B, F, 17, 2) with scaled, shifted, noisy intensities in 0-5 and dropped slots (B, F)."""
     low, high = config.au_scale
     scale = low + (high - low) * torch.rand(x.size(0), 1, 1, generator=rng)
     intensity = x[..., 0]
@@ -120,51 +132,56 @@ def au_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -
     return torch.stack([moved, x[..., 1]], dim=3), drop(mask, config.slot_dropout, rng)
 
 
-def gaze_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment_gaze(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return gaze (B, F, 2) in rad with an offset for all slots, noise and dropped slots (B, F)."""
     offset = config.gaze_offset * torch.randn(x[:, :1].shape, generator=rng)
     noise = config.gaze_jitter * torch.randn(x.shape, generator=rng)
     return x + offset + noise, drop(mask, config.slot_dropout, rng)
 
 
-def slot_view(x: Tensor, mask: Tensor, config: ViewConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment_slots(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return values of any kind (B, F, ...) with an offset for all slots, noise and dropped slots (B, F)."""
-    sd = _spread(x, mask)
+    sd = _slot_sd(x, mask)
     offset = config.slot_offset * sd * torch.randn(x[:, :1].shape, generator=rng)
     noise = config.slot_jitter * sd * torch.randn(x.shape, generator=rng)
     return x + offset + noise, drop(mask, config.slot_dropout, rng)
 
 
-def _spread(x: Tensor, mask: Tensor) -> Tensor:
+def _slot_sd(x: Tensor, mask: Tensor) -> Tensor:
     """Return the SD of each value over the measured slots of all samples, of the shape of a slot; 0 without any."""
     measured = x.detach()[mask]
     return measured.std(0, correction=0) if len(measured) else torch.zeros(x.shape[2:], dtype=x.dtype)
 
 
-VIEWS: Mapping[str, View] = {"eeg": eeg_view, "landmarks": landmark_view, "aus": au_view, "gaze": gaze_view}
-"""The views of the modalities whose meaning is known."""
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "eeg": augment_eeg,
+    "landmarks": augment_landmarks,
+    "aus": augment_aus,
+    "gaze": augment_gaze,
+}
+"""Augmentations of the modalities whose meaning is known."""
 
 
-def view_of(name: str, is_signal: bool) -> View:
-    """Return the view of a modality; further series have the one of signals, or of slots, in general."""
-    return VIEWS.get(name, signal_view if is_signal else slot_view)
+def augmentation_of(name: str, is_signal: bool) -> Augmentation:
+    """Return the augmentation of a modality; further series have the general one of signals or of slots."""
+    return AUGMENTATIONS.get(name, augment_signal if is_signal else augment_slots)
 
 
 def drop(mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
-    """Return the mask (B, n) with entries taken away at random; a row that had any keeps at least one."""
+    """Return the mask (B, n) with entries removed at random; a row that had any keeps at least one."""
     kept = mask & (torch.rand(mask.shape, generator=rng) >= probability)
     return torch.where(kept.any(1, keepdim=True), kept, mask)
 
 
 def drop_modalities(mask: Mapping[str, Tensor], probability: float, rng: torch.Generator) -> dict[str, Tensor]:
-    """Return the masks with whole modalities taken away from some samples.
+    """Return the masks with whole modalities removed from some samples.
 
     With ``probability`` a sample keeps a random number of modalities, at least one and not all, chosen at random.
 
     Args:
         mask: By modality, (B, C) or (B, F) bool; two modalities or more.
         probability: Share of the samples that lose some.
-        rng: Draws samples and modalities.
+        rng: Source of randomness.
     """
     names = list(mask)
     n, m = next(iter(mask.values())).size(0), len(names)

@@ -1,4 +1,9 @@
-"""How each preset is trained."""
+"""Settings of a training and the recipes of the presets.
+
+``AugmentationConfig`` belongs to both stages, ``PretrainConfig`` to the contrastive one, ``FitConfig`` to the
+supervised one; ``TrainConfig`` holds everything. ``recipe`` returns that of a preset. Field names are keys in
+checkpoints, artifacts and reports.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +16,25 @@ from clmer_model.config import DEFAULT, LABELS_VA4, MODEL_MODALITIES, ClmerDims,
 from clmer_model.data.simulated import PersonRecipe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.simulation.session import SimulationConfig
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
 
+LogCallback = Callable[[dict[str, Any]], None]
+"""Called with each line of the training log, a dictionary of plain JSON values."""
+
+
 BAND_STOP = 0.08
-"""5 Hz of 64, as in SeqCLR, for EEG at 128 Hz."""
+"""5 Hz of 64, as in SeqCLR (Mohsenvand et al. 2020), for EEG at 128 Hz."""
 
 
 @dataclass(frozen=True)
-class ViewConfig:
-    """Strengths of the views; those of EEG follow SeqCLR (Mohsenvand et al. 2020).
+class AugmentationConfig:
+    """Strengths of the augmentations; those of EEG follow SeqCLR (Mohsenvand et al. 2020).
 
     ``landmark_identity`` shifts each landmark by the same vector in all slots of a sample, in the face's RMS radius,
-    neighbours on a contour alike: a face at rest can then be of any shape, and only what moves or stands out from
-    shapes counts. Depth gets the most, because one camera guesses it. ``au_offset`` does the same to intensities:
-    a calibration that is somewhat off, which a unit meets only as far as the scale of 0-5 lets it.
+    neighbours on a contour alike: a face at rest can then have any shape, and only movement, or what stands out from
+    shapes, counts. Depth gets the most, because one camera estimates it poorly. ``au_offset`` does the same to
+    intensities, like a calibration that is somewhat off; intensities stay within the scale of 0-5.
 
     Further signals have the strengths of EEG. A shift is never longer than an eighth of the window, a blank stretch
     never longer than a quarter: series of a low rate have few samples.
@@ -34,6 +43,10 @@ class ViewConfig:
     bias between people than variance within), by several degrees in all: 9.1 on average with OpenFace (Baltrusaitis
     et al. 2018). ``gaze_offset`` is 3 degrees, ``gaze_jitter`` 1, so that a look elsewhere stays one. The strengths of
     further slots have no source; a quarter and a tenth of a value's SD mostly leave windows in their order.
+
+    Example::
+
+        milder = dataclasses.replace(AugmentationConfig(), eeg_gain=(0.9, 1.1), eeg_band_stop=0.0)
     """
 
     eeg_gain: tuple[float, float] = (0.5, 2.0)  # of each channel, log-uniform
@@ -54,33 +67,31 @@ class ViewConfig:
     slot_offset: float = 0.25  # SD of an offset throughout a window, in the value's SD; of further series in slots
     slot_jitter: float = 0.1  # SD of noise on them, in the value's SD
 
-    def in_time(self) -> ViewConfig:
-        """Return the strengths without what carries samples to another time."""
+    def without_time_changes(self) -> AugmentationConfig:
+        """Return the strengths without those augmentations that move samples in time."""
         return dataclasses.replace(self, eeg_shift=0, eeg_band_stop=0.0)
 
 
 TEMPERATURE = 0.2  # tau
-
-
+"""tau of the sample loss (paper, Eq. 1), which gives no value; this one is of the code that its authors published."""
 STEPS_AHEAD = 2  # M, the tokens that a summary predicts
+"""M of the temporal loss (paper, Eq. 3): the number of tokens that a summary predicts."""
 
 
 Negatives = Literal["batch", "time"]
-"""What a token to come is told from: the same step of other samples, or other steps of the same sample."""
-
-
-Report = Callable[[dict[str, Any]], None]
-"""Takes one line of the training log."""
+"""The negatives of a token to come: the same step of other samples, or other steps of the same sample."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """Settings of the contrastive stage.
 
-    What the stage is worth was asked of forty simulated people (``realistic``, 29 others to train on, one run each; a
-    standard error of 0.012 over people): accuracy 0.366 with it, 0.367 without. Nor did the people who choose tell
-    ``lambda_temporal`` 0.3 or 1 from 0 (``benchmarks/RESULTS.md``): the default keeps the stage, which is the method,
-    and the quicker loss.
+    Measured on forty simulated people (``realistic``, 29 others to train on, one run each; standard error 0.012 over
+    people): accuracy 0.366 with the stage, 0.367 without. Nor did the validation set distinguish ``lambda_temporal``
+    0.3 or 1 from 0 (``benchmarks/RESULTS.md``): the default keeps the stage, which is the method, and the cheaper loss.
+
+    Raises:
+        SettingsError: The weights of the losses are negative or both 0, or ``sample_of`` needs the temporal loss.
     """
 
     epochs: int = 2
@@ -88,8 +99,8 @@ class PretrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 3e-4  # paper
     temperature: float = TEMPERATURE
-    seed: int = 1  # of views, batches, projection head and summary
-    views: ViewConfig = field(default_factory=ViewConfig)
+    seed: int = 1  # of augmentations, batches, projection head and summary
+    views: AugmentationConfig = field(default_factory=AugmentationConfig)  # of either view of a window
     lambda_sample: float = 1.0  # weight of the sample loss (Eq. 4)
     lambda_temporal: float = 0.0  # weight of the temporal loss, both directions together; 0 leaves it out
     steps_ahead: int = STEPS_AHEAD  # tokens that a summary predicts; fewer where a modality has fewer
@@ -112,16 +123,21 @@ class PretrainConfig:
             )
 
 
-GENTLE_VIEWS = ViewConfig(
+SUPERVISED_AUGMENTATION = AugmentationConfig(
     eeg_gain=(0.9, 1.1), eeg_jitter=0.1, eeg_shift=16, eeg_blank=16, eeg_band_stop=0.0, channel_dropout=0.1
 )
-"""Views for training with labels. Power of channels and bands carries the emotion: strong gains would hide it
-(measured), and so would a band that is taken out."""
+"""Strengths for training with labels. The power of channels and bands carries the emotion: strong gains would hide it
+(measured), and so would a band that is removed.
+"""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of the supervised stage; the steps were chosen together with EEG's bands, see ``presets.DEFAULT``."""
+    """Settings of the supervised stage; learning rates were chosen together with EEG's bands, see ``config.DEFAULT``.
+
+    Raises:
+        SettingsError: There is no epoch to train.
+    """
 
     epochs: int = 6  # the validation loss has stopped falling by then
     batch: int = 64
@@ -131,9 +147,9 @@ class FitConfig:
     warm_up: float = 0.1  # share of all steps in which the learning rate rises; of schedule "cosine"
     label_smoothing: float = 0.1  # keeps probabilities modest
     max_gradient: float = 1.0  # norm
-    seed: int = 1  # of batches, views and dropout
+    seed: int = 1  # of batches, augmentations and dropout
     modality_dropout: float = 0.5  # share of samples from which whole modalities are taken
-    views: ViewConfig | None = GENTLE_VIEWS  # None: windows as they are
+    views: AugmentationConfig | None = SUPERVISED_AUGMENTATION  # augmentation; None: windows as they are
     schedule: Literal["cosine", "plateau"] = "cosine"  # of the learning rate
     plateau_patience: int = 20  # epochs without a lower validation loss until the rate falls; of schedule "plateau"
     plateau_factor: float = 0.6  # by which it falls
@@ -149,17 +165,23 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a model. The defaults make the shipped ``clmer-va4``."""
+    """Everything that decides a model. The defaults make the shipped ``clmer-va4``.
 
-    n_people: int = 80  # simulated participants of all three sides of the split: 48 train, 12 choose, 20 test
+    Example::
+
+        config = recipe("default")
+        config = dataclasses.replace(config, store="build/store", labels=("LV", "HV"), trained_on="own study")
+    """
+
+    n_people: int = 80  # simulated participants: 48 in the training set, 12 in validation, 20 in test
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
-    store: str | None = None  # folder of clmer prepare, whose windows take the place of simulated people
-    trained_on: str = "simulated"  # what the model says of itself
+    store: str | None = None  # folder of clmer prepare; its windows replace simulated people
+    trained_on: str = "simulated"  # kept in the model's metadata
     seed: int = 1
-    preset: str = "default"  # name of the network's sizes, for people
+    preset: str = "default"  # name of the network's sizes, for display
     dims: ClmerDims = DEFAULT.dims
     preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(modalities=MODEL_MODALITIES))
     labels: tuple[str, ...] = LABELS_VA4
@@ -173,7 +195,7 @@ class TrainConfig:
         return range(self.first_person, self.first_person + self.n_people)
 
     def recipes(self) -> list[PersonRecipe]:
-        """Return how each person's examples are made."""
+        """Return how the examples of each simulated person are made."""
         seconds = session_seconds(self.n_trials)
         return [
             PersonRecipe(
@@ -186,8 +208,35 @@ class TrainConfig:
         ]
 
 
+def recipe(preset: str = "default", width: int | None = None) -> TrainConfig:
+    """Return the training settings of a preset; the default makes the shipped ``clmer-va4``.
+
+    Args:
+        preset: ``default`` or ``paper``.
+        width: Another token width L.
+
+    Raises:
+        SettingsError: There is no such preset.
+        ArtifactError: The preset's number of heads does not divide the width.
+    """
+    chosen = find_preset(preset).with_width(width)
+    paper = chosen.name == "paper"
+    return TrainConfig(
+        preset=chosen.name,
+        dims=chosen.dims,
+        preprocess=chosen.preprocess,
+        pretrain=PAPER_PRETRAIN if paper else PretrainConfig(),
+        fit=PAPER_FIT if paper else FitConfig(),
+    )
+
+
 def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
-    """Return how a model is trained, and on which data (``key`` as of ``examples_key``), as plain JSON values."""
+    """Return how a model is trained, and on which data, as plain JSON values.
+
+    Args:
+        config: The settings.
+        key: Identifies the windows, as ``examples_key`` returns it.
+    """
     simulated = {
         "first_person": config.first_person,
         "trials_per_person": config.n_trials,
@@ -203,7 +252,7 @@ def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
     }
 
 
-PAPER_VIEWS = ViewConfig(
+PAPER_AUGMENTATION = AugmentationConfig(
     eeg_shift=0,
     eeg_blank=0,
     eeg_band_stop=0.0,
@@ -214,10 +263,10 @@ PAPER_VIEWS = ViewConfig(
     gaze_offset=0.0,
     slot_offset=0.0,
 )
-"""The views that the paper names, scaling and jittering (section III-C), and nothing else.
+"""The augmentations that the paper names, scaling and jittering (section III-C), and nothing else.
 
-It gives no strengths; these are ours, legal for each modality. Those that its authors published are not: a factor for
-each time step with a mean of 2 is noise, and their strong view copies one channel over all others.
+The paper gives no strengths; these are ours, legal for each modality. Those that its authors published are not: a
+factor for each time step with a mean of 2 is noise, and their strong augmentation copies one channel over all others.
 """
 
 
@@ -226,7 +275,7 @@ PAPER_PRETRAIN = PretrainConfig(
     batch=64,
     learning_rate=3e-4,
     weight_decay=3e-4,
-    views=PAPER_VIEWS,
+    views=PAPER_AUGMENTATION,
     lambda_sample=0.7,
     lambda_temporal=1.0,
     sample_of="context",
@@ -248,27 +297,6 @@ PAPER_FIT = FitConfig(
     plateau_factor=0.6,
     freeze_encoders=True,
 )
-"""The paper's supervised stage: Adam, lowered on a plateau of 20 epochs. Factor, clipping and frozen extractors are
-those that its authors published."""
-
-
-def recipe(preset: str = "default", width: int | None = None) -> TrainConfig:
-    """Return how the preset of this name is trained; the default makes the shipped ``clmer-va4``.
-
-    Args:
-        preset: ``default`` or ``paper``.
-        width: Another token width L.
-
-    Raises:
-        SettingsError: There is no such preset.
-        ArtifactError: Its heads do not divide the width.
-    """
-    chosen = find_preset(preset).with_width(width)
-    paper = chosen.name == "paper"
-    return TrainConfig(
-        preset=chosen.name,
-        dims=chosen.dims,
-        preprocess=chosen.preprocess,
-        pretrain=PAPER_PRETRAIN if paper else PretrainConfig(),
-        fit=PAPER_FIT if paper else FitConfig(),
-    )
+"""The paper's supervised stage: Adam, learning rate lowered on a plateau of 20 epochs. Factor, clipping and frozen
+encoders are those that its authors published.
+"""

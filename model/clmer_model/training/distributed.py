@@ -1,8 +1,8 @@
-"""Training in several processes, as ``torchrun`` starts them: each takes its share of every batch.
+"""Data-parallel training in the processes that ``torchrun`` starts: each takes its share of every batch.
 
-All processes hold the same weights: they draw the same batches, average their gradients, and take what belongs to no
-gradient from the first one. Views and dropout differ between them. The contrastive losses tell a sample from those of
-its own process alone.
+All ranks hold the same weights: they draw the same batches, average their gradients, and take what has no gradient
+from rank 0. Augmentations and dropout differ between ranks. The contrastive losses take negatives from their own rank
+only. Without ``torchrun`` every function here is that of a single rank.
 """
 
 from __future__ import annotations
@@ -14,68 +14,68 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-LONGEST_WAIT = timedelta(hours=3)  # of the others, while the first process simulates people
-_APART = 7919  # between the seeds of two processes; larger than any number of them
+RANK_TIMEOUT = timedelta(hours=3)  # the others wait while rank 0 simulates people
+_SEED_STEP = 7919  # between the seeds of two ranks; larger than any number of ranks
 
 
 @contextmanager
-def joined() -> Iterator[bool]:
-    """Join the other processes if ``torchrun`` started this one; tell whether it is the first, or the only one."""
+def process_group() -> Iterator[bool]:
+    """Join the process group if ``torchrun`` started this process; yield whether it is rank 0 or the only one."""
     if not distributed.is_torchelastic_launched():
         yield True
         return
-    distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
+    distributed.init_process_group("gloo", timeout=RANK_TIMEOUT)
     try:
         yield rank() == 0
-        distributed.barrier()  # who leaves while another still talks to it takes both down
+        distributed.barrier()  # a rank that leaves while another still communicates with it ends both
     finally:
         distributed.destroy_process_group()
 
 
 def rank() -> int:
-    """Return the number of this process, 0 for the first or only one."""
+    """Return the rank of this process, 0 for the first or only one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def n_ranks() -> int:
+def world_size() -> int:
     """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if n_ranks() > 1:
+def wait_for_ranks() -> None:
+    """Block until every rank has called this."""
+    if world_size() > 1:
         distributed.barrier()
 
 
-def own_generator(seed: int, shared: torch.Generator) -> torch.Generator:
-    """Return the source of this process's views: the shared one if alone, else one of its own; dropout likewise."""
-    if n_ranks() == 1:
+def rank_generator(seed: int, shared: torch.Generator) -> torch.Generator:
+    """Return the generator of this rank's augmentations, ``shared`` if alone, and seed dropout likewise."""
+    if world_size() == 1:
         return shared
-    torch.manual_seed(seed + _APART * (rank() + 1))
-    return torch.Generator().manual_seed(seed + _APART * (rank() + 1))
+    torch.manual_seed(seed + _SEED_STEP * (rank() + 1))
+    return torch.Generator().manual_seed(seed + _SEED_STEP * (rank() + 1))
 
 
-def shares(batches: Iterable[Tensor]) -> list[Tensor]:
-    """Return this process's rows of each batch; a batch of fewer than two rows for each process is left out."""
-    n = n_ranks()
+def rank_rows(batches: Iterable[Tensor]) -> list[Tensor]:
+    """Return this rank's rows of each batch; batches of fewer than two rows for each rank are left out."""
+    n = world_size()
     return [rows[rank() :: n] for rows in batches if len(rows) >= 2 * n]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes."""
-    if n_ranks() > 1:
+    """Replace every gradient by its mean over the ranks."""
+    if world_size() > 1:
         for parameter in parameters:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             distributed.all_reduce(gradient)
-            parameter.grad = gradient / n_ranks()
+            parameter.grad = gradient / world_size()
 
 
-def agree(module: nn.Module) -> None:
-    """Give every process the mean of the statistics of batch normalisation, and the first one's weights."""
-    if n_ranks() > 1:
+def synchronize(module: nn.Module) -> None:
+    """Give every rank the mean of the batch normalization statistics, and the other values of rank 0."""
+    if world_size() > 1:
         for name, value in module.state_dict().items():
             if ".running_" in name:
                 distributed.all_reduce(value)
-                value.div_(n_ranks())
+                value.div_(world_size())
             distributed.broadcast(value, src=0)

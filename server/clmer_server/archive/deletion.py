@@ -1,4 +1,7 @@
-"""Deleting a recorded session with all that was made from it; for ``clmer session`` and ``clmer-serve``."""
+"""Deletion of a recorded session with all that was made from it, on request or after the retention time.
+
+To be read in this order: ``Deletion``, ``plan_deletion``, ``keep_retention``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from clmer_streaming.errors import ClmerError, SettingsError
 from clmer_streaming.recording.reader import read_contents
 
 if TYPE_CHECKING:
-    from clmer_model.data.provenance import Derived
+    from clmer_model.training.provenance import Derived
 
 
 _QUIET_S = 60.0  # s without a change, after which a recording that was not closed counts as broken off
@@ -26,7 +29,7 @@ _QUIET_S = 60.0  # s without a change, after which a recording that was not clos
 
 @dataclass(frozen=True)
 class Deletion:
-    """What goes with a session, and what stays."""
+    """What is deleted with a session, and what is left."""
 
     stored: StoredSession
     derived: Derived
@@ -34,13 +37,13 @@ class Deletion:
     stays: tuple[str, ...]  # sentences for people
 
     def lines(self) -> Iterator[str]:
-        """Yield what is to be told before and behind the deed."""
+        """Yield the lines that are printed before and after."""
         yield f"remove  {self.stored.path}: {sum(1 for _ in self.stored.path.rglob('*'))} files"
         yield from (f"remove  {path}" for path in (*self.derived.paths, *self.calibration))
         yield from (f"stays   {text}" for text in self.stays)
 
     def carry_out(self) -> None:
-        """Remove it all, the recording last, so that a deletion that was broken off can be done again.
+        """Delete everything, the recording last, so that a deletion that was interrupted can be repeated.
 
         Raises:
             SettingsError: Something cannot be removed.
@@ -59,7 +62,7 @@ class Deletion:
 def plan_deletion(
     stored: StoredSession, work: Sequence[Path], participants: Path, *, with_calibration: bool = False
 ) -> Deletion:
-    """Find out what goes with a session; nothing is touched.
+    """Return what would be deleted with a session; nothing is deleted yet.
 
     Args:
         stored: The session.
@@ -70,7 +73,7 @@ def plan_deletion(
     Raises:
         SettingsError: It is being recorded now, a folder is not there, or nobody knows whose calibration is meant.
     """
-    from clmer_model.data.provenance import derived_from
+    from clmer_model.training.provenance import derived_from
 
     for folder in work:
         if not folder.is_dir():
@@ -121,13 +124,13 @@ _DAY_S = 86400.0
 
 
 def keep_retention(settings: ServeSettings, now: float) -> None:
-    """Delete recorded sessions that are older than the settings allow, and tell; what cannot go holds up nothing.
+    """Delete recorded sessions that are older than the settings allow; one that cannot be deleted stops no other.
 
-    What is told counts and names sessions alone: files may be called after a participant, and a service's words are
-    kept in the log of the machine.
+    The printed lines contain counts and names of sessions alone: files may be named after a participant, and the
+    output of a service is kept in the log of the machine.
 
     Args:
-        settings: Without ``record`` or ``retention_days`` nothing is done. What they play is kept.
+        settings: Without ``record`` or ``retention_days`` nothing is done. Recordings that they replay are kept.
         now: Wall clock in seconds.
     """
     if settings.record is None or settings.retention_days is None:

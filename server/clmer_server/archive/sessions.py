@@ -1,4 +1,8 @@
-"""Where recorded sessions lie: folders of one root, under names that lead nowhere else."""
+"""Recorded sessions: folders of one root, found by name and described.
+
+To be read in this order: folders and names, the files that were exported, the description of a session, lists of
+sessions and what is kept for them, printing.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,11 @@ from clmer_server.archive.verify import Verified, recording_state, verified
 from clmer_server.protocol.parts import EmotionEvent
 from clmer_server.session.recorder import SESSION_FILE, VIDEO_FILE
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.recording.reader import Contents, is_session_recording, read_contents
+from clmer_streaming.recording.reader import RecordingContents, is_session_recording, read_contents
 from clmer_streaming.types import StreamInfo
 
 NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
-"""What a session may be called; never ``.`` or ``..``."""
+"""Pattern of a session's name; never ``.`` or ``..``."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,12 @@ class StoredSession:
 
     @property
     def name(self) -> str:
-        """By which it is asked for."""
+        """Name of the session."""
         return self.path.name
 
     @property
     def recording(self) -> Path:
-        """What was fed and what was answered, as XDF."""
+        """The recording: items and predictions, as XDF."""
         return self.path / SESSION_FILE
 
     @property
@@ -102,7 +106,7 @@ EXPORTS_FILE = "exports.jsonl"
 
 @contextlib.contextmanager
 def owner_only() -> Iterator[None]:
-    """Let nobody but their owner read the files and folders that this process makes; those that are there stay."""
+    """Make the files and folders that this process creates readable by their owner alone."""
     before = os.umask(0o077)
     try:
         yield
@@ -111,7 +115,7 @@ def owner_only() -> Iterator[None]:
 
 
 def note_export(stored: StoredSession, kind: str, files: Sequence[Path]) -> None:
-    """Note files that were written; a folder that cannot be written to goes without.
+    """Add files to the list of exports in the session's folder; nothing is added where it cannot be written to.
 
     Args:
         stored: The session.
@@ -127,7 +131,7 @@ def note_export(stored: StoredSession, kind: str, files: Sequence[Path]) -> None
 
 
 def exports_made(stored: StoredSession) -> list[dict[str, Any]]:
-    """Return what was noted, oldest first; lines that cannot be read are left out."""
+    """Return the listed exports, oldest first; lines that cannot be read are left out."""
     try:
         lines = (stored.path / EXPORTS_FILE).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -141,10 +145,10 @@ def exports_made(stored: StoredSession) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """One recorded session, told in numbers."""
+    """One recorded session in numbers."""
 
     stored: StoredSession
-    contents: Contents
+    contents: RecordingContents
     verified: Verified
 
     @property
@@ -182,7 +186,7 @@ class SessionFacts:
 
 
 def session_facts(stored: StoredSession) -> SessionFacts:
-    """Read what is told of a session; damaged predictions are left out, and count as lost.
+    """Return the description of a session; damaged predictions are left out, and count as lost.
 
     Raises:
         RecordingError: Its recording cannot be read.
@@ -195,7 +199,7 @@ def session_facts(stored: StoredSession) -> SessionFacts:
 
 
 def _is_whole(prediction: dict[str, Any]) -> bool:
-    """Tell whether a prediction has all that it must have; a later version may have added to it."""
+    """Return whether a prediction has all required fields; a later version may have added others."""
     try:
         EmotionEvent.model_validate(prediction)
     except ValidationError as error:
@@ -204,7 +208,7 @@ def _is_whole(prediction: dict[str, Any]) -> bool:
 
 
 def header_word(header: Mapping[str, Any], name: str) -> str | None:
-    """Return a word of the first record: of the session's own, else of the settings of the service."""
+    """Return a text of the first record: the session's own, else that of the settings."""
     value = header.get(name) or header.get("settings", {}).get(name)
     return str(value) if value else None
 
@@ -230,7 +234,7 @@ def facts_as_json(facts: SessionFacts) -> dict[str, Any]:
 
 
 def details_as_json(facts: SessionFacts) -> dict[str, Any]:
-    """Return everything that ``show`` tells as JSON values."""
+    """Return everything that ``show`` prints, as JSON values."""
     contents, model = facts.contents, facts.contents.header.get("model", {})
     reasons = Counter(reason for prediction in contents.predictions for reason in prediction["reasons"])
     return {
@@ -263,7 +267,7 @@ LISTING_FILE = "listing.json"
 
 
 class RecordingLine(BaseModel):
-    """What hangs on the recording alone: it holds as long as that does not change."""
+    """What depends on the recording alone: it is valid as long as that does not change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -288,7 +292,7 @@ class _Kept(BaseModel):
 
 
 def listed(stored: StoredSession) -> dict[str, Any]:
-    """Return what a list tells of a session, as JSON values.
+    """Return the line of a list about a session, as JSON values.
 
     A recording that has changed since it was last listed, as one that still runs, is read anew; so is one in a folder
     that cannot be written to.
@@ -307,7 +311,7 @@ def listed(stored: StoredSession) -> dict[str, Any]:
 
 
 def recording_line(stored: StoredSession) -> RecordingLine:
-    """Return what a recording tells of itself in a line: what was kept of it, else what a full reading finds.
+    """Return the line of a recording: the one that was kept, else the one that a full reading gives.
 
     Raises:
         RecordingError: It cannot be read.
@@ -339,32 +343,32 @@ def print_table(sessions: Sequence[Mapping[str, Any]]) -> None:
     """Print sessions, a line each.
 
     Args:
-        sessions: What ``listed`` tells of each.
+        sessions: The lines, as ``listed`` returns them.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*_COLUMNS)
-    for told in sessions:
-        table.add_row(*(Text(printable(cell)) for cell in _row(told)))
+    for line in sessions:
+        table.add_row(*(Text(printable(cell)) for cell in _row(line)))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _row(told: Mapping[str, Any]) -> tuple[str, ...]:
-    minutes, seconds = divmod(round(told["duration_s"]), 60)
+def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
+    minutes, seconds = divmod(round(line["duration_s"]), 60)
     return (
-        told["name"],
-        told["participant"] or "-",
-        _local_time(told["unix_start"]),
+        line["name"],
+        line["participant"] or "-",
+        _local_time(line["unix_start"]),
         f"{minutes}:{seconds:02}",
-        told["source"] or "-",
-        ", ".join([*told["streams"], *(["video"] if told["video"] else [])]),
-        str(told["windows"]),
-        "-" if told["valid_share"] is None else f"{100 * told['valid_share']:.0f} %",
-        str(told["markers"]),
-        told["verified"],
-        f"{told['bytes'] / 1e6:.1f}",
+        line["source"] or "-",
+        ", ".join([*line["streams"], *(["video"] if line["video"] else [])]),
+        str(line["windows"]),
+        "-" if line["valid_share"] is None else f"{100 * line['valid_share']:.0f} %",
+        str(line["markers"]),
+        line["verified"],
+        f"{line['bytes'] / 1e6:.1f}",
     )
 
 
@@ -376,7 +380,7 @@ def print_page(details: Mapping[str, Any]) -> None:
     """Print one session.
 
     Args:
-        details: What ``details_as_json`` tells of it.
+        details: The details, as ``details_as_json`` returns them.
     """
     for name, text in (*_lines(details), *_stream_lines(details), *_export_lines(details)):
         print(f"{name:13} {printable(text)}")
@@ -420,4 +424,4 @@ def _counts(counted: Mapping[str, int]) -> str:
 
 def printable(text: object) -> str:
     """Return text without control characters: names and labels come from the network."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(text))
+    return "".join(char if char.isprintable() else " " for char in str(text))

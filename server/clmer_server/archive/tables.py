@@ -1,4 +1,7 @@
-"""Tables and the files that they are written to: CSV, TSV and Parquet."""
+"""Tables of windows and of trials, and the files that they are written to: CSV, TSV and Parquet.
+
+To be read in this order: ``Table`` and its files, the table of windows, trials, the table of trials.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def write_gzip(text: str, path: Path) -> None:
 
 
 def check_parquet() -> None:
-    """Find out whether Parquet can be written.
+    """Check whether Parquet can be written.
 
     Raises:
         SettingsError: The library for it is not there.
@@ -172,7 +175,7 @@ def _window_row(
 
 
 def _inputs(modalities: Mapping[str, Any], series: Sequence[str]) -> dict[str, Cell]:
-    """Return what the window was answered from, input by input."""
+    """Return the inputs of the window's prediction, one by one."""
     further = modalities.get("series", {})
     return {
         **_part("eeg", modalities["eeg"], _EEG),
@@ -375,7 +378,7 @@ def _trial_row(
 
 
 def _answers(inside: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Cell]:
-    """Return what was answered in a trial: spreads over its valid windows, and reasons counted in all of them."""
+    """Return the predictions of a trial: means and spreads over its valid windows, and reasons counted in all."""
     valid = [prediction for prediction in inside if prediction["valid"]]
     cells: dict[str, Cell] = {}
     for label in labels:

@@ -1,4 +1,7 @@
-"""Recomputing a recorded session, and comparing every answer with the one that clients got."""
+"""Verification: a recorded session is recomputed, and every prediction compared with the recorded one.
+
+To be read in this order: comparing predictions, finding the model, ``verify``, the verdict that is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from clmer_model.artifact import ArtifactFile, Manifest, find_artifact, shipped_folder
 from clmer_model.prediction import Prediction
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.parts import VOLATILE_FIELDS, ModelInfo
 from clmer_server.session.events import EventContext, EventTimes, emotion_event
+from clmer_server.session.inference import model_info
 from clmer_server.session.recorder import PREDICTIONS_FILE, SESSION_FILE
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import StreamError
+from clmer_streaming.errors import ArtifactError, RecordingError, StreamError
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.recording.reader import RecordedPrediction, SessionReader
+from clmer_streaming.recording.reader import RecordedPrediction, SessionReader, is_session_recording
 from clmer_streaming.recording.records import Lost
 from clmer_streaming.types import Reason, Window
+
+if TYPE_CHECKING:
+    from clmer_model.predictor import Predictor
 
 CPU_LIMIT, CUDA_LIMIT = 1e-6, 1e-4
 """Largest difference of two probabilities of one window that were computed in different batches, or elsewhere."""
@@ -36,7 +44,7 @@ _NO_TIMES = EventTimes(ready=0.0, answered=0.0, out=0.0, unix=0.0)
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing that differs."""
+    """The first difference."""
 
     t_end: float  # s, the window
     field: str
@@ -50,7 +58,7 @@ class Difference:
 
 @dataclass
 class Verdict:
-    """What came of a comparison."""
+    """Result of a comparison."""
 
     n_windows: int = 0  # recorded predictions that were compared
     n_equal: int = 0  # with the same CRC
@@ -62,16 +70,16 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is as it was."""
+        """Whether everything is equal."""
         return self.first is None and self.n_missing_items == 0
 
     def note(self, difference: Difference | None) -> None:
-        """Keep the first difference."""
+        """Add a difference; only the first one is kept."""
         self.first = self.first or difference
 
 
 class Verifier:
-    """Compares recorded answers with new ones, as the windows come.
+    """Compares recorded predictions with new ones, window by window.
 
     Args:
         model: What the events say of the model that answered.
@@ -93,7 +101,7 @@ class Verifier:
         self._limit = limit
 
     def verify(self, reader: SessionReader) -> Verdict:
-        """Return how a session compares."""
+        """Return the result for a session."""
         context = EventContext(
             reader.header["session"], self._model, reader.header["source"], reader.header.get("participant")
         )
@@ -137,7 +145,7 @@ class Verifier:
         self._compare_numbers(recorded, recomputed, verdict)
 
     def _compare_numbers(self, recorded: dict[str, Any], recomputed: dict[str, Any], verdict: Verdict) -> None:
-        """Compare what the model said; where numbers that are nearly equal change places, so may the label."""
+        """Compare the model's numbers; where nearly equal ones change places, so may the label."""
         largest = 0.0
         for field in _BY_THE_MODEL:
             old, new = _numbers(recorded[field]), _numbers(recomputed[field])
@@ -167,6 +175,83 @@ def _numbers(value: Any) -> dict[str, float]:
     return dict(value) if isinstance(value, dict) else {"": float(value)}
 
 
+_HEADER_WORDS = {"session", "source", "model", "preprocess"}
+"""Fields that the first record must have."""
+
+
+def open_verifiable(path: Path) -> SessionReader:
+    """Open a recorded session that can be verified.
+
+    Raises:
+        RecordingError: It cannot be read, or is not a session that ``clmer-serve`` recorded.
+    """
+    if path.is_file() and not is_session_recording(path):
+        raise RecordingError("a session that clmer recorded", f"{path}, another program's", "see clmer-serve --record")
+    reader = SessionReader(path)
+    if lacking := _HEADER_WORDS - reader.header.keys():
+        raise RecordingError(
+            "a session of clmer-serve", f"{path} without {sorted(lacking)}", "see clmer-serve --record"
+        )
+    return reader
+
+
+def recorded_model(reader: SessionReader, model: str | None = None, sha256: str | None = None) -> ArtifactFile:
+    """Return the model that answered in a session: the shipped one of its hash, or the one that is named.
+
+    Args:
+        reader: The session, as ``open_verifiable`` returns it.
+        model: Name or path; None: a shipped one.
+        sha256: Hash that this file must have.
+
+    Raises:
+        ArtifactError: It is not there, or the one that was named is another.
+    """
+    wanted = str(reader.header["model"]["sha256"])
+    shipped = {digest: name for name, digest in Manifest.read(shipped_folder()).sha256.items()}
+    if model is None and wanted not in shipped:
+        raise ArtifactError(
+            expected=f"the model {reader.header['model']['id']!r} with SHA-256 {wanted}",
+            found="no shipped model with this hash",
+            mend="name its file: --model PATH",
+        )
+    artifact = find_artifact(shipped[wanted] if model is None else model, sha256)
+    check_model(reader, artifact)
+    return artifact
+
+
+def check_model(reader: SessionReader, artifact: ArtifactFile) -> None:
+    """Check that a model is the one that answered in a session.
+
+    Raises:
+        ArtifactError: It is another one.
+    """
+    wanted = str(reader.header["model"]["sha256"])
+    if artifact.sha256 != wanted:
+        raise ArtifactError(
+            expected=f"the model that answered in {reader.path}, with SHA-256 {wanted}",
+            found=f"{artifact.path} with SHA-256 {artifact.sha256}",
+            mend="name the file of that model: --model PATH",
+        )
+
+
+def verify_recording(reader: SessionReader, artifact: ArtifactFile, predictor: Predictor) -> tuple[Verdict, float]:
+    """Recompute a recorded session, and compare every window and probability with what clients got.
+
+    Args:
+        reader: The session, as ``open_verifiable`` returns it.
+        artifact: The model that answered.
+        predictor: The same, loaded.
+
+    Returns:
+        How it compares, and the largest difference of two probabilities that is allowed.
+    """
+    on_cuda = "cuda" in (reader.header["model"]["device"] + str(predictor.device))
+    limit = CUDA_LIMIT if on_cuda else CPU_LIMIT
+    preprocess = PreprocessConfig.from_dict(reader.header["preprocess"])  # an option may have changed the model's
+    model = model_info(artifact, predictor, preprocess)
+    return Verifier(model, preprocess, predictor.predict, limit).verify(reader), limit
+
+
 VERDICT_FILE = "verdict.json"
 
 Verified: TypeAlias = Literal["yes", "differs", "no"]
@@ -174,10 +259,10 @@ Verified: TypeAlias = Literal["yes", "differs", "no"]
 
 
 def keep_verdict(recording: Path, verdict: Verdict) -> None:
-    """Keep what came of a verification in the session's folder; one that cannot be written to stays as it is."""
+    """Keep the verdict in the session's folder; one that cannot be written to stays as it is."""
     if recording.name != SESSION_FILE or not (recording.parent / PREDICTIONS_FILE).is_file():
         return
-    told = {
+    kept = {
         "passed": verdict.passed,
         "windows": verdict.n_windows,
         "equal": verdict.n_equal,
@@ -187,15 +272,15 @@ def keep_verdict(recording: Path, verdict: Verdict) -> None:
         "recording": recording_state(recording),
     }
     with contextlib.suppress(OSError):
-        (recording.parent / VERDICT_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (recording.parent / VERDICT_FILE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def verified(recording: Path) -> Verified:
     """Return what the last verification of a recording found."""
     try:
-        told = json.loads((recording.parent / VERDICT_FILE).read_text(encoding="utf-8"))
-        current = told["recording"] == recording_state(recording)
-        return ("yes" if told["passed"] else "differs") if current else "no"
+        kept = json.loads((recording.parent / VERDICT_FILE).read_text(encoding="utf-8"))
+        current = kept["recording"] == recording_state(recording)
+        return ("yes" if kept["passed"] else "differs") if current else "no"
     except (OSError, ValueError, KeyError, TypeError):
         return "no"
 

@@ -1,1 +1,4 @@
-"""One module for each sub-command of ``clmer``; imported only when that command runs."""
+"""One module for each command of ``clmer``, and ``serve`` for ``clmer-serve``; imported only when it is chosen.
+
+Each has ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code.
+"""

@@ -12,7 +12,8 @@ from types import FrameType
 
 from clmer_server.cli import INTERRUPTED
 from clmer_server.logs import set_up_logging
-from clmer_server.participants import PARTICIPANTS_FOLDER, neutral_file, save_neutral, save_rest
+from clmer_server.participants import neutral_file, save_neutral, save_rest
+from clmer_server.settings import PARTICIPANTS_FOLDER
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError, SettingsError, StreamError
 from clmer_streaming.face.extractor import Extractor

@@ -30,7 +30,7 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ArtifactError, ClmerError, SettingsError
 from clmer_streaming.face.layout import FACE_CH_NAMES
 from clmer_streaming.lsl.discovery import FoundStream, find_streams, why_not_eeg
-from clmer_streaming.lsl.loopback import Loopback, look_at_loopback
+from clmer_streaming.lsl.loopback import Loopback, measure_loopback
 from clmer_streaming.lsl.setup import load_pylsl, set_up_lsl
 from clmer_streaming.types import FaceSample, FloatArray, Item
 
@@ -184,7 +184,7 @@ def check_lsl(config: Path | None) -> list[Check]:
     try:
         set_up_lsl(config)
         pylsl = load_pylsl()
-        loopback = look_at_loopback(config)
+        loopback = measure_loopback(config)
     except ClmerError as error:
         return [failed("lsl", error)]
     return [_library(pylsl), check_network(loopback, outward_address()), check_clock(loopback)]

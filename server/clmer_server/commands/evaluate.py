@@ -13,7 +13,7 @@ from clmer_streaming.errors import DatasetError, SettingsError
 
 if TYPE_CHECKING:
     from clmer_model.data.store import WindowStore
-    from clmer_model.training.compare import Learner
+    from clmer_model.training.compare import Estimator
     from clmer_model.training.config import TrainConfig
     from clmer_model.training.splits import Split, SplitKind
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from clmer_model.data.store import open_store, write_json
     from clmer_model.predictor import choose_device
-    from clmer_model.training.compare import REPORT_NAME, compare, report_of, summary
+    from clmer_model.training.compare import REPORT_NAME, compare, make_report, summary
 
     for name, least in (("shuffles", 1), ("epochs", 1), ("pretrain_epochs", 0)):
         value = getattr(args, name)
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     config = None if args.preset == "neighbours" else _config(args, store)
     answers = compare(store, splits, _learner(config, store), _progress(console))
-    report = report_of(store, summary(store, answers, args.seed), config, args.seed)
+    report = make_report(store, summary(store, answers, args.seed), config, args.seed)
     write_json(args.out / REPORT_NAME, report)
     _print(console, report)
     console.print(f"written: {args.out / REPORT_NAME}, {args.out / 'splits'}", highlight=False, soft_wrap=True)
@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
 def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[SplitKind, list[Split]]:
     """Return every split that can be computed, and write each into a file."""
     from clmer_model.data.store import write_json
-    from clmer_model.training.splits import PROTOCOLS, draw_split, split_to_dict, why_not
+    from clmer_model.training.splits import PROTOCOLS, draw_split, reason_uncomputable, split_to_dict
 
     splits = {
         protocol: [draw_split(store, protocol, shuffle, args.seed) for shuffle in range(1, args.shuffles + 1)]
         for protocol in PROTOCOLS
-        if not why_not(store, protocol)
+        if not reason_uncomputable(store, protocol)
     }
     for protocol, shuffles in splits.items():
         for split in shuffles:
@@ -133,12 +133,12 @@ def _config(args: argparse.Namespace, store: WindowStore) -> TrainConfig:
     )
 
 
-def _learner(config: TrainConfig | None, store: WindowStore) -> Learner:
-    from clmer_model.training.compare import NeighbourLearner, NetworkLearner
+def _learner(config: TrainConfig | None, store: WindowStore) -> Estimator:
+    from clmer_model.training.compare import NeighborEstimator, NetworkEstimator
 
     if config is None:
-        return NeighbourLearner(len(store.labels), store.preprocess)
-    return NetworkLearner(config, report=lambda line: None)
+        return NeighborEstimator(len(store.labels), store.preprocess)
+    return NetworkEstimator(config, report=lambda line: None)
 
 
 def _progress(console: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from clmer_server.cli import add_lsl_config
 from clmer_server.logs import set_up_logging
-from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
+from clmer_server.participants import load_neutral
+from clmer_server.settings import PARTICIPANTS_FOLDER
 from clmer_streaming.face.extractor import Extractor
 from clmer_streaming.types import Chunk, FaceSample, Item, StreamInfo
 

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from clmer_model.artifact import find_artifact
 from clmer_server.logs import set_up_logging
-from clmer_server.participants import PARTICIPANTS_FOLDER, load_neutral
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice
 from clmer_server.protocol.parts import EmotionEvent
-from clmer_server.session.config import SessionConfig, check_physio, effective_preprocess, notch_text, parse_physio
+from clmer_server.session.config import SessionConfig, check_physio, effective_preprocess, notch_text
 from clmer_server.session.events import EventContext
 from clmer_server.session.inference import InferenceThread, check_device, load_predictor, model_info
 from clmer_server.session.inputs import Inputs, replay_inputs
-from clmer_server.session.pipeline import Delivery
 from clmer_server.session.session import Session
-from clmer_server.settings import Speed
+from clmer_server.session.sink import EventSink
+from clmer_server.settings import ServeSettings, add_options, settings_error
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.extractor import Extractor
 
 HELP = "write the predictions for a recording, one JSON object per line"
 
+_OPTIONS = (
+    "eeg_map",
+    "eeg_unit",
+    "eeg_delay",
+    "physio",
+    "video",
+    "video_offset",
+    "face_landmarker",
+    "participant",
+    "participants",
+)
+"""Options of a session that apply to a recording, as ``clmer-serve`` has them."""
+
 Progress = Callable[[float], None]
-"""Is told how many seconds of the recording are done."""
+"""Called with how many seconds of the recording are done."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,27 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="a shipped model's name or the path of a .ts or .onnx file")
     parser.add_argument("--model-sha256", help="hash that the model file must have")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--eeg-map", help="names of EEG channels without labels, e.g. AF3=1,F7=2")
-    parser.add_argument("--eeg-unit", choices=("V", "mV", "uV"), help="unit of the EEG, in place of the declared one")
-    parser.add_argument(
-        "--eeg-delay", type=float, default=0.0, help="s from the brain to the stamp, on top of the declared delay"
-    )
-    parser.add_argument("--notch", choices=("50", "60", "none"), help="Hz; by default as the model was trained")
-    parser.add_argument("--physio", help="further series of the model and their streams, e.g. ecg=Polar")
-    parser.add_argument(
-        "--video",
-        type=Path,
-        help="of the face beside the recording, or its CSV (OpenFace) or XDF (serialize)",
-    )
-    parser.add_argument(
-        "--video-offset", type=float, default=0.0, help="s from the first EEG sample to its first frame"
-    )
-    parser.add_argument(
-        "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) that reads the video"
-    )
-    parser.add_argument("--participant", help="pseudonym of the participant, who was calibrated")
-    parser.add_argument("--participants", type=Path, default=PARTICIPANTS_FOLDER, help="folder of what is kept of them")
+    add_options(parser, {name: SessionConfig.model_fields[name] for name in _OPTIONS})
     parser.add_argument("--speed", default="max", help="recorded seconds per second, or max (default)")
+    notch_help = ServeSettings.model_fields["notch"].description
+    parser.add_argument("--notch", choices=("50", "60", "none"), help=notch_help)
 
 
 class Report:
@@ -71,7 +64,7 @@ class Report:
 
     Args:
         out: Where the lines go.
-        progress: Is told how far the recording has been read.
+        progress: Called with how far the recording has been read.
     """
 
     def __init__(self, out: TextIO, progress: Progress) -> None:
@@ -105,19 +98,18 @@ class Report:
 
 def run(args: argparse.Namespace) -> int:
     """Replay the recording into the file and tell what came out."""
-    speed = _speed(args.speed)
+    config = _config(args)
     set_up_logging("critical")  # what makes the session fail is raised here, and told once
     check_device(args.device)
-    config = _config(args, speed)
     artifact = find_artifact(args.model, args.model_sha256)
     preprocess = effective_preprocess(artifact.meta.preprocess, args.notch)
-    check_physio(config.physio, preprocess)
+    check_physio(config.physio_streams(), preprocess)
     inputs, duration_s = replay_inputs(config, preprocess)
     if notch := notch_text(artifact.meta.preprocess, preprocess):
         print(f"warning: {notch}", file=sys.stderr)
     predictor = load_predictor(artifact, args.device)
     model = model_info(artifact, predictor, preprocess)
-    context = EventContext(config.session, model, config.mode, inputs.participant)
+    context = EventContext(config.name, model, config.mode, inputs.participant)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
         report = Report(out, progress)
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)
@@ -125,32 +117,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config(args: argparse.Namespace, speed: float) -> SessionConfig:
+def _config(args: argparse.Namespace) -> SessionConfig:
     """Return what the options say of the recording and its participant."""
-    extractor = Extractor.choose(args.face_landmarker)
-    return SessionConfig(
-        session=secrets.token_hex(4),
-        replay=args.file,
-        eeg_map=args.eeg_map,
-        eeg_unit=args.eeg_unit,
-        eeg_delay_s=args.eeg_delay,
-        physio=parse_physio(args.physio),
-        speed=speed,
-        video=args.video,
-        video_offset_s=args.video_offset,
-        extractor=extractor,
-        neutral=load_neutral(args.participants, args.participant, extractor.id),
-        participant=args.participant,
-        participants=args.participants,
-    )
+    options = {name: value for name, value in vars(args).items() if name in _OPTIONS}
+    try:
+        return SessionConfig(replay=args.file, speed=args.speed, **options)
+    except ValidationError as error:
+        raise settings_error(error, mend="correct the option; see clmer predict --help") from error
 
 
 def _replay(
     context: EventContext, inputs: Inputs, preprocess: PreprocessConfig, inference: InferenceThread, report: Report
 ) -> None:
     """Run a session to its end; raise what made it fail."""
-    delivery = Delivery(report.publish, hand_over=lambda call: call())
-    session = Session(context, inputs, preprocess, inference, delivery)
+    session = Session(context, inputs, preprocess, inference, EventSink(report.publish))
     inference.start()
     session.start()
     try:
@@ -160,13 +140,6 @@ def _replay(
         inference.stop(timeout_s=1.0)
     if session.failure is not None:
         raise session.failure
-
-
-def _speed(text: str) -> float:
-    try:
-        return TypeAdapter(Speed).validate_python(text)
-    except ValidationError as error:
-        raise SettingsError("a speed above 0, or max", repr(text), "e.g. --speed 8") from error
 
 
 @contextlib.contextmanager

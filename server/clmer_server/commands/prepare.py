@@ -50,14 +50,14 @@ def _add_series(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the store, and tell what is in it and what was left out."""
-    from clmer_model.data.store import left_out_of
+    from clmer_model.data.store import count_left_out
 
     index = _arrays(args) if args.dataset == "arrays" else _sessions(args)
     people, n = len(index["people"]), sum(recording["windows"] for recording in index["recordings"])
     stimuli = len(index["stimuli"]) or "no"
     print(f"{args.out}: {n} windows, {people} people, {len(index['trials'])} trials, {stimuli} stimuli")
     print(f"labels: {', '.join(index['labels'])}; trained_on: {index['trained_on']}; key {index['key'][:16]}")
-    for reason, count in left_out_of(index).items():
+    for reason, count in count_left_out(index).items():
         print(f"left out: {count} windows: {reason}")
     for recording in index["recordings"]:
         for note in recording["notes"]:

@@ -131,8 +131,8 @@ def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
     """Write a BIDS folder, and tell how much."""
     from clmer_server.archive.bids.export import BidsOptions, export_bids
 
-    wishes = BidsOptions(args.task, landmarks=args.landmarks, replace=args.replace)
-    written = export_bids(facts, args.to, wishes)
+    options = BidsOptions(args.task, landmarks=args.landmarks, replace=args.replace)
+    written = export_bids(facts, args.to, options)
     print(f"{args.to}: {len(written)} files of {facts.stored.name}")
     return written
 

@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the scores on people whom the model has not seen."""
     from rich.console import Console
 
-    from clmer_model.training.distributed import joined
+    from clmer_model.training.distributed import process_group
     from clmer_model.training.train import Run, train
 
-    with joined() as is_first:
+    with process_group() as is_first:
         console, config = Console(quiet=not is_first), config_from(args)
         with training_progress(Console(stderr=True, quiet=not is_first), config) as progress:
             run = Run(args.out, args.cache or args.out / "examples", progress.show, progress.people, args.resume)

@@ -8,23 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clmer_model.artifact import ArtifactFile, Manifest, find_artifact, shipped_folder
-from clmer_server.archive.verify import CPU_LIMIT, CUDA_LIMIT, Verdict, Verifier, keep_verdict
+from clmer_server.archive.verify import Verdict, keep_verdict, open_verifiable, recorded_model, verify_recording
 from clmer_server.cli import error_text
-from clmer_server.session.inference import check_device, load_predictor, model_info
+from clmer_server.session.inference import check_device, load_predictor
 from clmer_server.session.recorder import SESSION_FILE
-from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import ArtifactError, ClmerError, RecordingError
-from clmer_streaming.recording.reader import SessionReader, is_session_recording
+from clmer_streaming.errors import ClmerError, RecordingError
+from clmer_streaming.recording.reader import SessionReader
 
 if TYPE_CHECKING:
     from clmer_model.predictor import Predictor
 
 
 HELP = "recompute recorded sessions and compare every window and probability"
-
-_HEADER_WORDS = {"session", "source", "model", "preprocess"}
-"""What the first record must tell."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,49 +61,14 @@ def _sessions(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _verify(path: Path, args: argparse.Namespace, predictors: dict[str, Predictor]) -> bool:
     """Verify one session, print what came of it, and return whether all is equal."""
-    if path.is_file() and not is_session_recording(path):
-        raise RecordingError("a session that clmer recorded", f"{path}, another program's", "see clmer-serve --record")
-    reader = SessionReader(path)
-    if lacking := _HEADER_WORDS - reader.header.keys():
-        raise RecordingError(
-            "a session of clmer-serve", f"{path} without {sorted(lacking)}", "see clmer-serve --record"
-        )
-    artifact = _artifact(reader, args.model, args.model_sha256)
+    reader = open_verifiable(path)
+    artifact = recorded_model(reader, args.model, args.model_sha256)
     if artifact.sha256 not in predictors:
         predictors[artifact.sha256] = load_predictor(artifact, args.device)
-    predictor = predictors[artifact.sha256]
-    on_cuda = "cuda" in (reader.header["model"]["device"] + str(predictor.device))
-    limit = CUDA_LIMIT if on_cuda else CPU_LIMIT
-    preprocess = PreprocessConfig.from_dict(reader.header["preprocess"])  # an option may have changed the model's
-    model = model_info(artifact, predictor, preprocess)
-    verdict = Verifier(model, preprocess, predictor.predict, limit).verify(reader)
+    verdict, limit = verify_recording(reader, artifact, predictors[artifact.sha256])
     keep_verdict(path, verdict)
     print("\n".join(_report(path, reader, verdict, limit)))
     return verdict.passed
-
-
-def _artifact(reader: SessionReader, model: str | None, sha256: str | None) -> ArtifactFile:
-    """Return the model that answered in a session: the shipped one of its hash, or the one that was named.
-
-    Raises:
-        ArtifactError: It is not there, or the one that was named is another.
-    """
-    wanted = str(reader.header["model"]["sha256"])
-    shipped = {digest: name for name, digest in Manifest.read(shipped_folder()).sha256.items()}
-    if model is None and wanted not in shipped:
-        raise ArtifactError(
-            expected=f"the model {reader.header['model']['id']!r} with SHA-256 {wanted}",
-            found="no shipped model with this hash",
-            mend="name its file: --model PATH",
-        )
-    artifact = find_artifact(shipped[wanted] if model is None else model, sha256)
-    if artifact.sha256 != wanted:
-        raise ArtifactError(
-            expected=f"the model that answered in {reader.path}, with SHA-256 {wanted}",
-            found=f"{artifact.path} with SHA-256 {artifact.sha256}",
-            mend="name the file of that model: --model PATH",
-        )
-    return artifact
 
 
 def _report(path: Path, reader: SessionReader, verdict: Verdict, limit: float) -> Iterator[str]:
@@ -116,7 +76,7 @@ def _report(path: Path, reader: SessionReader, verdict: Verdict, limit: float) -
         f"{path}: {verdict.n_windows} windows, {verdict.n_equal} equal bit for bit; "
         f"largest probability difference {verdict.largest:g}"
     )
-    yield from (f"  note: {warning}" for warning in reader.survey.warnings)
+    yield from (f"  note: {warning}" for warning in reader.summary.warnings)
     if verdict.n_shared:
         yield f"  note: {verdict.n_shared} shared a call of the model; here each is alone, up to {limit:g} is allowed"
     if verdict.n_unanswered:

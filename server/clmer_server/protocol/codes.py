@@ -1,4 +1,8 @@
-"""What a client is told when its message cannot be acted upon: a code for programs, a sentence for people."""
+"""Names and codes of the protocol: errors, notices, reasons of ``bye``, encodings; each code with its meaning.
+
+Errors carry a code for programs and a sentence for people. To be read in this order: errors, notices, ``bye``,
+subprotocols, ``RefusalError``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from clmer_server.protocol.parts import Part, RequestId
 
 
 class ErrorCode(StrEnum):
-    """Why a message was refused. The vocabulary is stable; codes are only added."""
+    """Why a message was refused. Codes are only added, never changed."""
 
     BAD_MESSAGE = "bad_message"
     UNKNOWN_TYPE = "unknown_type"
@@ -60,10 +64,10 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.AUTH_TIMEOUT: "The token did not come in time. Fatal.",
     ErrorCode.INTERNAL_ERROR: "A fault of the service; its log has the cause. The message may have been acted upon.",
 }
-"""What each code says, as the protocol's page has it."""
+"""Meaning of each code, as docs/protocol.md has it."""
 
 UNEXPECTED = "something went wrong here that nobody foresaw; the service's log says what"
-"""What a client is told of a fault of the service: the cause itself may name what is not for everybody."""
+"""Message of an error whose cause is only in the log, since it may contain what is not for everybody."""
 
 REFUSALS: dict[str, str] = {
     "host_refused": "403: the request is for a host that is not this one.",
@@ -92,7 +96,7 @@ class ErrorMessage(Part):
 
 
 class NoticeCode(StrEnum):
-    """What a notice is about. The vocabulary is stable; codes are only added."""
+    """What a notice is about. Codes are only added, never changed."""
 
     SESSION_STARTED = "session_started"
     SESSION_STOPPED = "session_stopped"
@@ -126,11 +130,11 @@ NOTICES: dict[NoticeCode, str] = {
     NoticeCode.CALIBRATION_DONE: "The participant has been measured; the message says on what, and where it is kept.",
     NoticeCode.CALIBRATION_FAILED: "The participant could not be measured; the message says what was missing.",
 }
-"""What each code says, as the protocol's page has it."""
+"""Meaning of each code, as docs/protocol.md has it."""
 
 
 class ByeReason(StrEnum):
-    """Why the service ends a connection. The vocabulary is stable; reasons are only added."""
+    """Why the service ends a connection. Reasons are only added, never changed."""
 
     SHUTDOWN = "shutdown"
     SESSION_FAILED = "session_failed"
@@ -150,37 +154,37 @@ GOODBYES: dict[ByeReason, str] = {
     ByeReason.TOKEN_WRONG: "Your first message had another token than the service's.",
     ByeReason.AUTH_TIMEOUT: "The token did not come in time.",
 }
-"""What each reason says, as the protocol's page has it."""
+"""Meaning of each reason, as docs/protocol.md has it."""
 
 
 ProtocolName: TypeAlias = Literal["clmer.v1.json", "clmer.v1.msgpack"]
-"""A WebSocket subprotocol of ours."""
+"""Name of a WebSocket subprotocol of this service."""
 
 PROTOCOL_VERSION = "1.0.0"
-"""Of the protocol: the first number is that of the names; the second grows with what is added."""
+"""Version of the protocol: the first number is that of the names; the second grows with what is added."""
 
 PROTOCOL: ProtocolName = "clmer.v1.json"
-"""The one spoken with a client that asks for none."""
+"""The subprotocol for a client that offers none."""
 
 
 class Encoding(StrEnum):
-    """How the messages of a connection are written, by the end of its subprotocol's name."""
+    """Encoding of the messages of a connection: the end of its subprotocol's name."""
 
     JSON = "json"
     MSGPACK = "msgpack"
 
 
 SUBPROTOCOLS: dict[str, Encoding] = {"clmer.v1.json": Encoding.JSON, "clmer.v1.msgpack": Encoding.MSGPACK}
-"""All names, and the encoding that each stands for."""
+"""Encoding of each subprotocol."""
 
 
 def protocol_name(encoding: Encoding) -> ProtocolName:
-    """Return the name that stands for an encoding."""
+    """Return the subprotocol of an encoding."""
     return "clmer.v1.json" if encoding is Encoding.JSON else "clmer.v1.msgpack"
 
 
 class RefusalError(Exception):
-    """What a client asked for cannot be done; it is told so, and goes on.
+    """A request that cannot be carried out; the client gets the code and the message, and stays connected.
 
     Args:
         code: From the protocol's table of error codes.
@@ -197,8 +201,8 @@ def unknown_session(name: str, known: Iterable[str] = ()) -> RefusalError:
     """Return the refusal of a name that no session has.
 
     Args:
-        name: What was asked for.
-        known: Names of all sessions; none for whom they are not to be told.
+        name: The name that was asked for.
+        known: Names of the sessions that the message may contain.
     """
     names = ", ".join(known)
     expected = f"one of the sessions {names}" if names else "the name of a session"

@@ -1,4 +1,7 @@
-"""What clients say. A field that is not known is refused, so that no option is without effect unnoticed."""
+"""The messages of clients. An unknown field is refused, so that no option is without effect unnoticed.
+
+To be read in this order: the types of the fields, the messages, ``read_inbound``.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,28 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from clmer_server.participants import PSEUDONYM
 from clmer_server.protocol.codes import Encoding, ErrorCode, ErrorMessage
 from clmer_server.protocol.encoding import decode
 from clmer_server.protocol.parts import Part, RequestId
-from clmer_server.settings import CONSENT_REF
+from clmer_server.settings import StartRequest
 
 Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
-"""A time of some clock."""
+"""A time of a clock, in seconds."""
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
-"""Of a topic or a session."""
+"""Name of a topic or a session."""
 
 Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=32)]
-"""Of topics."""
+"""Names of topics."""
 
 MarkerClock: TypeAlias = Literal["client", "lsl", "arrival"]
-"""Whose clock a marker's time is of; ``arrival``: it has none, and happens when it comes."""
+"""Clock of a marker's time; ``arrival``: it has none, and is placed when it arrives."""
 
 CalibrationKind: TypeAlias = Literal["neutral", "rest"]
 """What is measured: the face without expression, or EEG at rest."""
 
 ReplayAction: TypeAlias = Literal["pause", "resume"]
-"""What a replay can be told."""
+"""What a replay can be asked to do."""
 
 
 class Request(Part):
@@ -46,7 +48,7 @@ class SessionRequest(Request):
 
 
 class Hello(Request):
-    """Who connects; needed only where the service asks for a token."""
+    """Introduce the client; needed only where the service asks for a token."""
 
     type: Literal["hello"]
     id: RequestId | None = None  # type: ignore[assignment]  # the only message that needs none
@@ -56,7 +58,7 @@ class Hello(Request):
 
 
 class Subscribe(SessionRequest):
-    """Get these topics. The first of a connection takes the place of what comes unasked."""
+    """Subscribe to topics. The first subscription of a connection replaces the default topics."""
 
     type: Literal["subscribe"]
     topics: Names
@@ -66,14 +68,14 @@ class Subscribe(SessionRequest):
 
 
 class Unsubscribe(SessionRequest):
-    """Get these topics no more."""
+    """Unsubscribe from topics."""
 
     type: Literal["unsubscribe"]
     topics: Names
 
 
 class MarkerRequest(SessionRequest):
-    """An event of the experiment, to be recorded and told to everybody."""
+    """Mark an event of the experiment, which is recorded and sent to all clients."""
 
     type: Literal["marker"]
     label: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -98,7 +100,7 @@ class AnsweredExchange(Part):
 
 
 class ClockSync(Request):
-    """Compare clocks."""
+    """Compare the client's clock with that of the service."""
 
     type: Literal["clock.sync"]
     t0: Seconds  # s, client's clock, when this is sent
@@ -106,7 +108,7 @@ class ClockSync(Request):
 
 
 class CalibrationStart(SessionRequest):
-    """Measure what the participant is like at rest."""
+    """Start a calibration: measure the participant at rest."""
 
     type: Literal["calibration.start"]
     kind: CalibrationKind
@@ -114,19 +116,16 @@ class CalibrationStart(SessionRequest):
 
 
 class CalibrationStop(SessionRequest):
-    """Give a calibration up."""
+    """Stop a calibration; what was in force before stays."""
 
     type: Literal["calibration.stop"]
     kind: CalibrationKind
 
 
-class SessionStart(SessionRequest):
+class SessionStart(StartRequest, SessionRequest):
     """Start a session that waits or has ended."""
 
     type: Literal["session.start"]
-    participant: Annotated[str, Field(pattern=PSEUDONYM)] | None = None
-    consent_ref: Annotated[str, Field(pattern=CONSENT_REF)] | None = None
-    record: bool | None = None
 
 
 class SessionStop(SessionRequest):
@@ -136,7 +135,7 @@ class SessionStop(SessionRequest):
 
 
 class ReplayControl(SessionRequest):
-    """Hold a replay, let it go on, or change its speed."""
+    """Pause or resume a replay, or change its speed."""
 
     type: Literal["replay.control"]
     action: ReplayAction | None = None
@@ -164,7 +163,7 @@ Inbound: TypeAlias = (
 """Anything that a client may send."""
 
 INBOUND: TypeAdapter[Inbound] = TypeAdapter(Annotated[Inbound, Field(discriminator="type")])
-"""Checks plain values."""
+"""Validates plain values."""
 
 TYPES: tuple[str, ...] = tuple(get_args(model.model_fields["type"].annotation)[0] for model in get_args(Inbound))
 """The types of all of them."""
@@ -173,7 +172,7 @@ _ID: TypeAdapter[RequestId] = TypeAdapter(RequestId)
 
 
 def read_inbound(data: str | bytes | None, encoding: Encoding) -> Inbound | ErrorMessage:
-    """Return what a client said, or the answer to what cannot be understood."""
+    """Return the message of a client, or the error to answer where it cannot be read."""
     try:
         value = decode(data, encoding)
     except (ValueError, RecursionError):
@@ -203,7 +202,7 @@ def _request_id(value: dict[Any, Any]) -> RequestId | None:
 
 
 def _describe(error: ValidationError) -> str:
-    """Return what is wrong first, and where."""
+    """Return the first thing that is wrong, and where."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(ascii(part).strip("'") for part in first["loc"][1:])[:128] or "the message"
     return f"{place}: {first['msg'].removeprefix('Value error, ')}, found {ascii(first['input'])[:64]}"

@@ -1,4 +1,4 @@
-"""What the service sends.
+"""The messages of the service.
 
 Every message is one object with a ``type``. Times are seconds of the LSL clock unless the name says
 otherwise. A value that was not measured is null, never 0. Fields may be added; none changes its meaning.
@@ -86,7 +86,7 @@ class ChannelEntry(Part):
 
 
 class QualityMessage(Part):
-    """What the inputs of one window were worth, channel by channel."""
+    """Quality of the inputs of one window, channel by channel."""
 
     type: Literal["quality"] = "quality"
     session: str
@@ -128,7 +128,7 @@ class MarkerMessage(Part):
 
 
 class Notice(Part):
-    """Something a person should read."""
+    """A message for people."""
 
     type: Literal["notice"] = "notice"
     session: str | None = None  # whose; null where it is the service's own
@@ -137,7 +137,7 @@ class Notice(Part):
 
 
 class GapMessage(Part):
-    """Messages that this client does not get: it was too slow, or comes back too late."""
+    """Messages that this client does not get: it was too slow, or came back too late."""
 
     type: Literal["gap"] = "gap"
     session: str | None = None  # whose messages; null for answers to the client
@@ -149,7 +149,7 @@ class GapMessage(Part):
 
 
 class TopicFailure(Part):
-    """A topic that was asked for in vain."""
+    """A topic that could not be subscribed to."""
 
     topic: str
     code: ErrorCode
@@ -157,7 +157,7 @@ class TopicFailure(Part):
 
 
 class PlacedMarker(Part):
-    """Where a client's marker went."""
+    """Where a client's marker was placed."""
 
     id: str  # as the marker message has it
     t: float  # s, LSL clock; in a replay, of the recording
@@ -165,7 +165,7 @@ class PlacedMarker(Part):
 
 
 class Ack(Part):
-    """The client's message has been acted upon."""
+    """The client's message was acted upon."""
 
     type: Literal["ack"] = "ack"
     id: RequestId | None = None
@@ -215,7 +215,7 @@ MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminat
 
 
 PreviewTopic: TypeAlias = Literal["eeg.preview", "face.preview"]
-"""What blocks there are."""
+"""Topics of the binary blocks."""
 
 MAGIC = b"CLMP"
 """The first bytes of every block; no MessagePack message begins so."""
@@ -227,7 +227,7 @@ _FIXED = struct.Struct("<4sBBHHHIdd")
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """One block."""
+    """A block of samples for people to look at; ``content`` is what is sent."""
 
     topic: PreviewTopic
     session: str
@@ -238,7 +238,7 @@ class Preview:
 
     @cached_property
     def content(self) -> bytes:
-        """The block as the wire carries it."""
+        """The block as it is sent."""
         name = self.session.encode()
         name += bytes(-(_FIXED.size + len(name)) % 8)
         rows, columns = self.values.shape

@@ -1,4 +1,7 @@
-"""What messages are made of: numbers that may be absent, and the parts that several messages share."""
+"""The parts that several messages share, and the prediction.
+
+To be read in this order: types of fields, parts, the parts of a prediction, ``EmotionEvent``.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ TOPICS: tuple[Topic, ...] = get_args(Topic)
 """All topics."""
 
 DEFAULT_TOPICS: tuple[Topic, ...] = ("predictions", "status", "markers")
-"""What a client gets that never subscribes."""
+"""Topics of a client that never subscribes."""
 
 RequestId: TypeAlias = (
     Annotated[StrictInt, Field(ge=-(2**53), le=2**53)] | Annotated[StrictStr, Field(min_length=1, max_length=64)]
 )
-"""The client's own name for a message; the answer carries it."""
+"""Id that the client gives to a message; the answer carries it."""
 
 
 class Part(BaseModel):
-    """A part of a message: immutable, without fields that nobody declared; an error of one names no value of it."""
+    """Base of all messages and their parts: immutable; unknown fields are refused; errors contain no values."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_serialization_defaults_required=True, hide_input_in_errors=True
@@ -45,14 +48,14 @@ class Part(BaseModel):
 
 
 class ServerInfo(Part):
-    """The program that sends."""
+    """The program that serves."""
 
     name: Literal["clmer"] = "clmer"
     version: str
 
 
 class ModelRef(Part):
-    """Which model answered."""
+    """The model that answered."""
 
     id: str
     sha256: str
@@ -60,7 +63,7 @@ class ModelRef(Part):
 
 
 class ModelInfo(ModelRef):
-    """What a client should know of the model before the first prediction."""
+    """The model, as clients need to know it before the first prediction."""
 
     labels: tuple[str, ...]
     trained_on: str  # "simulated" for what ships

@@ -1,4 +1,7 @@
-"""From a window and its prediction to the event that clients get. Pure: the times come from outside."""
+"""Messages about windows, streams and markers, made from what the pipeline computes. Pure: times are arguments.
+
+To be read in this order: what events share, the events, then their parts.
+"""
 
 from __future__ import annotations
 
@@ -91,12 +94,12 @@ def emotion_event(
 
 
 def status_message(status: StreamStatus, session: str) -> StreamStatusMessage:
-    """Return the message that tells a stream's status; rates that are not known yet become null."""
+    """Return the message about a stream's status; rates that are not known yet become null."""
     return StreamStatusMessage(session=session, **status_entry(status).model_dump())
 
 
 def marker_message(marker: Marker, session: str, windows: MarkedWindows | None = None) -> MarkerMessage:
-    """Return the message that passes an event of the experiment on, with the windows that it falls in."""
+    """Return the message about an event of the experiment, with the windows that it falls in."""
     return MarkerMessage(
         session=session,
         t=marker.t,
@@ -132,7 +135,7 @@ def marked_windows(t: float, window: WindowConfig, newest: tuple[int, int] | Non
 
 
 def quality_message(seq: int, window: Window, event: EmotionEvent) -> QualityMessage:
-    """Return what the inputs of a window were worth, channel by channel.
+    """Return the quality of the inputs of a window, channel by channel.
 
     Args:
         seq: Number of the window's event.

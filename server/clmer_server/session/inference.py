@@ -1,4 +1,7 @@
-"""The one thread that runs the model, for all sessions of the process."""
+"""The model that answers all sessions of a process, and the one thread that runs it.
+
+To be read in this order: ``ServedModel``, ``InferenceThread``, loading and describing the model.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from clmer_model.prediction import Prediction
 from clmer_server.logs import OF_SESSION
@@ -30,9 +33,37 @@ Predict = Callable[[list[Window]], Sequence[Prediction]]
 """One prediction for each window, in the same order."""
 
 
+@dataclass(frozen=True)
+class ServedModel:
+    """The model that answers all sessions of a service."""
+
+    info: ModelInfo
+    preprocess: PreprocessConfig  # the signal settings that it is fed by
+    inference: InferenceThread
+    card: dict[str, Any]  # the artifact's own description, as plain JSON values
+
+    @classmethod
+    def load(cls, artifact: ArtifactFile, device: str, preprocess: PreprocessConfig) -> Self:
+        """Load a model and start the thread that runs it.
+
+        Args:
+            artifact: The model's file.
+            device: Where it runs: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            preprocess: The signal settings that it is fed by.
+
+        Raises:
+            ArtifactError: The model cannot be run here.
+            DeviceError: The device is unknown or absent.
+        """
+        predictor = load_predictor(artifact, device)
+        inference = InferenceThread(predictor.predict)
+        inference.start()
+        return cls(model_info(artifact, predictor, preprocess), preprocess, inference, model_card(artifact))
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A window that waits for its prediction; exactly one of the two functions is called, in this thread."""
+    """A window that waits for its prediction; one of the two functions is called, in the inference thread."""
 
     window: Window
     done: Callable[[Prediction | None], None]  # None: skipped, the model was not asked
@@ -43,10 +74,12 @@ class Job:
 
 
 class InferenceThread:
-    """Answer the jobs of all sessions: live windows together, up to ``MAX_BATCH`` in one call; replayed ones alone.
+    """Runs the model on the windows of all sessions.
 
-    Each kind is answered in the order in which it came, and where both wait they take turns: a replay at its
-    greatest speed delays a live session by one window at most, and is not held up for ever by live ones.
+    Live windows share a call, up to ``MAX_BATCH`` of them; a replayed one never does.
+
+    Each kind is answered in order of arrival, and where both wait they take turns: a replay at its greatest speed
+    delays a live session by one window at most, and is not starved by live ones.
 
     Args:
         predict: Runs the model, e.g. ``Predictor.predict``.
@@ -62,7 +95,7 @@ class InferenceThread:
         self._thread = threading.Thread(target=self._run, name="clmer-inference", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, job: Job) -> None:
@@ -104,15 +137,15 @@ class InferenceThread:
                     self._answer([job])
                 return
             for job in batch:
-                self._tell(job, None) if job.skip else job.failed(error)
+                self._finish(job, None) if job.skip else job.failed(error)
             return
         for job in batch:
-            self._tell(job, None if job.skip else next(answers))
+            self._finish(job, None if job.skip else next(answers))
 
-    def _tell(self, job: Job, answer: Prediction | None) -> None:
+    def _finish(self, job: Job, answer: Prediction | None) -> None:
         try:
             job.done(answer)
-        except Exception:  # one session's trouble: the others wait for their answers
+        except Exception:  # the fault of one session: the others wait for their answers
             logger.exception("an answer of the model was not taken", extra={OF_SESSION: job.session})
 
 
@@ -144,7 +177,7 @@ def load_predictor(artifact: ArtifactFile, device: str) -> Predictor:
 
 
 def model_info(artifact: ArtifactFile, predictor: Predictor, preprocess: PreprocessConfig) -> ModelInfo:
-    """Return what clients are told of the model, and by which signal settings it is fed."""
+    """Return the description of the model that clients get."""
     meta = artifact.meta
     return ModelInfo(
         id=meta.name,

@@ -1,4 +1,8 @@
-"""Where a session's data comes from: live streams and a camera, or a recording, with a video or without."""
+"""The sources of one session: live streams and a camera, or a recording, with a video or without.
+
+To be read in this order: ``Inputs``, ``find_inputs``, the inputs of a replay, those of a live session, and what both
+have in common.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clmer_server.participants import PSEUDONYM, load_rest, save_neutral, save_rest
+from clmer_server.participants import load_rest, save_neutral, save_rest
 from clmer_server.protocol.parts import SourceMode
-from clmer_server.session.config import SessionConfig
-from clmer_streaming.config import PreprocessConfig
+from clmer_server.session.config import SessionConfig, check_physio
+from clmer_server.settings import PSEUDONYM
+from clmer_streaming.config import PreprocessConfig, physio_source
 from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.face.neutral import NeutralFace
-from clmer_streaming.lsl.sources import AdjustedSource, EegCorrections
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.recording.reader import is_session_recording
-from clmer_streaming.sources.camera import CameraSource
+from clmer_streaming.sources.transform import EegCorrections, MarkerColumns, SeriesNames, TransformedSource
 from clmer_streaming.types import RestBaseline, Source, StreamStatus
 
 if TYPE_CHECKING:
-    from clmer_streaming.lsl.resolve import Claim
+    from clmer_streaming.lsl.resolve import Claim, StreamClaims
     from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.replay import Pace, ReplaySource
     from clmer_streaming.sources.session_replay import SessionReplaySource
@@ -29,34 +32,12 @@ if TYPE_CHECKING:
 
 
 KeepRest = Callable[[RestBaseline], Path]
-"""Keeps the participant's rest, and returns where."""
-
-
-def extra_sources(
-    sources: Sequence[Source], choice: str, physio: Mapping[str, str], claim: Claim | None = None
-) -> tuple[tuple[Source, ...], Callable[[str], str]]:
-    """Return live sources, with the markers among their samples, and with the other streams of the network.
-
-    Beside them: a function that tells of each of those other streams why it is silent; see LslExtraSource.silence.
-
-    Args:
-        sources: Of EEG and face.
-        choice: Which other streams; see LslExtraSource.
-        physio: By further series of the model: the stream that gives it.
-        claim: What the session may take of the network, beside other sessions; None: all.
-    """
-    from clmer_streaming.lsl.extra import LslExtraSource, Noting, TakenStreams
-    from clmer_streaming.lsl.markers import MarkerColumns
-
-    taken = TakenStreams(claim)
-    noted = tuple(Noting(MarkerColumns(source), taken) for source in sources)
-    others = LslExtraSource(choice, taken, physio)
-    return (*noted, MarkerColumns(others)), others.silence
+"""Saves the participant's EEG at rest; returns the file."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The sources of one session, ready to run."""
+    """The sources of one run of a session, ready to run, and what belongs to them."""
 
     mode: SourceMode
     sources: tuple[Source, ...]
@@ -71,6 +52,12 @@ class Inputs:
     rest: RestBaseline | None = None  # the participant's EEG at rest from before; a recorded session has it as an item
     keep_rest: KeepRest | None = None  # keeps a new one; None: nobody is named
     participant: str | None = None  # pseudonym: the one that is named, else that of the recorded session
+    claim: Claim | None = None  # of the live streams, beside other sessions
+
+    def leave(self) -> None:
+        """Leave the streams to other sessions."""
+        if self.claim is not None:
+            self.claim.leave()
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
         """Return the streams that are there and those still waited for, with what their sources say of them.
@@ -90,25 +77,46 @@ class Inputs:
         return replace(status, reason=reason) if reason and status.state != "live" else status
 
 
+def find_inputs(config: SessionConfig, preprocess: PreprocessConfig, claims: StreamClaims) -> Inputs:
+    """Return the inputs of a session, checked as far as possible without opening a stream or a camera.
+
+    Args:
+        config: The session.
+        preprocess: The signal settings of the model.
+        claims: The live streams of all sessions.
+
+    Raises:
+        ClmerError: It names a file, a stream or a camera that cannot be used.
+    """
+    check_physio(config.physio_streams(), preprocess)
+    if config.replay is not None:
+        return replace(replay_inputs(config, preprocess)[0], claim=claims.join(config.name, ()))
+    claim = claims.join(config.name, [text for text in (config.eeg, config.face_stream) if text])
+    try:
+        return live_inputs(config, preprocess, claim)
+    except Exception:
+        claim.leave()
+        raise
+
+
 def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[Inputs, float]:
     """Return the inputs of a replay, checked against what the model needs, and its duration in seconds.
 
     Raises:
         RecordingError: The file or the video is missing, empty, unreadable, or without usable samples.
         StreamError: Its EEG cannot feed the model, or the channel map does not fit it.
+        SettingsError: The participant's neutral face, the face landmarker or an option's text cannot be used.
     """
-    from clmer_streaming.lsl.markers import MarkerColumns
-    from clmer_streaming.sources.session_replay import NamedSeries
-
     assert config.replay is not None
+    neutral = config.neutral_face()
     if config.video is None and is_session_recording(config.replay):
         own = _own_recording(config.replay, config, preprocess)
-        source = _adjusted(NamedSeries(own, config.physio), config)
+        source = TransformedSource(own, SeriesNames(config.physio_streams()).apply, _corrections(config).apply)
         whose = config.participant or _pseudonym(own.participant)
         inputs = Inputs(mode="replay", sources=(source,), warnings=own.warnings, pace=own.pace, participant=whose)
         return inputs, own.duration_s
-    recording = _recording(config.replay, config, preprocess)
-    sources = (MarkerColumns(_adjusted(recording, config)),)
+    recording = _recording(config.replay, config, preprocess, neutral)
+    sources = (TransformedSource(recording, _corrections(config).apply, MarkerColumns().apply),)
     warnings = tuple(recording.warnings)
     inputs = Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace)
     return _with_rest(inputs, config, preprocess), recording.duration_s
@@ -127,7 +135,9 @@ def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConf
     )
 
 
-def _recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) -> ReplaySource:
+def _recording(
+    path: Path, config: SessionConfig, preprocess: PreprocessConfig, neutral: NeutralFace | None
+) -> ReplaySource:
     from clmer_streaming.sources.replay import ReplaySource
 
     return ReplaySource(
@@ -137,23 +147,22 @@ def _recording(path: Path, config: SessionConfig, preprocess: PreprocessConfig) 
         loop=config.loop,
         extractor=preprocess.extractor,
         signal=preprocess.signal,
-        video=_face_track(config),
-        video_offset_s=config.video_offset_s,
-        physio=config.physio,
+        video=_face_track(config, neutral),
+        video_offset_s=config.video_offset,
+        physio=config.physio_streams(),
     )
 
 
-def _adjusted(source: Source, config: SessionConfig) -> Source:
-    corrections = EegCorrections(config.eeg_unit, config.eeg_delay_s)
-    return source if corrections == EegCorrections() else AdjustedSource(source, corrections)
+def _corrections(config: SessionConfig) -> EegCorrections:
+    return EegCorrections(config.eeg_unit, config.eeg_delay)
 
 
-def _face_track(config: SessionConfig) -> FaceTrack | None:
+def _face_track(config: SessionConfig, neutral: NeutralFace | None) -> FaceTrack | None:
     from clmer_streaming.sources.video import face_track
 
     if config.video is None:
         return None
-    return face_track(config.video, neutral=config.neutral, extractor=config.extractor)
+    return face_track(config.video, neutral=neutral, extractor=config.extractor())
 
 
 def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Claim | None = None) -> Inputs:
@@ -162,12 +171,12 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
     Args:
         config: What the session is to do.
         preprocess: The signal settings of the model.
-        claim: What it may take of the network, beside other sessions; None: all.
+        claim: What it may receive from the network, beside other sessions; None: everything.
 
     Raises:
         StreamError: This machine cannot receive live streams.
-        SettingsError: A stream is asked for in words that cannot be read, or the camera is named as nothing that
-            could be opened.
+        SettingsError: The name of a stream or the camera cannot be parsed, or the participant's neutral face or the
+            face landmarker cannot be used.
         RecordingError: The camera is a video file that cannot be read.
     """
     from clmer_streaming.lsl.inlet import WindowGrid
@@ -175,24 +184,30 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
     from clmer_streaming.lsl.sources import LslEegSource
 
     load_pylsl()
-    grid = WindowGrid(preprocess.window.hop_s, config.eeg_delay_s)
+    neutral = config.neutral_face()
+    physio = config.physio_streams()
+    grid = WindowGrid(preprocess.window.hop_s, config.eeg_delay)
     headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map, grid=grid, claim=claim)
     eeg = Inputs(
         mode="live",
-        sources=(_adjusted(headset, config),),
+        sources=(TransformedSource(headset, _corrections(config).apply),),
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
     face = config.face_stream
-    seen = _with_face_stream(eeg, face, claim) if face else _with_camera(eeg, config, preprocess)
+    seen = _with_face_stream(eeg, face, claim) if face else _with_camera(eeg, config, preprocess, neutral)
     series = (
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
-        for name, stream in config.physio.items()
+        for name, stream in physio.items()
     )
-    sources, silence = extra_sources(seen.sources, config.side_streams, config.physio, claim)
+    sources, silence = _extra_sources(seen.sources, config.side_stream_choice, physio, claim)
     seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
-    known = _with_rest(seen, config, preprocess)
-    return replace(known, warnings=_not_measured_yet(config, preprocess, known.rest))
+    inputs = _with_rest(seen, config, preprocess)
+    lacking = [
+        *(["neutral face"] if config.face_camera is not None and neutral is None else []),
+        *(["EEG at rest"] if preprocess.eeg_calibration == "rest" and inputs.rest is None else []),
+    ]
+    return replace(inputs, warnings=_not_measured_yet(config, lacking), claim=claim)
 
 
 def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
@@ -207,16 +222,18 @@ def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
     )
 
 
-def _with_camera(eeg: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
-    if config.camera is None:
+def _with_camera(
+    eeg: Inputs, config: SessionConfig, preprocess: PreprocessConfig, neutral: NeutralFace | None
+) -> Inputs:
+    if config.face_camera is None:
         return eeg
     from clmer_streaming.sources.camera import CameraSource
 
     camera = CameraSource(
-        config.camera,
-        neutral=config.neutral,
-        delay_s=config.face_delay_s,
-        extractor=config.extractor,
+        config.face_camera,
+        neutral=neutral,
+        delay_s=config.face_delay,
+        extractor=config.extractor(),
         hog=_hog_series(config, preprocess),
     )
     return replace(
@@ -226,15 +243,37 @@ def _with_camera(eeg: Inputs, config: SessionConfig, preprocess: PreprocessConfi
         reasons={**eeg.reasons, "face": lambda: camera.report.reason},
         dropped={"face": lambda: camera.report.n_dropped},
         camera=camera,
-        keep_neutral=_keeper(config),
+        keep_neutral=_keep_neutral(config),
     )
 
 
 def _hog_series(config: SessionConfig, preprocess: PreprocessConfig) -> str:
     """Return the series of the model that the camera's own HOG gives; "" where there is none, or a stream gives it."""
-    asked = {name.lower() for name in config.physio}
+    asked = {name.lower() for name in config.physio_streams()}
     own = (series.name for series in preprocess.slot_series if series.ch_names == HOG_CH_NAMES)
     return next((name for name in own if name.lower() not in asked), "")
+
+
+def _extra_sources(
+    sources: Sequence[Source], choice: str, physio: Mapping[str, str], claim: Claim | None = None
+) -> tuple[tuple[Source, ...], Callable[[str], str]]:
+    """Return live sources, with the markers among their samples, and with the other streams of the network.
+
+    Args:
+        sources: Of EEG and face.
+        choice: Which other streams; see ``LslExtraSource``.
+        physio: By further series of the model: the stream that gives it.
+        claim: What the session may receive from the network, beside other sessions; None: everything.
+
+    Returns:
+        The sources, and a function that returns why a stream beside the inputs is silent.
+    """
+    from clmer_streaming.lsl.extra import LslExtraSource, StreamRegistry
+
+    registry = StreamRegistry(claim)
+    registered = tuple(TransformedSource(source, MarkerColumns().apply, registry.observe) for source in sources)
+    others = LslExtraSource(choice, registry, physio)
+    return (*registered, TransformedSource(others, MarkerColumns().apply)), others.reason
 
 
 def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:
@@ -249,17 +288,11 @@ def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConf
     )
 
 
-def _not_measured_yet(
-    config: SessionConfig, preprocess: PreprocessConfig, rest: RestBaseline | None
-) -> tuple[str, ...]:
+def _not_measured_yet(config: SessionConfig, lacking: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence where a participant comes for the first time, or is called by a mistyped pseudonym.
 
-    It does not say the pseudonym: the service prints it, too, which systemd keeps.
+    It does not contain the pseudonym: the service prints it, and systemd keeps what is printed.
     """
-    lacking = [
-        *(["neutral face"] if config.camera is not None and config.neutral is None else []),
-        *(["EEG at rest"] if preprocess.eeg_calibration == "rest" and rest is None else []),
-    ]
     if config.participant is None or not lacking:
         return ()
     measured = " and no ".join(lacking)
@@ -267,7 +300,7 @@ def _not_measured_yet(
     return (f"No {measured} of this session's participant in {config.participants} yet: {mend}.",)
 
 
-def _keeper(config: SessionConfig) -> Callable[[NeutralFace], Path] | None:
+def _keep_neutral(config: SessionConfig) -> Callable[[NeutralFace], Path] | None:
     participant = config.participant
     return None if participant is None else lambda neutral: save_neutral(config.participants, participant, neutral)
 

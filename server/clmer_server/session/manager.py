@@ -1,4 +1,4 @@
-"""All sessions of one service: made, started, stopped and removed; one that dies leaves the others alone."""
+"""All sessions of one service: made, started, stopped and removed; one that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ from types import MappingProxyType
 from clmer_server.metrics import Reading
 from clmer_server.protocol.codes import ByeReason, RefusalError, unknown_session
 from clmer_server.protocol.outbound import Bye
-from clmer_server.session.config import SessionPlan, StartRequest, shared
-from clmer_server.session.managed import ManagedSession
-from clmer_server.session.run import PreparedRun, Site
+from clmer_server.session.config import SessionConfig, shared_devices
+from clmer_server.session.managed import ManagedSession, PreparedRun, SharedParts
 from clmer_server.session.session import SessionState
+from clmer_server.settings import StartRequest
 
 
 class SessionManager:
     """All sessions of a service. Made and called on the event loop.
 
     Args:
-        site: What all sessions share.
-        max_sessions: That there may be at once.
+        shared: What all sessions share.
     """
 
-    def __init__(self, site: Site, max_sessions: int) -> None:
-        self._site = site
-        self._max_sessions = max_sessions
+    def __init__(self, shared: SharedParts) -> None:
+        self._shared = shared
         self._sessions: dict[str, ManagedSession] = {}
         self._starting: set[str] = set()  # names of those whose devices are reserved, until they have them
 
     @property
-    def rooms(self) -> Mapping[str, ManagedSession]:
+    def sessions(self) -> Mapping[str, ManagedSession]:
         """Sessions by name, the default one first."""
         return MappingProxyType(self._sessions)
 
     @property
     def default(self) -> ManagedSession:
-        """The session of clients that name none."""
+        """The session of clients that ask for none by name."""
         return next(iter(self._sessions.values()))
 
     def reading(self) -> Reading:
-        """Return what monitoring wants to know now of all sessions and their clients."""
+        """Return the present numbers of all sessions and their clients, for monitoring."""
         hubs = {name: session.hub for name, session in self._sessions.items()}
         return Reading(
             streams={name: hub.streams for name, hub in hubs.items()},
@@ -49,33 +47,33 @@ class SessionManager:
             n_dropped=sum(hub.n_dropped for hub in hubs.values()),
         )
 
-    def open(self, plan: SessionPlan, prepared: PreparedRun) -> None:
-        """Enter a session and open its first run, which then waits.
+    def open(self, config: SessionConfig, prepared: PreparedRun) -> None:
+        """Add a session and open its first run, which then waits.
 
         Raises:
             ClmerError: Its recording or its outlets cannot be opened.
         """
-        session = self._sessions[plan.name] = ManagedSession(plan, self._site)
+        session = self._sessions[config.name] = ManagedSession(config, self._shared)
         session.open(prepared)
 
     def begin(self) -> None:
-        """Start every session that waits, each as its plan says."""
+        """Start every session that waits, each as its configuration says."""
         for session in self._sessions.values():
             session.begin()
 
-    def create(self, plan: SessionPlan) -> ManagedSession:
-        """Enter a session, which waits to be started.
+    def create(self, config: SessionConfig) -> ManagedSession:
+        """Add a session, which waits to be started.
 
         Raises:
             RefusalError: The name is taken, or there are as many as there may be.
         """
-        if plan.name.casefold() in map(str.casefold, self._sessions):
-            raise RefusalError("session_exists", f"there is a session {plan.name} already; choose another name")
-        if len(self._sessions) >= self._max_sessions:
+        if config.name.casefold() in map(str.casefold, self._sessions):
+            raise RefusalError("session_exists", f"there is a session {config.name} already; choose another name")
+        if len(self._sessions) >= self._shared.settings.max_sessions:
             raise RefusalError(
                 "too_many_sessions", f"there are {len(self._sessions)} sessions already; remove one that has ended"
             )
-        session = self._sessions[plan.name] = ManagedSession(plan, self._site)
+        session = self._sessions[config.name] = ManagedSession(config, self._shared)
         return session
 
     def find(self, name: str) -> ManagedSession:
@@ -102,11 +100,15 @@ class SessionManager:
             self._starting.discard(name)
 
     def _reserve(self, session: ManagedSession) -> None:
-        """Keep a session's devices for it: what hangs at its start holds up no other."""
+        """Reserve a session's devices, so that a start that hangs holds up no other session."""
         if session.name in self._starting:
             raise RefusalError("session_running", f"the session {session.name} is being started already")
         for other in self._sessions.values():
-            if other is not session and self._has_devices(other) and (both := shared(session.plan, other.plan)):
+            if (
+                other is not session
+                and self._has_devices(other)
+                and (both := shared_devices(session.config, other.config))
+            ):
                 raise RefusalError("device_in_use", f"the session {other.name} has {both}; stop it first")
         self._starting.add(session.name)
 
@@ -125,7 +127,7 @@ class SessionManager:
         await session.stop()
 
     def remove(self, name: str) -> None:
-        """Take a session that does not run out of the list; its recordings stay, its clients hear ``bye``.
+        """Remove a session that does not run; its recordings stay, its clients get ``bye``.
 
         Raises:
             RefusalError: There is none of this name, it runs, or it is the default one.
@@ -137,7 +139,7 @@ class SessionManager:
             state = "being started" if name in self._starting else session.state
             raise RefusalError("session_running", f"the session {name} is {state}; stop it first")
         del self._sessions[name]
-        session.say_goodbye(Bye(reason=ByeReason.SESSION_REMOVED))
+        session.hub.say_goodbye(Bye(reason=ByeReason.SESSION_REMOVED))
 
     def why_not_ready(self) -> list[str]:
         """Return why no predictions come: of the sessions that should give some; of all, where none should."""
@@ -148,9 +150,9 @@ class SessionManager:
         return [text if alone else f"{name}: {text}" for name, texts in reasons.items() for text in texts]
 
     async def end(self, bye: Bye, goodbye_timeout_s: float) -> None:
-        """Say goodbye to all clients, wait ``goodbye_timeout_s`` seconds for them to hear it, and end all sessions."""
+        """Send ``bye`` to all clients, wait ``goodbye_timeout_s`` seconds for them to get it, and end all sessions."""
         sessions = list(self._sessions.values())
         for session in sessions:
-            session.say_goodbye(bye)
-        await asyncio.gather(*(session.hub.emptied(goodbye_timeout_s) for session in sessions))
+            session.hub.say_goodbye(bye)
+        await asyncio.gather(*(session.hub.wait_empty(goodbye_timeout_s) for session in sessions))
         await asyncio.gather(*(session.shut_down() for session in sessions))

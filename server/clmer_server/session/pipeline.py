@@ -1,39 +1,53 @@
-"""The bounded queue between the threads of the sources and the pipeline thread of a session."""
+"""The parts that the pipeline thread of a session works with.
+
+To be read in this order, which is that of the data: the queue of items, the threads of the sources that fill it, the
+latencies, the queue of windows at the model, the statuses of the streams, and the previews.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from clmer_model.prediction import Prediction
-from clmer_server.protocol.outbound import Message, Preview
-from clmer_server.protocol.parts import Topic
+from clmer_server.protocol.outbound import Preview
 from clmer_server.session.events import EventContext, EventTimes, emotion_event, quality_message
 from clmer_server.session.inference import InferenceThread, Job
-from clmer_streaming.clock import local_clock
+from clmer_server.session.inputs import Inputs
+from clmer_server.session.sink import EventSink
+from clmer_streaming.clock import StreamClock, local_clock
+from clmer_streaming.pipeline.liveness import ExtraStreams
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Source, StreamInfo, Window
+from clmer_streaming.types import (
+    INPUT_KINDS,
+    Chunk,
+    FaceSample,
+    FloatArray,
+    Item,
+    Source,
+    StreamInfo,
+    StreamStatus,
+    Window,
+)
 
 
 class ItemQueueOverflowError(Exception):
-    """Items came faster than the pipeline took them; EEG is never dropped silently."""
+    """Items came faster than the pipeline processed them; EEG is never dropped silently."""
 
 
 class ItemQueue:
-    """Items in the order in which they came; closing it wakes everybody who waits.
+    """A bounded queue between the threads of the sources and the pipeline thread.
 
     Args:
         capacity: Items that may wait.
-        blocking: What a full intake does to ``put``: wait (a replay), or fail (live).
+        blocking: What ``put`` does where the queue is full: wait (a replay), or fail (live).
     """
 
     def __init__(self, capacity: int, *, blocking: bool) -> None:
@@ -44,10 +58,10 @@ class ItemQueue:
         self._changed = threading.Condition()
 
     def put(self, item: Item) -> None:
-        """Add an item; behind a close it is thrown away.
+        """Add an item; after ``close`` it is discarded.
 
         Raises:
-            ItemQueueOverflowError: The intake is full and not blocking.
+            ItemQueueOverflowError: The queue is full and not blocking.
         """
         with self._changed:
             if self._blocking:
@@ -61,14 +75,14 @@ class ItemQueue:
                 self._changed.notify_all()
 
     def put_now(self, item: Item) -> None:
-        """Add an item at once, also where the intake is full; behind a close it is thrown away."""
+        """Add an item at once, also where the queue is full; after ``close`` it is discarded."""
         with self._changed:
             if not self._closed:
                 self._items.append(item)
                 self._changed.notify_all()
 
-    def take(self) -> Item | None:
-        """Return the next item, waiting for it; None when the intake is closed and empty."""
+    def get(self) -> Item | None:
+        """Wait for the next item and return it; None when the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._items))
             if not self._items:
@@ -78,7 +92,7 @@ class ItemQueue:
             return item
 
     def close(self, *, discard: bool = False) -> None:
-        """Take nothing more; what waits is still handed out, unless it is to be discarded."""
+        """Accept no more items; those that wait are still returned unless ``discard`` is set."""
         with self._changed:
             self._closed = True
             if discard:
@@ -87,19 +101,19 @@ class ItemQueue:
 
 
 class SourceThreads:
-    """One thread for each source; behind the last one that ends, the intake is closed.
+    """One thread for each source; when the last one ends, the queue is closed.
 
     Args:
         sources: What they run.
-        intake: Where the items go.
+        items: The queue that they fill.
         stop: Set to end them.
-        fail: Is given what a source raised, in its thread.
+        fail: Called with what a source raised, in its thread.
     """
 
     def __init__(
-        self, sources: Sequence[Source], intake: ItemQueue, stop: threading.Event, fail: Callable[[Exception], None]
+        self, sources: Sequence[Source], items: ItemQueue, stop: threading.Event, fail: Callable[[Exception], None]
     ) -> None:
-        self._intake = intake
+        self._items = items
         self._stop = stop
         self._fail = fail
         self._lock = threading.Lock()  # guards _n_running
@@ -110,26 +124,31 @@ class SourceThreads:
 
     def _run(self, source: Source) -> None:
         try:
-            source.run(self._intake.put, self._stop)
+            source.run(self._items.put, self._stop)
         except Exception as error:
             self._fail(error)
         with self._lock:
             self._n_running -= 1
             last = self._n_running == 0
         if last:
-            self._intake.close()
+            self._items.close()
 
 
 class LatencyTracker:
-    """The age of the newest EEG sample and of the newest frame, each when it came, in seconds; NaN before the first."""
+    """Measures how old the newest EEG sample and the newest frame were when they came.
+
+    Attributes:
+        eeg_s: Age of the newest EEG sample in seconds; NaN before the first one.
+        face_s: Age of the newest frame in seconds; NaN before the first one.
+    """
 
     def __init__(self) -> None:
         self.eeg_s = math.nan
         self.face_s = math.nan
         self._eeg = ""  # the source of EEG
 
-    def take(self, item: Item, now: float) -> None:
-        """Note an item that came at ``now`` seconds."""
+    def push(self, item: Item, now: float) -> None:
+        """Measure an item that came at ``now`` seconds."""
         if isinstance(item, Chunk):
             if item.source == self._eeg and item.t.size:
                 self.eeg_s = now - float(item.t[-1])
@@ -139,90 +158,17 @@ class LatencyTracker:
             self._eeg = item.source
 
 
-class PreviewSink(Protocol):
-    """Where previews go, e.g. a Hub."""
-
-    def wants(self, topic: Topic) -> bool:
-        """Whether anybody looks; asked in the pipeline thread."""
-
-    def publish(self, message: Preview) -> None:
-        """Hand a block out; called where messages may be published."""
-
-
-class Previews:
-    """Makes the blocks of one session, in its pipeline thread.
-
-    Args:
-        session: Its name.
-        sink: Who looks.
-        send: Has a function called where messages may be published.
-    """
-
-    def __init__(self, session: str, sink: PreviewSink, send: Callable[[Callable[[], None]], None]) -> None:
-        self._session = session
-        self._sink = sink
-        self._send = send
-        self._n_eeg = 0
-        self._n_face = 0
-        self._eeg_until = -math.inf  # s, newest sample that was sent or passed over
-        self._face_delay_s = 0.0
-
-    def take(self, item: Item) -> None:
-        """Show a frame's landmarks, (204, 1) cm: x, y, z of each in turn."""
-        if isinstance(item, FaceSample) and self._sink.wants("face.preview"):
-            t, values = item.t - self._face_delay_s, item.landmarks.reshape(-1, 1)
-            self._publish(Preview("face.preview", self._session, self._n_face, t, 0.0, values))
-            self._n_face += 1
-        elif isinstance(item, StreamInfo) and item.kind == "face":
-            self._face_delay_s = item.delay_s
-
-    def windows_closed(self, preprocessor: Preprocessor) -> None:
-        """Show the filtered EEG since the last call, a block for each segment."""
-        if not self._sink.wants("eeg.preview"):
-            return
-        for t, x in preprocessor.filtered_eeg(self._eeg_until):
-            self._publish(self._eeg_block(t, x))
-            self._n_eeg += 1
-            self._eeg_until = float(t[-1])
-
-    def _eeg_block(self, t: FloatArray, x: FloatArray) -> Preview:
-        interval_s = float(t[-1] - t[0]) / (t.size - 1) if t.size > 1 else 0.0
-        return Preview("eeg.preview", self._session, self._n_eeg, float(t[0]), interval_s, np.array(x))
-
-    def _publish(self, block: Preview) -> None:
-        self._send(lambda: self._sink.publish(block))
-
-
-HandOver = Callable[[Callable[[], None]], None]
-"""Has a function called where messages may be published, in turn. It never waits: other sessions share its threads."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The way of a session's messages to the clients."""
-
-    publish: Callable[[Message], None]  # e.g. Hub.publish
-    hand_over: HandOver  # every call of publish goes through it, e.g. onto the event loop
-    observe: Callable[[Item], None] = lambda item: None  # gets each item before the preprocessor, e.g. a recorder
-    sink: PreviewSink | None = None  # who looks at the signals, e.g. Hub; None: nobody
-    over: Callable[[], None] = lambda: None  # called like publish, behind the last message of a session that ended
-
-    def send(self, message: Message) -> None:
-        """Hand a message over; from any thread."""
-        self.hand_over(lambda: self.publish(message))
-
-
 MAX_WAITING_WINDOWS = 4
 """Windows that may wait for the model. More: it is late, and a live session skips windows."""
 
 
 class PredictionQueue:
-    """Every window gives exactly one event, in order.
+    """The windows at the model: every one gives exactly one event, in order.
 
     Args:
         context: What all events share.
         inference: The running inference thread.
-        delivery: How events reach the clients.
+        sink: Where the events go.
         fail: Ends the session with its cause; called in any thread.
 
     Attributes:
@@ -233,25 +179,25 @@ class PredictionQueue:
         self,
         context: EventContext,
         inference: InferenceThread,
-        delivery: Delivery,
+        sink: EventSink,
         fail: Callable[[Exception], None],
     ) -> None:
         self.newest: tuple[int, int] | None = None
         self._context = context
         self._inference = inference
-        self._delivery = delivery
+        self._sink = sink
         self._fail = fail
         self._live = context.source == "live"
         self._seq = context.first_seq  # of the next event
         self._places = threading.Semaphore(MAX_WAITING_WINDOWS)  # one is held by each window at the model
 
-    def submit(self, window: Window, arrival: LatencyTracker) -> None:
+    def submit(self, window: Window, latency: LatencyTracker) -> None:
         """Queue a window for the model; a live session skips it where too many wait already."""
         ready = local_clock()
         skip = not self._places.acquire(blocking=not self._live)
         self.newest = self._seq, window.index
-        arrived = arrival.eeg_s, arrival.face_s
-        done = functools.partial(self._answer, self._seq, window, (ready, *arrived))
+        ages = latency.eeg_s, latency.face_s
+        done = functools.partial(self._answer, self._seq, window, (ready, *ages))
         self._seq += 1
         name = self._context.session
         job = Job(window, done=done, failed=self._fail_at_model, skip=skip, alone=not self._live, session=name)
@@ -265,7 +211,7 @@ class PredictionQueue:
     def _answer(
         self, seq: int, window: Window, before: tuple[float, float, float], prediction: Prediction | None
     ) -> None:
-        """Publish the event of a window; called in the inference thread, which other sessions wait for."""
+        """Publish the event of a window; called in the inference thread, which all sessions share."""
         answered = local_clock()
 
         def publish() -> None:
@@ -279,57 +225,142 @@ class PredictionQueue:
                 if prediction is not None:
                     self._places.release()
 
-        self._delivery.hand_over(publish)
+        self._sink.hand_over(publish)
 
     def _publish(self, seq: int, window: Window, prediction: Prediction | None, times: EventTimes) -> None:
         event = emotion_event(seq, window, prediction, self._context, times)
-        self._delivery.publish(event)
-        if self._delivery.sink is not None and self._delivery.sink.wants("quality"):
-            self._delivery.publish(quality_message(seq, window, event))
+        self._sink.publish(event)
+        if self._sink.wants("quality"):
+            self._sink.publish(quality_message(seq, window, event))
 
     def _fail_at_model(self, error: Exception) -> None:
         self._fail(error)
         self._places.release()
 
 
-def live_hand_over(loop: asyncio.AbstractEventLoop) -> HandOver:
-    """Return a hand-over for a live session: a client that is slow loses messages."""
+UPDATE_INTERVAL_S = 1.0
+"""Least stream time between two messages that bring only new numbers of an input."""
 
-    def hand_over(call: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(call)
-
-    return hand_over
+SIDE_INTERVAL_S = 5.0
+"""The same for a stream that feeds no window; a lab may have many of them."""
 
 
-class ReplayHandOver:
-    """Calls one after the other, each when clients that keep up have room, so that a replay loses nothing at any speed.
+class StatusFeed:
+    """Selects the statuses that are due: changes at once, new numbers at an interval."""
 
-    The thread that hands over never waits. A replay is held back all the same: few of its windows may be on their way.
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[StreamStatus, float]] = {}
+
+    def update(self, statuses: Iterable[StreamStatus], t: float) -> list[StreamStatus]:
+        """Return the statuses to publish.
+
+        Args:
+            statuses: The current status of every stream.
+            t: Stream time now, seconds.
+        """
+        due = [status for status in statuses if self._is_due(status, t)]
+        for status in due:
+            self._sent[status.source] = (status, t)
+        return due
+
+    def _is_due(self, status: StreamStatus, t: float) -> bool:
+        if status.source not in self._sent:
+            return True
+        sent, sent_t = self._sent[status.source]
+        if (sent.kind, sent.name, sent.state, sent.since, sent.reason) != (
+            status.kind,
+            status.name,
+            status.state,
+            status.since,
+            status.reason,
+        ):
+            return True
+        interval_s = UPDATE_INTERVAL_S if status.kind in INPUT_KINDS else SIDE_INTERVAL_S
+        return status != sent and not abs(t - sent_t) < interval_s
+
+
+LOOK_S = 0.25
+"""Stream time in seconds after which samples that complete no window let the streams be looked at again."""
+
+
+class StreamWatch:
+    """Returns the statuses to send: of the inputs, of those still waited for, and of streams beside them.
 
     Args:
-        loop: Where the calls are made.
-        room: Waits until there is room, e.g. ``Hub.room``.
+        inputs: Of the session.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, room: Callable[[], Awaitable[None]]) -> None:
-        self._loop = loop
-        self._room = room
-        self._calls: deque[Callable[[], None]] = deque()
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._feed = StatusFeed()
+        self._side = ExtraStreams(inputs.silence)
+        self._expected: tuple[StreamStatus, ...] = ()  # streams waited for, since when the session was started
+        self._clock = StreamClock()
+        self._looked_t = -math.inf  # s of stream time, when the states of the streams were last looked at
 
-    def __call__(self, call: Callable[[], None]) -> None:
-        """Queue a call; from any thread."""
-        self._loop.call_soon_threadsafe(self._add, call)
+    @property
+    def t(self) -> float:
+        """Stream time now, in seconds; -inf before it has begun."""
+        return self._clock.t
 
-    def _add(self, call: Callable[[], None]) -> None:
-        self._calls.append(call)
-        if self._task is None or self._task.done():
-            self._task = self._loop.create_task(self._make_calls())
+    def begin(self, now: float) -> list[StreamStatus]:
+        """Return what is waited for, from ``now`` (seconds) on."""
+        self._expected = tuple(replace(status, since=now) for status in self._inputs.expected)
+        return self._feed.update(self._expected, self._clock.t)
 
-    async def _make_calls(self) -> None:
-        while self._calls:
-            await self._room()
-            try:
-                self._calls.popleft()()
-            except Exception as error:  # as the loop does with a call of its own: the next ones are made
-                self._loop.call_exception_handler({"message": "a message was not published", "exception": error})
+    def push(
+        self, item: Item, announced: Callable[[], Sequence[StreamStatus]], *, windows_closed: bool
+    ) -> list[StreamStatus]:
+        """Return the statuses to send after an item.
+
+        Args:
+            item: That the preprocessor has processed.
+            announced: Returns the statuses of the preprocessor's streams.
+            windows_closed: Whether the item closed a window.
+        """
+        t = self._clock.update(item)
+        beside = self._side.push(item, t)
+        samples = isinstance(item, Chunk | FaceSample) and not windows_closed
+        if samples and not abs(t - self._looked_t) >= LOOK_S:
+            return []
+        self._looked_t = t
+        return self._feed.update((*self._inputs.streams(announced(), self._expected), *beside), t)
+
+
+class Previews:
+    """Makes the previews of one session, in its pipeline thread, where a client has subscribed to them.
+
+    Args:
+        session: Its name.
+        sink: Where they go.
+    """
+
+    def __init__(self, session: str, sink: EventSink) -> None:
+        self._session = session
+        self._sink = sink
+        self._n_eeg = 0
+        self._n_face = 0
+        self._eeg_until = -math.inf  # s, newest sample that was sent or passed over
+        self._face_delay_s = 0.0
+
+    def push(self, item: Item) -> None:
+        """Send a frame's landmarks, (204, 1) cm: x, y, z of each in turn."""
+        if isinstance(item, FaceSample) and self._sink.wants("face.preview"):
+            t, values = item.t - self._face_delay_s, item.landmarks.reshape(-1, 1)
+            self._sink.send_preview(Preview("face.preview", self._session, self._n_face, t, 0.0, values))
+            self._n_face += 1
+        elif isinstance(item, StreamInfo) and item.kind == "face":
+            self._face_delay_s = item.delay_s
+
+    def windows_closed(self, preprocessor: Preprocessor) -> None:
+        """Send the filtered EEG since the last call, a block for each segment."""
+        if not self._sink.wants("eeg.preview"):
+            return
+        for t, x in preprocessor.filtered_eeg(self._eeg_until):
+            self._sink.send_preview(self._eeg_block(t, x))
+            self._n_eeg += 1
+            self._eeg_until = float(t[-1])
+
+    def _eeg_block(self, t: FloatArray, x: FloatArray) -> Preview:
+        interval_s = float(t[-1] - t[0]) / (t.size - 1) if t.size > 1 else 0.0
+        return Preview("eeg.preview", self._session, self._n_eeg, float(t[0]), interval_s, np.array(x))

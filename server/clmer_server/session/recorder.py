@@ -1,4 +1,7 @@
-"""Recording a session while it runs: a thread of its own between the pipeline and the disk."""
+"""The recording of a session: a thread of its own between the pipeline and the disk.
+
+To be read in this order: the folder of a recording, what its first record holds, ``Recorder``, its queue.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,12 @@ from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import Item, StreamInfo
 
 if TYPE_CHECKING:
+    from clmer_server.session.config import SessionConfig
     from clmer_server.session.events import EventContext
     from clmer_server.settings import ServeSettings
     from clmer_streaming.config import PreprocessConfig
 
+logger = logging.getLogger(__name__)
 
 SESSION_FILE = "session.xdf"
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -76,7 +81,7 @@ class RecordingFolder:
 
 
 def make_recording_folder(parent: Path, session: str) -> RecordingFolder:
-    """Make the folder of a session, which its owner alone may open.
+    """Make the folder of a session, with access for its owner alone.
 
     Raises:
         SettingsError: It is there already, cannot be made, or the session's name cannot name a folder.
@@ -104,7 +109,7 @@ def _cannot_record(folder: Path, found: str) -> SettingsError:
 
 
 def try_recordings(parent: Path) -> None:
-    """Find out whether sessions can be recorded below a folder; it is not made, and nothing stays.
+    """Check whether sessions can be recorded below a folder; it is not made, and nothing is left behind.
 
     Raises:
         SettingsError: It cannot be written to, or made.
@@ -131,41 +136,45 @@ class RecordingPlan:
 
 
 def plan_recording(
-    settings: ServeSettings, context: EventContext, preprocess: PreprocessConfig, name: str | None = None
+    config: SessionConfig,
+    context: EventContext,
+    preprocess: PreprocessConfig,
+    settings: ServeSettings | None = None,
+    name: str | None = None,
 ) -> RecordingPlan | None:
     """Make the folder of the session; return None where nothing is to be recorded.
 
     Args:
-        settings: Those of this session.
+        config: The session.
         context: What its events share.
         preprocess: The signal settings of the model.
-        name: Of the new folder; None: as the session is called.
+        settings: Those of the service, which the recording keeps, too; None: there is no service.
+        name: Name of the new folder; None: that of the session.
 
     Raises:
         SettingsError: The folder is there already or cannot be made.
     """
-    if settings.record is None:
+    if config.recordings is None:
         return None
+    of_service = {} if settings is None else settings.model_dump(mode="json", exclude={"sessions"})
     header = {
         "version": version("clmer"),
         "session": context.session,
         "participant": context.participant,
-        "consent_ref": settings.consent_ref,
+        "consent_ref": config.consent_ref,
         "first_seq": context.first_seq,
         "source": context.source,
         "model": context.model.model_dump(mode="json"),
         "preprocess": preprocess.to_dict(),
-        "settings": _without_passwords(settings.model_dump(mode="json", exclude={"sessions"})),
+        "settings": _without_passwords(of_service | config.options()),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
-    return RecordingPlan(make_recording_folder(settings.record, name or context.session), header)
+    return RecordingPlan(make_recording_folder(config.recordings, name or context.session), header)
 
 
 def _without_passwords(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: _PASSWORD.sub("//", value) if isinstance(value, str) else value for name, value in settings.items()}
 
-
-logger = logging.getLogger(__name__)
 
 CAPACITY = 65_536
 """Items that may wait for the disk: eight minutes of EEG at 128 Hz that comes sample by sample."""
@@ -179,81 +188,21 @@ SYNC_S = 10.0
 _Entry: TypeAlias = Item | Lost | EmotionEvent
 
 
-class Backlog:
-    """What waits to be written, in order; a full one loses items and says how many, or makes a replay wait.
-
-    Args:
-        capacity: Items that may wait; announcements and predictions always have room.
-        blocking: Whether ``put`` waits for room.
-    """
-
-    def __init__(self, capacity: int, *, blocking: bool) -> None:
-        self._capacity = capacity
-        self._blocking = blocking
-        self._entries: deque[_Entry] = deque()
-        self._n_lost = 0  # since the last entry that was taken in
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def put(self, entry: _Entry) -> bool:
-        """Add an entry; return False where it begins a loss. Behind a close it is thrown away."""
-        with self._changed:
-            optional = not isinstance(entry, StreamInfo | EmotionEvent)
-            if optional and self._blocking:
-                self._changed.wait_for(lambda: self._closed or len(self._entries) < self._capacity)
-            if self._closed:
-                return True
-            if optional and len(self._entries) >= self._capacity:
-                self._n_lost += 1
-                return self._n_lost > 1
-            self._add_loss()
-            self._entries.append(entry)
-            self._changed.notify_all()
-            return True
-
-    def take(self, timeout_s: float) -> list[_Entry]:
-        """Return all that waits; wait for something, but no longer than ``timeout_s`` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._entries), timeout_s)
-            entries = list(self._entries)
-            self._entries.clear()
-            self._changed.notify_all()
-            return entries
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing waits and nothing will come."""
-        with self._changed:
-            return self._closed and not self._entries
-
-    def close(self) -> None:
-        """Take nothing more; what waits is still handed out."""
-        with self._changed:
-            self._add_loss()
-            self._closed = True
-            self._changed.notify_all()
-
-    def _add_loss(self) -> None:
-        if self._n_lost:
-            self._entries.append(Lost(self._n_lost))
-            self._n_lost = 0
-
-
 class Recorder:
     """Writes ``session.xdf`` and ``predictions.jsonl``; a disk that fails ends the recording, never the session.
 
     Args:
         plan: Where to, and what the recording begins with.
         clock: The same moment on the LSL clock and on the wall clock, in seconds.
-        blocking: Whether a slow disk holds the session back (a replay), or items are lost and said to be (live).
-        tell: Says something to the clients; called in any thread.
+        blocking: Whether a slow disk holds the session back (a replay), or items are lost and counted (live).
+        notify: Sends a notice to the clients; called in any thread.
 
     Raises:
         RecordingError: The files cannot be created.
     """
 
     def __init__(
-        self, plan: RecordingPlan, clock: tuple[float, float], *, blocking: bool, tell: Callable[[Notice], None]
+        self, plan: RecordingPlan, clock: tuple[float, float], *, blocking: bool, notify: Callable[[Notice], None]
     ) -> None:
         lsl_time, unix_time = clock
         header = {**plan.header, "clock": {"lsl_time": lsl_time, "unix_time": unix_time}}
@@ -270,22 +219,22 @@ class Recorder:
         self._path = plan.folder.session
         self._log = logging.LoggerAdapter(logger, {OF_SESSION: plan.header["session"]})
         self._backlog = Backlog(CAPACITY, blocking=blocking)
-        self._tell = tell
+        self._notify = notify
         self._thread = threading.Thread(target=self._run, name="clmer-recorder", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._thread.start()
 
     def item(self, item: Item) -> None:
-        """Take an item that the Preprocessor is fed; called in the pipeline thread, in that order."""
+        """Queue an item that the Preprocessor is fed; called in the pipeline thread, in that order."""
         if not self._backlog.put(item):
             self._log.error("the disk is too slow for the recording %s: items are missing in it", self._path)
             text = f"The disk is too slow: {self._path} has a hole from here."
-            self._tell(Notice(code=NoticeCode.RECORDING_GAP, message=text))
+            self._notify(Notice(code=NoticeCode.RECORDING_GAP, message=text))
 
     def message(self, message: Message) -> None:
-        """Take a message to the clients; predictions are recorded."""
+        """Queue a message to the clients; only predictions are recorded."""
         if isinstance(message, EmotionEvent):
             self._backlog.put(message)
 
@@ -303,7 +252,7 @@ class Recorder:
         flush_at, sync_at = time.monotonic() + FLUSH_S, time.monotonic() + SYNC_S
         try:
             while not self._backlog.ended:
-                for entry in self._backlog.take(max(0.0, flush_at - time.monotonic())):
+                for entry in self._backlog.get_all(max(0.0, flush_at - time.monotonic())):
                     self._write(entry)
                 if (now := time.monotonic()) >= flush_at:
                     self._flush(to_disk=now >= sync_at)
@@ -333,10 +282,70 @@ class Recorder:
             self._lines.clear()
 
     def _fail(self, error: Exception) -> None:
-        """Say that the recording has ended; let the session go on."""
+        """End the recording and notify the clients; let the session go on."""
         self._backlog.close()
         found = error.found if isinstance(error, RecordingError) else repr(error)
         traceback = None if isinstance(error, RecordingError | OSError) else error  # a disk's failure needs none
         self._log.error("the recording %s has ended: %s", self._path, found, exc_info=traceback)
         text = f"The recording has ended, the session goes on: {found}. What was written so far can be read."
-        self._tell(Notice(code=NoticeCode.RECORDING_FAILED, message=text))
+        self._notify(Notice(code=NoticeCode.RECORDING_FAILED, message=text))
+
+
+class Backlog:
+    """The queue of what waits to be written; a full one loses items and counts them, or makes a replay wait.
+
+    Args:
+        capacity: Items that may wait; announcements and predictions always have room.
+        blocking: Whether ``put`` waits for room.
+    """
+
+    def __init__(self, capacity: int, *, blocking: bool) -> None:
+        self._capacity = capacity
+        self._blocking = blocking
+        self._entries: deque[_Entry] = deque()
+        self._n_lost = 0  # since the last entry that was taken in
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, entry: _Entry) -> bool:
+        """Add an entry; return False where it is the first one lost. After ``close`` it is discarded."""
+        with self._changed:
+            optional = not isinstance(entry, StreamInfo | EmotionEvent)
+            if optional and self._blocking:
+                self._changed.wait_for(lambda: self._closed or len(self._entries) < self._capacity)
+            if self._closed:
+                return True
+            if optional and len(self._entries) >= self._capacity:
+                self._n_lost += 1
+                return self._n_lost > 1
+            self._add_loss()
+            self._entries.append(entry)
+            self._changed.notify_all()
+            return True
+
+    def get_all(self, timeout_s: float) -> list[_Entry]:
+        """Return all entries that wait; where there are none, wait ``timeout_s`` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._entries), timeout_s)
+            entries = list(self._entries)
+            self._entries.clear()
+            self._changed.notify_all()
+            return entries
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing waits and nothing will come."""
+        with self._changed:
+            return self._closed and not self._entries
+
+    def close(self) -> None:
+        """Accept no more entries; those that wait are still returned."""
+        with self._changed:
+            self._add_loss()
+            self._closed = True
+            self._changed.notify_all()
+
+    def _add_loss(self) -> None:
+        if self._n_lost:
+            self._entries.append(Lost(self._n_lost))
+            self._n_lost = 0

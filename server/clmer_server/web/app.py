@@ -1,4 +1,7 @@
-"""The routes in front of the sessions; they keep no state of their own."""
+"""The web application: dashboard, health, model, sessions and the WebSocket.
+
+To be read in this order: ``create_app`` and its state, health and model, pages, errors.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,105 @@ from starlette.routing import Match
 from clmer_server.metrics import CONTENT_TYPE, LoopLag, Metrics
 from clmer_server.protocol.asyncapi import asyncapi
 from clmer_server.protocol.codes import PROTOCOL, PROTOCOL_VERSION, UNEXPECTED, RefusalError
+from clmer_server.session.inference import ServedModel
 from clmer_server.session.manager import SessionManager
-from clmer_server.session.run import ServedModel
 from clmer_server.settings import ServeSettings
 from clmer_server.web.auth import Access
-from clmer_server.web.middleware import BODY_TOO_LONG, REFUSED, RESPONSE_HEADERS, Guard, RefusalBody
+from clmer_server.web.middleware import BODY_TOO_LONG, REFUSED, RESPONSE_HEADERS, RefusalBody, SecurityMiddleware
 from clmer_server.web.sessions_api import add_session_api
 from clmer_server.web.websocket import Handshake, serve_client
+
+
+@dataclass(frozen=True)
+class AppState:
+    """What the routes answer from."""
+
+    manager: SessionManager
+    model: ServedModel
+    settings: ServeSettings  # of the service; new sessions get from it the options that they do not set
+    handshake: Handshake
+    metrics: Metrics
+    lag: LoopLag
+
+
+def create_app(state: AppState, access: Access) -> FastAPI:
+    """Return the application.
+
+    Args:
+        state: What it answers from.
+        access: Who may connect.
+    """
+    app = FastAPI(
+        title="CLMER",
+        docs_url=None,  # these pages load scripts from elsewhere; /openapi.json itself is served
+        redoc_url=None,
+        responses=REFUSED,
+        middleware=[
+            Middleware(
+                SecurityMiddleware, access=access
+            ),  # outside, since the answer to too long a body has a code, too
+            Middleware(RequestBodyLimitMiddleware, max_body_size=access.limits.max_message_bytes),
+        ],
+    )
+    _add_health(app, state, access)
+    _add_model(app, state)
+    add_refusals(app)
+    add_session_api(app, state.manager, state.settings)
+    add_pages(app)
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket, session: str | None = None, after_seq: str | None = None) -> None:
+        await serve_client(socket, state.manager, state.handshake, session, after_seq)
+
+    return app
+
+
+def _add_health(app: FastAPI, state: AppState, access: Access) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """Whether the process is alive, and what a page must know before it connects."""
+        manager = state.manager
+        hubs = [session.hub for session in manager.sessions.values()]
+        return {
+            "status": "ok",
+            "session": manager.default.state,
+            "clients": sum(hub.n_clients for hub in hubs),
+            "dropped": sum(hub.n_dropped for hub in hubs),
+            "evicted": state.handshake.watchdog.n_evicted,
+            "token_required": access.token is not None,
+            "loop_lag_s": round(state.lag.seconds, 3),
+            **({} if access.token else {"sessions": {name: s.state for name, s in manager.sessions.items()}}),
+        }
+
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+    async def metrics() -> Response:
+        """Numbers for monitoring systems, in Prometheus' text format."""
+        return Response(state.metrics.render(), media_type=CONTENT_TYPE)
+
+    @app.get("/readyz", responses={503: {"description": "No predictions come; the reasons."}})
+    async def readyz() -> JSONResponse:
+        """Whether predictions come from every session that was started; 503 with the reasons where not."""
+        reasons = state.manager.why_not_ready()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+
+def _add_model(app: FastAPI, state: AppState) -> None:
+    @app.get("/version")
+    async def program() -> dict[str, Any]:
+        """Which program this is, and which protocol it speaks."""
+        return {"name": "clmer", "version": version("clmer"), "protocol": PROTOCOL}
+
+    @app.get("/asyncapi.json")
+    async def protocol() -> dict[str, Any]:
+        """The WebSocket protocol, for programs that read such descriptions."""
+        return asyncapi(PROTOCOL_VERSION)
+
+    @app.get("/api/model")
+    async def model() -> dict[str, Any]:
+        """The artifact's description of itself, and where it runs."""
+        running = state.model.info.model_dump(include={"id", "sha256", "config_hash", "runner", "device"})
+        return {**state.model.card, **running}
+
 
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
 """Folder of the page, its scripts and styles."""
@@ -114,7 +209,7 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody foresaw; the error goes on to the web server, which logs it."""
     answer = _answer(STATUS_OF_CODE["internal_error"], "internal_error", UNEXPECTED)
-    answer.headers.update(RESPONSE_HEADERS)  # it goes past the guard, which gives them to all others
+    answer.headers.update(RESPONSE_HEADERS)  # it does not pass the middleware, which adds them to all others
     return answer
 
 
@@ -126,92 +221,3 @@ def _methods(request: Request) -> list[str]:
 
 def _answer(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse(RefusalBody(code=code, message=message).model_dump(), status_code=status)
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the routes answer from."""
-
-    sessions: SessionManager
-    model: ServedModel
-    settings: ServeSettings  # of the service; new sessions have from it what they leave open
-    door: Handshake  # which every client passes
-    metrics: Metrics
-    lag: LoopLag
-
-
-def create_app(served: Served, access: Access) -> FastAPI:
-    """Return the application.
-
-    Args:
-        served: What it answers from.
-        access: Who may connect.
-    """
-    app = FastAPI(
-        title="CLMER",
-        docs_url=None,  # these pages load scripts from elsewhere; /openapi.json itself is served
-        redoc_url=None,
-        responses=REFUSED,
-        middleware=[
-            Middleware(Guard, access=access),  # outside, since the answer to too long a body has a code, too
-            Middleware(RequestBodyLimitMiddleware, max_body_size=access.limits.max_message_bytes),
-        ],
-    )
-    _add_health(app, served, access)
-    _add_model(app, served)
-    add_refusals(app)
-    add_session_api(app, served.sessions, served.settings)
-    add_pages(app)
-
-    @app.websocket("/ws")
-    async def ws(socket: WebSocket, session: str | None = None, after_seq: str | None = None) -> None:
-        await serve_client(socket, served.sessions, served.door, session, after_seq)
-
-    return app
-
-
-def _add_health(app: FastAPI, served: Served, access: Access) -> None:
-    @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
-        """Whether the process is alive, and what a page must know before it connects."""
-        sessions = served.sessions
-        hubs = [session.hub for session in sessions.rooms.values()]
-        return {
-            "status": "ok",
-            "session": sessions.default.state,
-            "clients": sum(hub.n_clients for hub in hubs),
-            "dropped": sum(hub.n_dropped for hub in hubs),
-            "evicted": served.door.watchdog.n_evicted,
-            "token_required": access.token is not None,
-            "loop_lag_s": round(served.lag.seconds, 3),
-            **({} if access.token else {"sessions": {name: s.state for name, s in sessions.rooms.items()}}),
-        }
-
-    @app.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-    async def metrics() -> Response:
-        """Numbers for monitoring systems, in Prometheus' text format."""
-        return Response(served.metrics.render(), media_type=CONTENT_TYPE)
-
-    @app.get("/readyz", responses={503: {"description": "No predictions come; the reasons."}})
-    async def readyz() -> JSONResponse:
-        """Whether predictions come from every session that was started; 503 with the reasons where not."""
-        reasons = served.sessions.why_not_ready()
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
-
-
-def _add_model(app: FastAPI, served: Served) -> None:
-    @app.get("/version")
-    async def program() -> dict[str, Any]:
-        """Which program this is, and which protocol it speaks."""
-        return {"name": "clmer", "version": version("clmer"), "protocol": PROTOCOL}
-
-    @app.get("/asyncapi.json")
-    async def protocol() -> dict[str, Any]:
-        """The WebSocket protocol, for programs that read such descriptions."""
-        return asyncapi(PROTOCOL_VERSION)
-
-    @app.get("/api/model")
-    async def model() -> dict[str, Any]:
-        """The artifact's description of itself, and where it runs."""
-        running = served.model.info.model_dump(include={"id", "sha256", "config_hash", "runner", "device"})
-        return {**served.model.card, **running}

@@ -1,7 +1,8 @@
-"""Whether a request brings the service's token, and never a word of it anywhere else.
+"""Authentication: the service's token, TLS certificates, and who may connect.
 
 A token comes as ``Authorization: Bearer``, as a subprotocol beside the protocol's own (browsers cannot set headers), or
-in the first message. It is never taken from an address: addresses are logged, shown and remembered.
+in the first message. It is never read from an address: addresses are logged, shown and remembered. To be read in this
+order: tokens, TLS, ``Access``.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from clmer_server.settings import ServeSettings, is_loopback
 from clmer_streaming.errors import SettingsError
 
 BEARER_SUBPROTOCOL = "clmer.bearer."
-"""What comes before the token, in base64url without padding, when it comes as a subprotocol."""
+"""Prefix of a subprotocol that carries the token, in base64url without padding."""
 
 TOKEN_BYTES = 24
-"""Random bytes of a token that the service makes."""
+"""Random bytes of a generated token."""
 
 _NAMES_IN_URL = frozenset({"token", "access_token", "auth_token", "api_key", "apikey", "bearer", "authorization"})
 
 
 class Verdict(StrEnum):
-    """What a request says of the token."""
+    """Whether a request carries the token."""
 
     GRANTED = "granted"
     MISSING = "missing"
@@ -43,7 +44,7 @@ class Verdict(StrEnum):
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess."""
+    """Return a new random token."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
@@ -53,15 +54,15 @@ def bearer_subprotocol(token: str) -> str:
 
 
 def without_bearer(subprotocols: Iterable[str]) -> list[str]:
-    """Return the subprotocols without the token, which must never be echoed."""
+    """Return the subprotocols without the token, which must not be echoed."""
     return [name for name in subprotocols if not name.startswith(BEARER_SUBPROTOCOL)]
 
 
 class TokenCheck:
-    """Compares tokens, in a time that says nothing of where they differ.
+    """Compares tokens in constant time.
 
     Args:
-        token: The service's; None lets everybody in.
+        token: The service's; None: every request is granted.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -73,11 +74,11 @@ class TokenCheck:
         return self._digest is not None
 
     def holds(self, given: str) -> bool:
-        """Return whether this is the token; anything is where none is asked for."""
+        """Return whether this is the token; always true where none is required."""
         return self._digest is None or hmac.compare_digest(_digest(given), self._digest)
 
     def verdict(self, headers: Headers, subprotocols: Iterable[str] = ()) -> Verdict:
-        """Return what header and subprotocols say; one right token is enough."""
+        """Return whether header or subprotocols carry the token; one right one is enough."""
         if not self.required:
             return Verdict.GRANTED
         given = [*_from_header(headers), *_from_subprotocols(subprotocols)]
@@ -86,7 +87,7 @@ class TokenCheck:
         return Verdict.GRANTED if any(map(self.holds, given)) else Verdict.WRONG
 
     def is_in_query(self, query: bytes) -> bool:
-        """Return whether an address carries a token, by its name or by itself."""
+        """Return whether a query string carries a token, by a field's name or by its value."""
         fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         named = any(name.lower() in _NAMES_IN_URL for name, _ in fields)
         return named or (self.required and any(map(self.holds, chain(*fields))))
@@ -116,7 +117,7 @@ def _digest(token: str) -> bytes:
 
 @dataclass(frozen=True)
 class Tls:
-    """A certificate and its key, tried together."""
+    """A certificate and its key, which fit together."""
 
     cert: Path  # PEM, with the chain behind it
     key: Path  # PEM, without a password
@@ -160,11 +161,11 @@ def _no_password() -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may connect, and how much of it."""
+    """Who may connect, and with which limits."""
 
     bound_host: str  # decides which Host headers are our own
     token: str | None = field(default=None, repr=False)  # None: nobody needs one
-    made_token: bool = False  # nobody knows it yet
+    made_token: bool = False  # generated, so that it must be printed
     hosts: tuple[str, ...] = ()  # further names of this machine
     origins: tuple[str, ...] = ()  # pages elsewhere that may connect
     limits: Limits = field(default_factory=Limits)
@@ -177,7 +178,7 @@ class Access:
 
 
 def plan_access(settings: ServeSettings) -> Access:
-    """Return who may connect. Off loopback everybody needs a token; without one in the settings, it is made.
+    """Return who may connect. Off loopback every client needs a token; one is generated where the settings have none.
 
     Raises:
         SettingsError: The certificate or its key cannot be used.
@@ -200,7 +201,7 @@ def plan_access(settings: ServeSettings) -> Access:
 
 
 def access_text(access: Access) -> list[str]:
-    """Return the lines that the user of the service should read at its start."""
+    """Return the lines about token and encryption that are printed at the start."""
     lines = []
     if access.made_token:
         lines.append(f"token      {access.token} (the dashboard and every client need it; it is shown only here)")

@@ -1,4 +1,7 @@
-"""How much one client, one address and all of them together may ask for."""
+"""Limits on what one client, one address and all of them together may ask for.
+
+To be read in this order: the rate of messages, the number of connections, connections that do not read.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ from enum import Enum, auto
 from clmer_server.protocol.parts import Limits
 
 BURST_S = 2.0
-"""A client may send what it may send in this time at once."""
+"""Seconds whose messages a client may send at once."""
 
 MAX_STRIKES = 50
-"""Messages over the rate that are answered; one more ends the connection."""
+"""Messages above the rate that are answered; one more ends the connection."""
 
 
 class TokenBucket:
-    """Lets so much through in a second, and a burst after a pause.
+    """A token bucket: so many per second on average, and a burst after a pause.
 
     Args:
-        rate_per_s: What comes back in a second; infinity lets everything through.
-        burst: What fits in.
+        rate_per_s: Tokens that are added in a second; infinity allows everything.
+        burst: Tokens that the bucket holds.
         clock: Seconds; only differences count.
     """
 
@@ -38,11 +41,11 @@ class TokenBucket:
 
     @property
     def full(self) -> bool:
-        """Whether a whole burst was there at the last look."""
+        """Whether the bucket was full at the last ``refill``."""
         return self._level >= self._burst
 
     def refill(self) -> None:
-        """Add what has come back since the last look."""
+        """Add the tokens of the time since the last call."""
         if math.isinf(self._rate_per_s):
             return
         now = self._clock()
@@ -50,7 +53,7 @@ class TokenBucket:
         self._at = now
 
     def take(self) -> bool:
-        """Take one out; False where there is none."""
+        """Remove one token; return False where there is none."""
         if math.isinf(self._rate_per_s):
             return True
         if self._level < 1.0:
@@ -59,19 +62,19 @@ class TokenBucket:
         return True
 
 
-class Pace(Enum):
-    """What becomes of a message, by how fast it came."""
+class RateVerdict(Enum):
+    """What is done with a message, by how fast it came."""
 
-    FINE = auto()
-    TOO_FAST = auto()  # not acted upon, and answered
-    GOES_ON = auto()  # too fast for too long: the connection ends
+    ACCEPTED = auto()
+    REFUSED = auto()  # not acted upon, but answered
+    CUT_OFF = auto()  # too fast for too long: the connection ends
 
 
-class InboundPace:
-    """Judges how fast one client sends.
+class RateLimiter:
+    """Limits how fast one client sends.
 
-    Too fast a message is answered ``rate_limited``. A client that goes on all the same is stopped, so that the
-    answers are bounded, too. Once it has kept still for ``BURST_S``, all is forgotten.
+    A message above the rate is answered ``rate_limited``. A client that goes on all the same is cut off, so that the
+    answers are bounded, too. The count starts again once it has been silent for ``BURST_S``.
 
     Args:
         limits: Of the service.
@@ -83,18 +86,18 @@ class InboundPace:
         self._bucket = TokenBucket(rate_per_s, max(1.0, rate_per_s * BURST_S), clock)
         self._n_strikes = 0
 
-    def judge(self) -> Pace:
-        """Return what becomes of the message that has just come."""
+    def check(self) -> RateVerdict:
+        """Return what is done with the message that has just come."""
         self._bucket.refill()
         if self._bucket.full:
             self._n_strikes = 0
         if self._bucket.take():
-            return Pace.FINE
+            return RateVerdict.ACCEPTED
         self._n_strikes += 1
-        return Pace.TOO_FAST if self._n_strikes <= MAX_STRIKES else Pace.GOES_ON
+        return RateVerdict.REFUSED if self._n_strikes <= MAX_STRIKES else RateVerdict.CUT_OFF
 
 
-class Admissions:
+class ConnectionCounter:
     """Counts the WebSockets that are open, in all and by address.
 
     Args:
@@ -105,19 +108,19 @@ class Admissions:
         self._limits = limits
         self._open: Counter[str] = Counter()
 
-    def why_not(self, address: str) -> str | None:
-        """Return the error code for one more from this address; None where there is room."""
+    def refusal_code(self, address: str) -> str | None:
+        """Return the error code for one more from this address; None where it is allowed."""
         if self._open.total() >= self._limits.max_connections:
             return "too_many_connections"
         if self._open[address] >= self._limits.max_connections_per_address:
             return "too_many_from_address"
         return None
 
-    def enter(self, address: str) -> None:
+    def add(self, address: str) -> None:
         """Count one more."""
         self._open[address] += 1
 
-    def leave(self, address: str) -> None:
+    def remove(self, address: str) -> None:
         """Count one less."""
         self._open[address] -= 1
         if self._open[address] <= 0:
@@ -125,19 +128,20 @@ class Admissions:
 
 
 STALL_S = 5.0
-"""How long a mailbox may stay full, without one message leaving it."""
+"""How long a send queue may stay full without one message being sent."""
 
-LOOK_S = 0.5
-"""Time between two looks."""
+CHECK_S = 0.5
+"""Seconds between two checks."""
 
 
 @dataclass(eq=False)
-class Watched:
-    """One connection under watch.
+class WatchedConnection:
+    """One connection that the watchdog checks.
 
     Args:
-        is_full: Whether what waits for the client fills its mailbox.
+        is_full: Returns whether the client's send queue is full.
         abort: Ends the connection at once.
+        stalled_since: Since when the queue has been full, in seconds; None: it is not.
     """
 
     is_full: Callable[[], bool]
@@ -145,26 +149,29 @@ class Watched:
     stalled_since: float | None = None
 
     def sent(self) -> None:
-        """Note that a message has left the mailbox."""
+        """Record that a message was sent."""
         self.stalled_since = None
 
 
 class Watchdog:
-    """Looks at all connections twice a second, while it is run.
+    """Aborts connections whose clients do not read; it checks them twice a second while ``run`` runs.
 
     Args:
         clock: Seconds; only differences count.
+
+    Attributes:
+        n_evicted: Connections aborted so far.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.n_evicted = 0
         self._clock = clock
-        self._watched: set[Watched] = set()
+        self._watched: set[WatchedConnection] = set()
 
     @contextmanager
-    def watching(self, is_full: Callable[[], bool], abort: Callable[[], None]) -> Iterator[Watched]:
+    def watching(self, is_full: Callable[[], bool], abort: Callable[[], None]) -> Iterator[WatchedConnection]:
         """Watch one connection while the context lasts."""
-        watched = Watched(is_full, abort)
+        watched = WatchedConnection(is_full, abort)
         self._watched.add(watched)
         try:
             yield watched
@@ -172,13 +179,13 @@ class Watchdog:
             self._watched.discard(watched)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check again and again, until cancelled."""
         while True:
-            self.look()
-            await asyncio.sleep(LOOK_S)
+            self.check()
+            await asyncio.sleep(CHECK_S)
 
-    def look(self) -> None:
-        """Abort every connection whose mailbox has stayed full for too long."""
+    def check(self) -> None:
+        """Abort every connection whose send queue has stayed full for too long."""
         now = self._clock()
         for watched in tuple(self._watched):
             if not watched.is_full():

@@ -1,8 +1,9 @@
-"""Who may talk to the service, and what a browser may do with its pages.
+"""The security middleware: who may connect, and what a browser may do with the pages.
 
 Starlette accepts a WebSocket from the page of any site, so a page elsewhere could read a participant's emotions
 from the user's own machine. Host and Origin are therefore checked here, for HTTP and WebSocket alike, and after them
-the token and the number of clients.
+the token and the number of clients. To be read in this order: headers and paths, the checks of host and origin,
+refusals, ``SecurityMiddleware``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clmer_server.settings import is_loopback
 from clmer_server.web.auth import Access, TokenCheck, Verdict, without_bearer
-from clmer_server.web.limits import Admissions
+from clmer_server.web.limits import ConnectionCounter
 
 RESPONSE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -36,22 +37,22 @@ RESPONSE_HEADERS = {
 """Sent with every HTTP response, and with every refusal of a handshake."""
 
 AUTHENTICATED = "clmer_authenticated"
-"""Name in a scope's state: whether the request has brought the token, or needs none."""
+"""Key in a scope's state: whether the request carried the token, or needs none."""
 
 BODY_TOO_LONG = "body_too_long"
-"""Code of a request whose body is longer than any that is read here."""
+"""Code of the refusal of a request whose body is too long."""
 
 OPEN_PATHS = ("/", "/healthz", "/favicon.ico")
-"""What needs no token: the page that asks for it, and whether the process is alive."""
+"""Paths that need no token: the page that asks for it, and the check whether the process is alive."""
 
 OPEN_FOLDERS = ("/static/", "/bokeh/")
-"""Scripts and styles of the page; they tell nothing of anybody."""
+"""Folders that need no token: scripts and styles of the page, which contain nothing about anybody."""
 
-_PLACES = "send it as the header 'Authorization: Bearer TOKEN', or on /ws as a subprotocol or in the first message"
+_HOW_TO_SEND = "send it as the header 'Authorization: Bearer TOKEN', or on /ws as a subprotocol or in the first message"
 
 
 def host_allowed(host_header: str | None, bound_host: str, others: Collection[str] = ()) -> bool:
-    """Return whether a request for this host is meant for us, and not a foreign name that points here.
+    """Return whether a request's host is this one, and not a foreign name that points here.
 
     Args:
         host_header: The request's ``Host``.
@@ -99,7 +100,7 @@ def _is_address(host: str) -> bool:
 
 
 class RefusalBody(BaseModel):
-    """What is answered to a request that is refused."""
+    """Body of the response to a request that is refused."""
 
     code: str  # from the protocol's table
     message: str
@@ -112,7 +113,7 @@ REFUSED: dict[int | str, dict[str, Any]] = {
     413: {"model": RefusalBody, "description": "The body is too long."},
     500: {"model": RefusalBody, "description": "A fault of the service; its log has the cause."},
 }
-"""What any request may be answered, for the description of the interface."""
+"""Refusals that any request may get, for the OpenAPI document."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ class Refusal:
         return JSONResponse(content.model_dump(), status_code=self.status, headers=headers)
 
 
-class Guard:
-    """ASGI middleware: refuses whoever may not connect, and adds the security headers.
+class SecurityMiddleware:
+    """ASGI middleware: refuses requests that are not allowed, and adds the security headers.
 
-    A WebSocket without a token is let through with ``scope["state"][AUTHENTICATED]`` False, since its first message
+    A WebSocket without a token is passed on with ``scope["state"][AUTHENTICATED]`` False, since its first message
     may bring one. The subprotocol that carries a token is taken out of the scope.
 
     Args:
@@ -145,7 +146,7 @@ class Guard:
         self._app = app
         self._access = access
         self._check = TokenCheck(access.token)
-        self._admissions = Admissions(access.limits)
+        self._connections = ConnectionCounter(access.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused request; pass any other on."""
@@ -168,7 +169,9 @@ class Guard:
         if not origin_allowed(origin, host, self._access.origins):
             return Refusal(HTTPStatus.FORBIDDEN, "origin_refused", f"pages of {origin!r} may not connect")
         if self._check.is_in_query(scope["query_string"]):
-            return Refusal(HTTPStatus.BAD_REQUEST, "token_in_url", f"an address is no place for a token; {_PLACES}")
+            return Refusal(
+                HTTPStatus.BAD_REQUEST, "token_in_url", f"an address is no place for a token; {_HOW_TO_SEND}"
+            )
         verdict = self._check.verdict(headers, scope.get("subprotocols", ()))
         if verdict is Verdict.WRONG:
             return Refusal(HTTPStatus.UNAUTHORIZED, "token_wrong", "this is not the service's token")
@@ -177,30 +180,30 @@ class Guard:
 
     def _refusal_of_request(self, scope: Scope, headers: Headers) -> Refusal | None:
         if not scope["state"][AUTHENTICATED] and not _is_open(scope["path"]):
-            return Refusal(HTTPStatus.UNAUTHORIZED, "token_missing", f"this needs the service's token; {_PLACES}")
+            return Refusal(HTTPStatus.UNAUTHORIZED, "token_missing", f"this needs the service's token; {_HOW_TO_SEND}")
         if self._too_long(headers.get("content-length")):
             text = f"expected a body of at most {self._access.limits.max_message_bytes} bytes, found a longer one"
             return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LONG, text)
         return None
 
     def _too_long(self, content_length: str | None) -> bool:
-        """Tell whether a body says that it is too long; one that does not say so is counted as it comes."""
+        """Return whether a body declares too great a length; one that declares none is counted as it comes."""
         digits = content_length or ""
         return digits.isascii() and digits.isdigit() and int(digits) > self._access.limits.max_message_bytes
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = (scope.get("client") or ("", 0))[0]
-        code = self._admissions.why_not(address)
+        code = self._connections.refusal_code(address)
         if code is not None:
             message = "as many clients as may connect are connected; end one of them, or try again later"
             await Refusal(HTTPStatus.SERVICE_UNAVAILABLE, code, message).response()(scope, receive, send)
             return
         scope["subprotocols"] = without_bearer(scope["subprotocols"])
-        self._admissions.enter(address)
+        self._connections.add(address)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._admissions.leave(address)
+            self._connections.remove(address)
 
 
 def _is_open(path: str) -> bool:

@@ -1,4 +1,8 @@
-"""The running service: its sessions and the web server around them, from start to goodbye."""
+"""The running service: its sessions and the web server around them, from the start to the last message.
+
+To be read in this order: ``run_service``, the server, and what surrounds them (workers, event loop, service manager,
+garbage collector).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,13 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import logging
-import multiprocessing
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import uvicorn
 
@@ -22,64 +24,16 @@ from clmer_model.predictor import gpu_memory_bytes
 from clmer_server.metrics import LoopLag, Metrics, Reading
 from clmer_server.protocol.codes import ByeReason
 from clmer_server.protocol.outbound import Bye
-from clmer_server.session.config import SessionPlan
+from clmer_server.session.config import SessionConfig
+from clmer_server.session.inference import ServedModel
+from clmer_server.session.managed import PreparedRun, SharedParts
 from clmer_server.session.manager import SessionManager
-from clmer_server.session.run import PreparedRun, ServedModel, Site
 from clmer_server.settings import ServeSettings
-from clmer_server.web.app import Served, create_app
+from clmer_server.web.app import AppState, create_app
 from clmer_server.web.auth import Access, TokenCheck
 from clmer_server.web.uvicorn import uvicorn_config
 from clmer_server.web.websocket import Handshake
 from clmer_streaming.lsl.resolve import StreamClaims
-
-
-@contextlib.asynccontextmanager
-async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Let a coroutine run as long as the context lasts."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})  # unlike awaiting the task, it does not take our own cancellation for the task's
-        if not task.cancelled():
-            task.result()
-
-
-YOUNG_OBJECTS = 10_000
-"""New objects before the youngest are looked through; Python's own 700 suits small programs."""
-
-
-def freeze_gc() -> None:
-    """Let the collector leave alone what the start has made; call it when everything is made and nothing runs.
-
-    A full collection walks over everything, some 250,000 objects behind the imports of a service, and nothing else
-    runs meanwhile: a quarter of a second and more in which every client waits. What the start has made stays to the
-    end, and is put out of the collector's sight (``gc.freeze``). That alone makes full collections more frequent,
-    since they come when a quarter more has survived than there was; so fewer of the small ones lead up to them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-
-
-READY, STOPPING = "READY=1", "STOPPING=1"
-
-
-def notify(state: str) -> bool:
-    """Tell the service manager a state; return whether one listens."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
-        return False
-    path = "\0" + address[1:] if address.startswith("@") else address  # @ stands for the abstract name space
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.connect(path)
-            sender.sendall(state.encode())
-    except OSError:
-        return False  # a service must not fail because its manager does not listen
-    return True
-
 
 GOODBYE_TIMEOUT_S = 1.0
 """How long clients have to take their last messages."""
@@ -99,7 +53,36 @@ class ServicePlan:
     access: Access
     model: ServedModel
     claims: StreamClaims
-    sessions: tuple[tuple[SessionPlan, PreparedRun], ...]  # the default one first
+    sessions: tuple[tuple[SessionConfig, PreparedRun], ...]  # the default one first
+
+
+async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
+    """Serve until a signal ends it; clients get ``bye`` first, and it ends within 5 s in every case."""
+    settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
+    with _workers(n_workers) as workers:
+        handshake, lag = Handshake(TokenCheck(plan.access.token), plan.access.limits), LoopLag()
+
+        def read() -> Reading:
+            gpu = gpu_memory_bytes()
+            evicted = handshake.watchdog.n_evicted
+            return replace(manager.reading(), n_evicted=evicted, loop_lag_s=lag.seconds, gpu_memory_bytes=gpu)
+
+        async def goodbye() -> None:
+            bye = Bye(reason=ByeReason.SHUTDOWN, retry_after_s=RESTART_S)
+            handshake.close(bye)
+            await manager.end(bye, GOODBYE_TIMEOUT_S)
+
+        metrics = Metrics(read)
+        port = listener.getsockname()[1]
+        manager = SessionManager(SharedParts(settings, plan.model, plan.claims, workers, port, metrics.message))
+        state = AppState(manager, plan.model, settings, handshake, metrics, lag)
+        server = _Server(uvicorn_config(create_app(state, plan.access), plan.access), goodbye)
+        for config, prepared in plan.sessions:
+            manager.open(config, prepared)
+        freeze_gc()  # before any session runs, whose first windows it would hold up
+        async with run_in_background(lag.run()), run_in_background(handshake.watchdog.run()):
+            manager.begin()
+            await server.serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -110,7 +93,7 @@ class _Server(uvicorn.Server):
         self._goodbye = goodbye
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell the service manager."""
+        """Listen, and notify the service manager."""
         await super().startup(sockets)
         notify(READY)
 
@@ -124,38 +107,9 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
-    """Serve until a signal ends it; clients hear ``bye`` first, and it ends within 5 s in every case."""
-    settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
-    with _workers(n_workers) as workers:
-        door, lag = Handshake(TokenCheck(plan.access.token), plan.access.limits), LoopLag()
-
-        def read() -> Reading:
-            gpu = gpu_memory_bytes()
-            evicted = door.watchdog.n_evicted
-            return replace(sessions.reading(), n_evicted=evicted, loop_lag_s=lag.seconds, gpu_memory_bytes=gpu)
-
-        async def goodbye() -> None:
-            bye = Bye(reason=ByeReason.SHUTDOWN, retry_after_s=RESTART_S)
-            door.close(bye)
-            await sessions.end(bye, GOODBYE_TIMEOUT_S)
-
-        metrics = Metrics(read)
-        site = Site(plan.model, plan.claims, workers, listener.getsockname()[1], metrics.message)
-        sessions = SessionManager(site, settings.max_sessions)
-        served = Served(sessions, plan.model, settings, door, metrics, lag)
-        server = _Server(uvicorn_config(create_app(served, plan.access), plan.access), goodbye)
-        for session, prepared in plan.sessions:
-            sessions.open(session, prepared)
-        freeze_gc()  # before any session runs, whose first windows it would hold up
-        async with in_background(lag.run()), in_background(door.watchdog.run()):
-            sessions.begin()
-            await server.serve(sockets=[listener])
-
-
 @contextlib.contextmanager
 def _workers(n: int) -> Iterator[Executor]:
-    """Give threads for what may wait; one that hangs is not waited for at the end."""
+    """Return threads for what may wait; one that hangs is not waited for at the end."""
     workers = ThreadPoolExecutor(n, thread_name_prefix="clmer-worker")
     try:
         yield workers
@@ -174,29 +128,49 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return make
 
 
-CHILD_TIMEOUT_S = 0.5
-"""How long a child process that is still there may take to end."""
-
-
-def end_with(run: Callable[[], int]) -> NoReturn:
-    """Run a program that closes what it opens, and end the process with its exit code at once.
-
-    Child processes that are still there are ended; logs and output are written out first.
-
-    Args:
-        run: Returns the exit code, or raises ``SystemExit``.
-    """
+@contextlib.asynccontextmanager
+async def run_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine as long as the context lasts."""
+    task = asyncio.create_task(work)
     try:
-        code = run()
-    except SystemExit as end:
-        if not isinstance(end.code, int):
-            raise
-        code = end.code
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join(CHILD_TIMEOUT_S)
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            stream.flush()
-    os._exit(code)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})  # unlike awaiting the task, it does not take our own cancellation for the task's
+        if not task.cancelled():
+            task.result()
+
+
+READY, STOPPING = "READY=1", "STOPPING=1"
+
+
+def notify(state: str) -> bool:
+    """Send a state to the service manager, as sd_notify(3) does; return whether one listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
+        return False
+    path = "\0" + address[1:] if address.startswith("@") else address  # @ stands for the abstract name space
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect(path)
+            sender.sendall(state.encode())
+    except OSError:
+        return False  # a service must not fail because its manager does not listen
+    return True
+
+
+YOUNG_OBJECTS = 10_000
+"""New objects before a collection of the youngest; Python's own 700 suits small programs."""
+
+
+def freeze_gc() -> None:
+    """Exclude the objects made so far from garbage collection; to be called when all is made and nothing runs.
+
+    A full collection visits every object, some 250,000 after the imports of a service, and nothing else runs
+    meanwhile: a quarter of a second and more in which every client waits. What the start has made stays to the end,
+    and ``gc.freeze`` excludes it. That alone makes full collections more frequent, since one comes when a quarter more
+    has survived than there was; so fewer of the small ones lead up to it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])

@@ -1,7 +1,8 @@
-"""Connections that can be ended, whatever the other side does or does not do.
+"""uvicorn with connections that can always be ended, and the listening socket.
 
 uvicorn waits for the other side in several places: before a request, before it reads what was written, before it
 answers a close. Each wait has an end here. The classes build on uvicorn's own; ``pyproject.toml`` bounds its version.
+To be read in this order: HTTP, WebSocket, the socket, the configuration.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ABORT = "clmer.abort"
 """Name of the callable in a WebSocket's ASGI extensions that ends its connection at once."""
 
 SEND_FRAME = "clmer.send_frame"
-"""Name of the callable in a WebSocket's ASGI extensions that sends a frame which was made for many."""
+"""Name of the callable in a WebSocket's ASGI extensions that sends a frame which was encoded for many clients."""
 
 REQUEST_TIMEOUT_S = 5.0
 """How long a request may take to come, from its first byte, or from the connection's beginning, to its last one."""
@@ -44,14 +45,14 @@ SPARE_CONNECTIONS = 32
 """Connections beside the WebSockets, of one address and in all: pages, scripts, refusals on their way."""
 
 PINGS_PER_S, PINGS_BURST = 10.0, 100.0
-"""How often a client may ping. Its pings are answered beside its mailbox, so nothing else bounds the answers."""
+"""How often a client may ping. The answers bypass its send queue, so nothing else bounds them."""
 
 MAX_FRAGMENTS = 1024
 """Parts that one message may come in. Empty parts count for nothing in its length."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP whose requests are whole in time, of bounded length, from a bounded number of connections."""
+    """HTTP with a time limit and a length limit for requests, from a bounded number of connections."""
 
     limits: ClassVar[Limits] = Limits()
     _deadline: asyncio.TimerHandle | None = None

@@ -1,9 +1,12 @@
-"""The 17 action units: which change of the face raises each, by how much, and how far to trust it.
+"""The 17 action units: features of the face, the change that raises each unit, and how well it can be observed.
 
 Numbers, names and muscles are those of the Facial Action Coding System (FACS): Ekman, Friesen and Hager (2002),
-"Facial Action Coding System: The Manual". The lengths and their sizes are this project's: no full scale is fitted to
-coded data. An intensity is ``5 * change / full_scale`` between 0 and 5; all lengths are in units of the distance
-between the outer eye corners. One unit is read from the skin as well: AU04.
+"Facial Action Coding System: The Manual". The measures and their full scales are this project's own and not fitted to
+coded data. An intensity is ``5 * change / full_scale``, limited to 0 to 5; all lengths are in units of the distance of
+the outer eye corners. AU04 is measured on the skin as well.
+
+``face_features`` measures a face, ``intensities`` compares it with a neutral face; ``CausalMean`` smooths the features
+and ``Presence`` turns intensities into on and off.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ from clmer_streaming.face.geometry import averaging_matrix
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.types import FloatArray
 
-PARTNERS: dict[int, int] = {
+MIRROR_VERTICES: dict[int, int] = {
     107: 336, 55: 285, 66: 296, 65: 295, 70: 300, 46: 276, 63: 293, 53: 283, 105: 334, 52: 282,  # brows
     159: 386, 158: 385, 160: 387, 145: 374, 153: 380, 144: 373, 33: 263, 133: 362,  # eyes
     117: 346, 118: 347, 101: 330, 50: 280, 205: 425,  # cheeks
     129: 358, 64: 294, 98: 327,  # nostrils
     61: 291,  # mouth's corners
 }  # fmt: skip
-"""Vertices of the subject's right side, and their partners on the left."""
+"""Vertex of the subject's right side -> the corresponding vertex of the left side."""
 
 _RIGHT: dict[str, tuple[int, ...]] = {
     "brow_inner": (107, 55, 66, 65), "brow_outer": (70, 46, 63, 53), "brow_mid": (105, 52), "brow_end": (107, 55),
@@ -36,7 +39,7 @@ _RIGHT: dict[str, tuple[int, ...]] = {
     "lid_159": (159,), "lid_158": (158,), "lid_160": (160,), "lid_145": (145,), "lid_153": (153,), "lid_144": (144,),
     "cheek": (117, 118, 101, 50, 205), "nostril": (129, 64, 98), "corner": (61,),
 }  # fmt: skip
-"""Spot of the right side -> the vertices whose mean it is."""
+"""Spot of the right side -> vertices whose mean it is."""
 
 _MIDLINE: dict[str, tuple[int, ...]] = {
     "upper_lip": (0, 37, 267, 39, 269), "lip_top": (0,), "lip_bottom": (17,), "nose_base": (2, 97, 326),
@@ -46,20 +49,20 @@ _MIDLINE: dict[str, tuple[int, ...]] = {
 
 _SPOTS: dict[str, tuple[int, ...]] = {
     **{f"{name}_right": vertices for name, vertices in _RIGHT.items()},
-    **{f"{name}_left": tuple(PARTNERS[vertex] for vertex in vertices) for name, vertices in _RIGHT.items()},
+    **{f"{name}_left": tuple(MIRROR_VERTICES[vertex] for vertex in vertices) for name, vertices in _RIGHT.items()},
     **_MIDLINE,
 }
 _TO_SPOTS = averaging_matrix(tuple(_SPOTS.values()))
 
 Point = list[float]
-"""x, y, z of a spot."""
+"""Coordinates x, y, z of a spot."""
 
 
 class FaceFeatures(NamedTuple):
-    """Lengths in units of the distance between the outer eye corners, both sides' mean, and two of another kind.
+    """Measures of a face, the mean of both sides, in units of the distance of the outer eye corners.
 
-    ``eye_open`` is a ratio, ``brow_furrow`` a contrast. Heights are along the head's vertical axis. Used for a face,
-    for a neutral face, and for their difference.
+    ``eye_open`` is a ratio and ``brow_furrow`` a contrast. Heights are along the head's vertical axis. The class holds
+    a face, a neutral face, or their difference.
     """
 
     brow_inner: float  # height of the brow's inner end over the eye corners
@@ -81,14 +84,19 @@ class FaceFeatures(NamedTuple):
     lower_lip: float  # height of the lower lip's edge over the nose's bridge
     lip_to_chin: float  # height of the lower lip's edge over the chin's tip
     lip_gap: float  # between the lips
-    brow_furrow: float  # depth of the folds between the brows; see appearance.py
+    brow_furrow: float  # depth of the folds between the brows; see ``image.brow_furrow``
 
 
 N_FEATURES = len(FaceFeatures._fields)
 
 
 def face_features(points: FloatArray, brow_furrow: float) -> FaceFeatures:
-    """Return the features of an aligned mesh (478, 3), and of the skin between its brows."""
+    """Return the features of a face.
+
+    Args:
+        points: The aligned mesh (478, 3) in any unit.
+        brow_furrow: Depth of the folds between its brows.
+    """
     spots = dict(zip(_SPOTS, (_TO_SPOTS @ points).tolist(), strict=True))
     eye_distance = math.dist(spots["eye_outer_right"], spots["eye_outer_left"])
     sides = [_side(spots, side) for side in ("right", "left")]
@@ -99,7 +107,7 @@ def face_features(points: FloatArray, brow_furrow: float) -> FaceFeatures:
 
 
 def _side(spots: dict[str, Point], side: str) -> dict[str, float]:
-    """Return what is measured on each side of the face, in the points' unit."""
+    """Return the measures of one side of the face, in the points' unit."""
     at = {name: spots[f"{name}_{side}"] for name in _RIGHT}
     eye_y, eye_z = at["eye"][1], at["eye"][2]
     opening = math.dist(at["lid_159"], at["lid_145"])
@@ -120,7 +128,7 @@ def _side(spots: dict[str, Point], side: str) -> dict[str, float]:
 
 
 def _middle(spots: dict[str, Point]) -> dict[str, float]:
-    """Return what is measured once, in the points' unit."""
+    """Return the measures without sides, in the points' unit."""
     return {
         "brow_gap": math.dist(spots["brow_end_right"], spots["brow_end_left"]),
         "upper_lip": spots["upper_lip"][1] - spots["nose_base"][1],
@@ -134,22 +142,22 @@ def _middle(spots: dict[str, Point]) -> dict[str, float]:
 
 
 def _height_over(point: Point, inner: Point, outer: Point) -> float:
-    """Return how far a point lies above the line from an eye's inner to its outer corner, seen from the front."""
+    """Return the height of a point above the line from an eye's inner to its outer corner, seen from the front."""
     along_x, along_y = outer[0] - inner[0], outer[1] - inner[1]
     across = along_x * (point[1] - inner[1]) - along_y * (point[0] - inner[0])
     return math.copysign(1.0, along_x) * across / math.hypot(along_x, along_y)
 
 
 MAX_INTENSITY = 5.0
-"""FACS' five degrees of intensity, A to E, on a scale that begins at 0."""
+"""Largest intensity: FACS' five degrees, A to E, on a scale that begins at 0."""
 
 Observability: TypeAlias = Literal["very good", "good", "fair", "weak", "not observable"]
-"""How well a mesh, with the folds between the brows, shows an action unit. The last two are flagged as low."""
+"""How well an action unit can be observed in a mesh and the folds between the brows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a face differs from its neutral, and what gates the action units share."""
+    """The difference of a face from its neutral face, and the gates that several action units share."""
 
     now: FaceFeatures
     neutral: FaceFeatures
@@ -160,7 +168,7 @@ class Change:
 
     @classmethod
     def of(cls, now: FaceFeatures, neutral: FaceFeatures) -> Change:
-        """Return the change from a neutral face."""
+        """Return the change of a face from a neutral face."""
         closing = 1.0 - now.eye_open / neutral.eye_open
         return cls(
             now=now,
@@ -206,9 +214,9 @@ def outer_brow_raiser(c: Change) -> float:
 def brow_lowerer(c: Change) -> float:
     """AU04, corrugator and depressor supercilii: the brows sink and draw together. Full scale .060. Weak.
 
-    A mesh hardly shows the squeeze, and with AU01 the inner brow rises all the same: the shape counts half, the folds
-    between the brows make a full scale with .025. Hair and fingers there look like folds; in dim or small pictures,
-    and on smooth skin, there are none.
+    A mesh hardly shows the squeeze, and together with AU01 the inner brow rises: the shape counts half, and folds
+    between the brows of depth .025 make a full scale. Hair and fingers look like folds; dim or small pictures and
+    smooth skin show none.
     """
     shape = _pos(-0.6 * c.by.brow_inner - 0.3 * c.by.brow_mid) + _pos(-0.5 * c.by.brow_gap)
     return 0.5 * shape + 2.4 * _pos(c.by.brow_furrow)
@@ -297,11 +305,11 @@ def blink(c: Change) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ActionUnit:
-    """One row of the table of action units."""
+    """An action unit and its measure."""
 
     name: str
-    change: Callable[[Change], float]  # how far the face has changed, at least 0
-    full_scale: float  # the change that counts as intensity 5
+    change: Callable[[Change], float]  # size of the change, at least 0
+    full_scale: float  # change of intensity 5
     observability: Observability
 
 
@@ -327,60 +335,60 @@ ACTION_UNITS: tuple[ActionUnit, ...] = (
 """The action units, in the order of AU_NAMES."""
 
 OBSERVABILITY: dict[str, Observability] = {unit.name: unit.observability for unit in ACTION_UNITS}
-"""Action unit -> how well it can be seen; agrees with OpenFace where it is good, not where it is weak."""
+"""Action unit -> observability; units that are good or better agree with OpenFace, weak ones do not."""
 
 LOW_OBSERVABILITY: tuple[str, ...] = tuple(
     unit.name for unit in ACTION_UNITS if unit.observability in ("weak", "not observable")
 )
-"""Action units that are published, but must not carry a conclusion by themselves."""
+"""Action units that are published but too weakly observed to support a conclusion by themselves."""
 
 
 def intensities(now: FaceFeatures, neutral: FaceFeatures) -> FloatArray:
-    """Return the intensities (17,), 0-5, of a face against its neutral, in the order of AU_NAMES."""
+    """Return the intensities (17,), 0 to 5, of a face relative to a neutral face, in the order of AU_NAMES."""
     change = Change.of(now, neutral)
     raw = np.array([unit.change(change) / unit.full_scale for unit in ACTION_UNITS])
     return np.minimum(MAX_INTENSITY * raw, MAX_INTENSITY)
 
 
-PRESENT_FROM = 1.0  # points of intensity, for two frames running
-ABSENT_BELOW = 0.7  # points
+PRESENT_FROM = 1.0  # intensity in two consecutive frames from which a unit is present
+ABSENT_BELOW = 0.7  # intensity below which it is absent
 
 
 class Presence:
-    """Decides with hysteresis, from the intensity alone, so that the two can never contradict each other."""
+    """Decides with hysteresis which action units are present, from their intensities alone."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the frames before."""
+        """Forget the previous frames."""
         self._on = np.zeros(len(AU_NAMES), dtype=np.bool_)
         self._was_high = np.zeros(len(AU_NAMES), dtype=np.bool_)
 
     def push(self, intensities: FloatArray) -> FloatArray:
-        """Return presence (17,), 0 or 1, with the intensities (17,) of the next frame."""
+        """Add the intensities (17,) of the next frame; return the presence (17,), 0 or 1."""
         high = intensities >= PRESENT_FROM
         self._on = (self._on & (intensities >= ABSENT_BELOW)) | (high & self._was_high)
         self._was_high = high
         return self._on.astype(np.float64)
 
 
-N_FRAMES = 3
-SPAN_S = 0.15  # s; a camera of 5 frames a second gets no smoothing, which would blur what people do
+N_FRAMES = 3  # most frames of a mean
+SPAN_S = 0.15  # s, most time that they span; a camera of 5 frames a second is not smoothed
 
 
 class CausalMean:
-    """The mean of the features of this frame and of the two before it, as far as they are recent."""
+    """The mean of the features of this frame and of up to two recent ones before it."""
 
     def __init__(self) -> None:
         self._frames: deque[tuple[float, FaceFeatures]] = deque(maxlen=N_FRAMES)
 
     def reset(self) -> None:
-        """Forget the frames before, as after a lost face."""
+        """Forget the previous frames, as after a lost face."""
         self._frames.clear()
 
     def push(self, t: float, features: FaceFeatures) -> FaceFeatures:
-        """Return the mean with the frame of time ``t`` in seconds."""
+        """Add the frame of time ``t`` in seconds; return the mean."""
         self._frames.append((t, features))
         recent = [old for stamp, old in self._frames if t - SPAN_S <= stamp <= t]
         return FaceFeatures(*np.mean(recent, axis=0).tolist())

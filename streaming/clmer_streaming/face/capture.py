@@ -1,4 +1,8 @@
-"""Cameras and video files, opened and read the same way."""
+"""Cameras and video files: opening, reading, grabbing the newest frames, and recording them.
+
+``Capture`` is one opened camera or file. ``FrameGrabber`` reads it in a thread and keeps the newest frames.
+``VideoRecorder`` writes frames into a video, with their stamps beside it.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +25,19 @@ from clmer_streaming.errors import RecordingError, SettingsError
 
 @dataclass(frozen=True)
 class CaptureState:
-    """Whether pictures come; said at every change, and again and again where nothing else is said."""
+    """Whether frames come from a camera or file."""
 
     is_open: bool
-    reason: str = ""  # a sentence for people; "" when nothing is wrong
-    rate_hz: float = 0.0  # that the device announces
+    reason: str = ""  # why not, as a sentence; "" while all is well
+    rate_hz: float = 0.0  # as the device announces it
 
 
 CaptureKind: TypeAlias = Literal["index", "device", "url", "file"]
-"""How a picture source is named."""
+"""How a camera or file is named."""
 
 _OPEN_TIMEOUT_MS, _READ_TIMEOUT_MS = 10_000, 2_000  # of network cameras
-_RATES_HZ = (1.0, 1000.0)  # frame rates that are believed
-_POSITIONS_S = (-1.0, 1e7)  # places in a file that are believed; of a missing stamp OpenCV makes -3.7e17 s
+_RATES_HZ = (1.0, 1000.0)  # plausible frame rates
+_POSITIONS_S = (-1.0, 1e7)  # plausible times in a file; OpenCV makes -3.7e17 s of a missing stamp
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,10 @@ class CaptureSpec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what a word on the command line names: an index, a device, a URL or a video file.
+        """Parse the name of a camera on the command line: an index, a device, a URL or a video file.
 
         Raises:
-            SettingsError: It names nothing that could be opened.
+            SettingsError: It is none of these.
         """
         if text.isdecimal():
             return cls("index", text)
@@ -67,7 +71,7 @@ class CaptureSpec:
 
     @property
     def name(self) -> str:
-        """How people call it."""
+        """Its name in messages."""
         if self.kind == "index":
             return f"camera {self.text}"
         return Path(self.text).name if self.kind == "file" else self.text
@@ -76,15 +80,21 @@ class CaptureSpec:
 class Capture:
     """An opened camera or video file.
 
+    Example::
+
+        capture = Capture(CaptureSpec.parse("face.mp4"))
+        while capture.grab() is not None:
+            bgr = capture.picture()
+
     Args:
         spec: What to open.
 
     Attributes:
-        rate_hz: Frame rate that it announces; 0 where it announces none that can be true.
-        n_frames: Frames that a file claims to have; 0 where it does not say.
+        rate_hz: Frame rate that it announces; 0 if that is not plausible.
+        n_frames: Frames that a file announces; 0 if it does not.
 
     Raises:
-        RecordingError: It cannot be opened; ``found`` says it in one line.
+        RecordingError: It cannot be opened.
     """
 
     def __init__(self, spec: CaptureSpec) -> None:
@@ -97,7 +107,7 @@ class Capture:
         self._position_s = -math.inf  # of the frame that was grabbed last
 
     def grab(self) -> float | None:
-        """Take the next frame and return when, in seconds of the LSL clock; None where there is none any more."""
+        """Grab the next frame; return when, in seconds of the LSL clock, or None at the end."""
         if not self._video.grab():
             return None
         t = local_clock()
@@ -105,10 +115,10 @@ class Capture:
         return t
 
     def position(self) -> float:
-        """Return where in the file the grabbed frame lies, in seconds of the container's time; asked once a frame.
+        """Return the time of the grabbed frame in the container, in seconds. Call this once for each frame.
 
         Raises:
-            RecordingError: The file says neither when its frames were taken nor how many a second.
+            RecordingError: The file has neither stamps nor a frame rate.
         """
         stamp_s = float(self._video.get(_cv2().CAP_PROP_POS_MSEC)) / 1000
         if _POSITIONS_S[0] <= stamp_s <= _POSITIONS_S[1] and stamp_s > self._position_s:
@@ -124,17 +134,17 @@ class Capture:
         return self._position_s
 
     def picture(self) -> npt.NDArray[np.generic] | None:
-        """Return the grabbed frame as (H, W, 3) BGR; None where it cannot be decoded."""
+        """Return the grabbed frame, (H, W, 3) BGR; None if it cannot be decoded."""
         decoded, picture = self._video.retrieve()
         return np.asarray(picture) if decoded and picture is not None else None
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device or file."""
         self._video.release()
 
 
 def probe(spec: CaptureSpec) -> float:
-    """Return the frame rate in Hz that a video file names, 0 where it names none, without reading it.
+    """Return the frame rate in Hz that a video file announces, without reading its frames; 0 if it announces none.
 
     Raises:
         RecordingError: It cannot be read.
@@ -145,13 +155,13 @@ def probe(spec: CaptureSpec) -> float:
 
 
 def _cv2() -> Any:
-    """Import OpenCV, told to be silent: what fails is said in our own words."""
+    """Import OpenCV without its messages on stderr; failures are reported by this module."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # s; 10 by default
     import cv2
 
-    cv2.setLogLevel(0)  # where somebody has imported it before
+    cv2.setLogLevel(0)  # if it was imported before
     return cv2
 
 
@@ -183,7 +193,7 @@ REOPEN_S = 0.5
 """Seconds between two attempts to open a camera."""
 
 WAITING_FRAMES = 8
-"""Frames that may wait: 0.27 s at 30 fps. In the usual case none does, so this costs no latency."""
+"""Most frames that wait: 0.27 s at 30 fps. Usually none does, so this costs no latency."""
 
 _OPEN_S = 15.0  # s that a camera has to open
 _FIRST_FRAME_S = 10.0  # s that it has to give its first frame
@@ -191,28 +201,28 @@ _FRAME_S = 1.5  # s that it has to give the next one
 
 
 @dataclass(frozen=True, eq=False)
-class Grabbed:
-    """One picture."""
+class GrabbedFrame:
+    """One frame of a camera or file."""
 
     t: float  # s, LSL clock
     picture: npt.NDArray[np.generic]  # BGR
 
 
-class Grabber:
-    """Reads a camera, or a video file at its own pace, in a thread of its own; the newest frames win.
+class FrameGrabber:
+    """Reads a camera, or a video file in real time, in a thread of its own, and keeps the newest frames.
 
-    A camera that gives no frame is closed and opened again, for ever; a file ends.
+    A camera that gives no frame is closed and opened again, without end; a file ends.
 
     Args:
         spec: What to read.
 
     Attributes:
-        state: Whether pictures come.
-        deadline: When the camera must have answered; past it, it hangs. Seconds of the LSL clock.
-        ended: The file has been read to its end.
-        failure: Why the file cannot be read.
+        state: Whether frames come.
+        deadline: When the camera must have answered, in seconds of the LSL clock; past it, the camera hangs.
+        ended: Whether the file has been read to its end.
+        failure: Why the file cannot be read; None if it can.
         n_grabbed: Frames that came.
-        n_dropped: Frames that gave way to newer ones; those before the first ``take`` do not count.
+        n_dropped: Frames that newer ones have replaced, since the first ``pop``.
     """
 
     def __init__(self, spec: CaptureSpec) -> None:
@@ -223,15 +233,15 @@ class Grabber:
         self.n_grabbed = 0
         self.n_dropped = 0
         self._spec = spec
-        self._waiting: deque[Grabbed] = deque(maxlen=WAITING_FRAMES)
-        self._begun = False  # somebody takes
+        self._waiting: deque[GrabbedFrame] = deque(maxlen=WAITING_FRAMES)
+        self._started = False  # whether ``pop`` was called
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="clmer-grabber", daemon=True).start()
 
-    def take(self, timeout_s: float) -> Grabbed | None:
-        """Return the next frame; None when none came in time or the state has changed."""
+    def pop(self, timeout_s: float) -> GrabbedFrame | None:
+        """Return the next frame; None if none came in time or the state has changed."""
         with self._changed:
-            self._begun = True
+            self._started = True
             if not self._waiting and not self.ended:
                 self._changed.wait(timeout_s)
             return self._waiting.popleft() if self._waiting else None
@@ -251,8 +261,8 @@ class Grabber:
             pause.wait(REOPEN_S)
 
     def _read(self, capture: Capture) -> None:
-        """Hand out frames until none comes."""
-        paced = _Pace(capture) if self._spec.kind == "file" else None
+        """Queue frames until none comes."""
+        paced = _RealTime(capture) if self._spec.kind == "file" else None
         self.deadline = local_clock() + _FIRST_FRAME_S
         while (t := capture.grab()) is not None:
             self.deadline = math.inf
@@ -260,19 +270,19 @@ class Grabber:
                 t = paced.wait()
             picture = capture.picture()
             if picture is not None:
-                self._put(Grabbed(t, picture), capture.rate_hz)
+                self._put(GrabbedFrame(t, picture), capture.rate_hz)
             self.deadline = local_clock() + _FRAME_S
 
-    def _put(self, grabbed: Grabbed, rate_hz: float) -> None:
+    def _put(self, grabbed: GrabbedFrame, rate_hz: float) -> None:
         with self._changed:
             self.n_grabbed += 1
-            self.n_dropped += self._begun and len(self._waiting) == WAITING_FRAMES
+            self.n_dropped += self._started and len(self._waiting) == WAITING_FRAMES
             self._waiting.append(grabbed)
             self.state = CaptureState(True, rate_hz=rate_hz)
             self._changed.notify()
 
     def _stop(self, state: CaptureState, failure: RecordingError | None = None) -> None:
-        """Say that no more pictures come; a file stays so, a camera may come back."""
+        """Set that no more frames come; a file ends, a camera may come back."""
         with self._changed:
             self.state = state
             if self._spec.kind == "file":
@@ -280,8 +290,8 @@ class Grabber:
             self._changed.notify()
 
 
-class _Pace:
-    """Holds the frames of a file back until they are due, as if a camera gave them."""
+class _RealTime:
+    """Holds the frames of a file back until they are due, as if they came from a camera."""
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
@@ -289,7 +299,7 @@ class _Pace:
         self._waiter = threading.Event()
 
     def wait(self) -> float:
-        """Wait until the frame that was grabbed is due; return now, seconds of the LSL clock."""
+        """Wait until the grabbed frame is due; return the present time in seconds of the LSL clock."""
         position_s, now = self._capture.position(), local_clock()
         self._begin = now - position_s if self._begin is None else self._begin
         self._waiter.wait(max(0.0, self._begin + position_s - now))
@@ -297,28 +307,34 @@ class _Pace:
 
 
 KEPT_FREE = 200_000_000
-"""Bytes of the disk that a video leaves free: the numbers of the recording need them more."""
+"""Bytes of the disk that a video leaves free for the recording of the numbers."""
 
 STAMPS_HEADER = "frame,t"
-"""First line of the stamps beside a video."""
+"""First line of the file of stamps beside a video."""
 
-_USUAL_RATE_HZ = 30.0  # of a camera that names none; the true stamps lie beside the video
-_LOOK_FRAMES = 1000  # after so many the file must have grown; what waits to be written is 256 KiB at most
+_DEFAULT_RATE_HZ = 30.0  # of a camera that announces none; the true stamps lie beside the video
+_CHECK_FRAMES = 1000  # after each of which the file must have grown; at most 256 KiB are buffered
 
 
 def stamps_file(video: Path) -> Path:
-    """Return where the stamps of a video's frames lie: beside it."""
+    """Return the path of the stamps of a video's frames."""
     return video.with_name(f"{video.stem}_frames.csv")
 
 
-class VideoKeeper:
-    """Writes pictures as motion JPEG, and beside it when each was taken: ``face.avi`` and ``face_frames.csv``.
+class VideoRecorder:
+    """Writes frames as motion JPEG and their stamps as CSV: ``face.avi`` and ``face_frames.csv``.
 
-    One video has frames of one size, and is never written into again: what comes after a change of size, or after the
-    face process was started anew, goes into ``face-2.avi`` with ``face-2_frames.csv``, and so on.
+    The frames of one video have one size, and an existing video is never appended to: after a change of size, or a
+    restart of the face process, a new one is begun, ``face-2.avi`` with ``face-2_frames.csv``, and so on.
+
+    Example::
+
+        recorder = VideoRecorder(Path("face.avi"))
+        recorder.write(t, bgr, rate_hz=30.0)
+        recorder.close()
 
     Args:
-        path: Of the first video, ending in .avi.
+        path: Path of the first video, ending in .avi.
         kept_free: Bytes of the disk that stay free.
     """
 
@@ -331,32 +347,32 @@ class VideoKeeper:
         """Append one frame.
 
         Args:
-            t: When it was taken, seconds of the LSL clock.
+            t: When it was taken, in seconds of the LSL clock.
             picture: (H, W, 3) uint8 BGR.
-            rate_hz: That the camera announces; 0 where it announces none.
+            rate_hz: Frame rate that the camera announces; 0 if it announces none.
 
         Raises:
-            RecordingError: The disk is full, or the video cannot be written; nothing more may be written then.
+            RecordingError: The disk is full, or the video cannot be written; do not write again.
         """
         import cv2
 
         try:
-            self._check_room()
+            self._check_disk()
             size = (picture.shape[1], picture.shape[0])
             if self._part is None or self._part.size != size:
                 self.close()
-                self._part = _Part(*_new_files(self._path), size, rate_hz or _USUAL_RATE_HZ)
+                self._part = _Part(*_new_files(self._path), size, rate_hz or _DEFAULT_RATE_HZ)
             self._part.write(t, picture)
         except (OSError, cv2.error) as error:
             found = (error.strerror if isinstance(error, OSError) else None) or str(error).strip()
             raise _cannot_write(self._path, found) from error
 
     def close(self) -> None:
-        """Finish what was written."""
+        """Finish the video."""
         if self._part is not None:
             self._part.close()
 
-    def _check_room(self) -> None:
+    def _check_disk(self) -> None:
         if shutil.disk_usage(self._path.parent).free < self._kept_free:
             raise _cannot_write(self._path, "a disk that is full")
 
@@ -371,18 +387,18 @@ class _Part:
         self._path = path
         self._stamps = stamps
         self._n_frames = 0
-        self._n_bytes = -1  # of the file, when it was looked at last
+        self._n_bytes = -1  # size of the file at the last check
         self._video: Any = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate_hz, size)
         if not self._video.isOpened():
             raise _cannot_write(path, "a video writer that does not open")
         stamps.write(f"{STAMPS_HEADER}\n".encode())
 
     def write(self, t: float, picture: npt.NDArray[np.generic]) -> None:
-        """Append a frame, then its stamp; OpenCV does not say whether it could write, but the file's size does."""
+        """Append a frame, then its stamp; OpenCV reports no failure to write, so the file's size is checked."""
         self._video.write(picture)
         self._stamps.write(f"{self._n_frames},{float(t)!r}\n".encode())
         self._n_frames += 1
-        if self._n_frames % _LOOK_FRAMES == 0:
+        if self._n_frames % _CHECK_FRAMES == 0:
             before, self._n_bytes = self._n_bytes, self._path.stat().st_size
             if self._n_bytes == before:
                 raise _cannot_write(self._path, f"a file that does not grow beyond {before} bytes")
@@ -393,7 +409,7 @@ class _Part:
 
 
 def _new_files(path: Path) -> tuple[Path, FileIO]:
-    """Create the files of the next video, for their owner alone; return its path and its stamps, unbuffered."""
+    """Create the files of the next video, readable by their owner only; return its path and the file of its stamps."""
     number = 1
     while True:
         video = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")

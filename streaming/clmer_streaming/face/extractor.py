@@ -1,7 +1,8 @@
-"""Which program finds the points of a face: FaceMesh from the wheel, or a FaceLandmarker that the user brings.
+"""The two extractors of face meshes: FaceMesh from MediaPipe's wheel, and a FaceLandmarker bundle of the user.
 
-Everything behind the 478 points is the same for both. Their points are not, and so each has an id of its own: a model
-is fed by the extractor that it was trained with, and by no other.
+An ``Extractor`` names one of them and opens its reader: ``FaceMeshReader`` or ``FaceLandmarkerReader``. All further
+processing of the 478 vertices is the same, but their positions differ, so each has an id of its own: a model is used
+only with the extractor that it was trained with.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.face.geometry import MeshFrame, MeshReader
+from clmer_streaming.face.geometry import MeshFrame
 from clmer_streaming.face.image import CutDetector, Image, brow_furrow, luma_and_sharpness, to_rgb
 from clmer_streaming.face.layout import EXTRACTOR_ID, OPENFACE_EXTRACTOR_ID
 from clmer_streaming.face.mediapipe import (
@@ -29,7 +30,7 @@ from clmer_streaming.face.mediapipe import (
     Detectors,
     LandmarkGraph,
     Mesh,
-    Participant,
+    ParticipantTracker,
     count_rivals,
     in_pixels,
     quiet,
@@ -37,37 +38,59 @@ from clmer_streaming.face.mediapipe import (
 from clmer_streaming.types import FloatArray
 
 MEND_BUNDLE = "give --face-landmarker MediaPipe's face_landmarker.task, or leave it out"
-"""What to do about a bundle that cannot be used."""
+"""Advice for a bundle that cannot be used."""
 
-_MODELS = ("face_detector.tflite", "face_landmarks_detector.tflite")  # without which no bundle finds a face
+_MODELS = ("face_detector.tflite", "face_landmarks_detector.tflite")  # files that every bundle needs
 _LANDMARKER_ID = f"{EXTRACTOR_ID}-landmarker-"  # then 8 hex digits of the file's SHA-256
+
+
+class MeshReader(Protocol):
+    """Finds the face mesh in the frames of one camera or video, one after the other."""
+
+    n_rebuilt: int
+    """Number of times that a dead graph was replaced."""
+
+    def reset(self) -> None:
+        """Return to the state before the first picture."""
+
+    def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
+        """Return the mesh of the participant's face; None without a face.
+
+        Args:
+            bgr: (H, W, 3) uint8 BGR, as a camera gives it; gray, BGRA, and floats from 0 to 1 are accepted too.
+        """
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """What finds the points; plain values, so that it can be sent to another process."""
+    """What finds the vertices of a face; picklable, for another process.
+
+    Example::
+
+        mesh = Extractor.choose(None).open()
+        frame = mesh.process(bgr)
+    """
 
     id: str = EXTRACTOR_ID
-    bundle: Path | None = None  # the user's FaceLandmarker; None: FaceMesh
+    bundle: Path | None = None  # the user's FaceLandmarker bundle; None: FaceMesh
 
     @classmethod
     def choose(cls, bundle: Path | None) -> Extractor:
-        """Return the extractor that a ``.task`` file holds; without one, the usual one.
+        """Return the extractor of a ``.task`` file; FACE_MESH without one.
 
         Raises:
-            SettingsError: The file is no FaceLandmarker bundle.
+            SettingsError: The file is not a FaceLandmarker bundle.
         """
         return FACE_MESH if bundle is None else cls(_id_of(_read(bundle)), bundle)
 
     def open(self) -> MeshReader:
-        """Load the models and return what reads pictures with them.
+        """Load the models and return their reader.
 
         Raises:
-            SettingsError: MediaPipe cannot use the bundle, or it is another one by now.
+            SettingsError: MediaPipe cannot use the bundle, or the file has changed since ``choose``.
         """
         if self.bundle is None:
             return FaceMeshReader()
-
         content = _read(self.bundle)
         if _id_of(content) != self.id:
             raise SettingsError(f"the bundle {self.id!r} at {self.bundle}", "another one by now", "start again")
@@ -75,11 +98,11 @@ class Extractor:
 
 
 FACE_MESH = Extractor()
-"""The usual extractor: FaceMesh from MediaPipe's wheel."""
+"""The default extractor: FaceMesh from MediaPipe's wheel."""
 
 
 def is_known_extractor(name: str) -> bool:
-    """Tell whether this version can make the numbers of an extractor, or read them from a file."""
+    """Return whether this version can compute the numbers of an extractor with this id, or read them from a file."""
     return name in (EXTRACTOR_ID, OPENFACE_EXTRACTOR_ID) or bool(
         re.fullmatch(rf"{re.escape(_LANDMARKER_ID)}[0-9a-f]{{8}}", name)
     )
@@ -90,7 +113,7 @@ def _id_of(content: bytes) -> str:
 
 
 def _read(bundle: Path) -> bytes:
-    """Return the content of a bundle that holds the models."""
+    """Return the content of a bundle; refuse a file without the models."""
     try:
         content = bundle.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -109,18 +132,18 @@ def _unusable(bundle: Path, found: str) -> SettingsError:
     return SettingsError(f"a FaceLandmarker bundle (.task) at {bundle}", found, MEND_BUNDLE)
 
 
-_ACQUIRE_PRESENCE = 0.8  # presence score from which a new face is believed; one that is followed needs 0.5
-_ACQUIRE_SHIFT = 0.015  # face widths between two looks; hair taken for a face moves 0.022, frontal faces below 0.011
-_LOOK_AROUND_FRAMES = 30  # frames between two looks for other people while a face is followed: 1 s at 30 fps
+_ACQUIRE_PRESENCE = 0.8  # least presence score of a new face; a tracked one needs 0.5
+_ACQUIRE_SHIFT = 0.015  # most face widths between two fits; hair taken for a face moves 0.022, frontal faces 0.011
+_DETECT_FRAMES = 30  # frames between two detections of other people while a face is tracked: 1 s at 30 fps
 
 
 class FaceMeshReader:
-    """Gives the participant's face mesh for picture after picture of one camera or video.
+    """Finds the participant's face mesh in the frames of one camera or video, by FaceMesh.
 
     The same pictures in the same order give the same bits. One instance belongs to one thread.
 
     Attributes:
-        n_rebuilt: How often a dead graph was replaced.
+        n_rebuilt: Number of times that a dead graph was replaced.
     """
 
     def __init__(self) -> None:
@@ -130,21 +153,21 @@ class FaceMeshReader:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the participant, as before the first picture."""
-        self._roi: Any = None  # where the face is expected; None when it is not known
-        self._participant = Participant()
+        """Return to the state before the first picture."""
+        self._roi: Any = None  # region in which the face is expected; None: no face is tracked
+        self._participant = ParticipantTracker()
         self._cuts = CutDetector()
         self._n_faces = 0
-        self._n_followed = 0  # frames since the detectors ran
+        self._n_tracked = 0  # frames since the detectors ran
 
     def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
-        """Return the mesh of the participant's face; None where there is none.
+        """Return the mesh of the participant's face; None without a face.
 
         Args:
-            bgr: As a camera gives it: (H, W, 3) uint8 BGR; grey, BGRA and floats from 0 to 1 are taken too.
+            bgr: (H, W, 3) uint8 BGR, as a camera gives it; gray, BGRA, and floats from 0 to 1 are accepted too.
 
         Raises:
-            StreamError: It is no picture.
+            StreamError: It is not a picture.
         """
         rgb = to_rgb(bgr)
         if rgb is None:
@@ -156,7 +179,7 @@ class FaceMeshReader:
             return None
 
     def _rebuild(self) -> None:
-        """Replace the graphs, of which one is dead; a dead graph cannot even be closed."""
+        """Replace the graphs, one of which is dead; a dead graph cannot even be closed."""
         self.n_rebuilt += 1
         self._roi = None
         self._landmarks = LandmarkGraph()
@@ -164,8 +187,8 @@ class FaceMeshReader:
 
     def _read(self, rgb: Image) -> MeshFrame | None:
         if self._cuts.push(rgb):
-            self._roi, self._participant = None, Participant()
-        mesh = self._follow(rgb)
+            self._roi, self._participant = None, ParticipantTracker()
+        mesh = self._track(rgb)
         reset = mesh is None
         mesh = self._acquire(rgb) if mesh is None else mesh
         if mesh is None:
@@ -186,13 +209,13 @@ class FaceMeshReader:
             brow_furrow=brow_furrow(rgb, mesh.points),
         )
 
-    def _follow(self, rgb: Image) -> Mesh | None:
-        """Return the face where it is expected; None where it is not, or is somebody else's."""
+    def _track(self, rgb: Image) -> Mesh | None:
+        """Return the face in the expected region; None if there is none, or if it is another person's."""
         mesh = None if self._roi is None else self._landmarks.find(rgb, self._roi)
         if mesh is None:
             return None
-        self._n_followed += 1
-        if self._n_followed % _LOOK_AROUND_FRAMES == 0:
+        self._n_tracked += 1
+        if self._n_tracked % _DETECT_FRAMES == 0:
             boxes = [found.box for found in self._detectors.near(rgb)]
             self._n_faces = 1 + count_rivals(boxes, mesh.box)
             if self._participant.was_left_behind(mesh.box, boxes):
@@ -201,22 +224,22 @@ class FaceMeshReader:
         return mesh
 
     def _acquire(self, rgb: Image) -> Mesh | None:
-        """Return the participant's face wherever it is, near the camera or far."""
-        self._n_followed = 0
-        looks: tuple[Callable[[Image], list[Detection]], ...] = (self._detectors.near, self._detectors.far)
-        for look in looks:
-            seen = look(rgb)
+        """Return the participant's face anywhere in the picture, by the detectors for near and for far faces."""
+        self._n_tracked = 0
+        detectors: tuple[Callable[[Image], list[Detection]], ...] = (self._detectors.near, self._detectors.far)
+        for detect in detectors:
+            seen = detect(rgb)
             boxes = [found.box for found in seen]
             for i in self._participant.rank(boxes, rgb.shape[1], rgb.shape[0]):
-                mesh = self._believe(rgb, seen[i])
+                mesh = self._confirm(rgb, seen[i])
                 if mesh is not None:
                     self._participant.acquire(mesh.box)
                     self._n_faces = 1 + count_rivals(boxes, mesh.box)
                     return mesh
         return None
 
-    def _believe(self, rgb: Image, found: Detection) -> Mesh | None:
-        """Return the mesh of a detected face, if looking again where it lies finds it where it was."""
+    def _confirm(self, rgb: Image, found: Detection) -> Mesh | None:
+        """Return the mesh of a detected face if repeated fits agree on its place; else None."""
         first = self._landmarks.find(rgb, found.roi)
         second = None if first is None else self._landmarks.find(rgb, first.next_roi)
         third = None if second is None else self._landmarks.find(rgb, second.next_roi)
@@ -227,14 +250,14 @@ class FaceMeshReader:
 
 
 _FRAME_MS = 33  # between two stamps; FaceLandmarker's smoothing is made for about 30 frames a second
-_MAX_FAILURES = 3  # without a face between them, after which the bundle is at fault
-_BLACK_PX = 256  # side of the picture that ends a track
-_TEXT = 300  # characters of MediaPipe's own error that are passed on
+_MAX_FAILURES = 3  # without a face between them, after which the bundle is refused
+_BLACK_PX = 256  # side of the black picture that ends a track
+_TEXT = 300  # characters of MediaPipe's error that are quoted
 _GRAPH_PATH = re.compile(r"\w*__")  # before the name of the node that failed
 
 
 class FaceLandmarkerReader:
-    """Gives the mesh of the face that FaceLandmarker follows, for picture after picture of one camera or video.
+    """Finds the face mesh in the frames of one camera or video, by MediaPipe's FaceLandmarker.
 
     The same pictures in the same order give the same bits. One instance belongs to one thread.
 
@@ -242,7 +265,7 @@ class FaceLandmarkerReader:
         bundle: Content of the ``.task`` file.
 
     Attributes:
-        n_rebuilt: How often a dead graph was replaced.
+        n_rebuilt: Number of times that a dead graph was replaced.
 
     Raises:
         SettingsError: MediaPipe cannot use the bundle.
@@ -257,7 +280,7 @@ class FaceLandmarkerReader:
         self._begin()
 
     def reset(self) -> None:
-        """Forget every face, as before the first picture."""
+        """Return to the state before the first picture."""
         self._landmarker.close()
         self._landmarker = self._open()
         self._begin()
@@ -272,16 +295,16 @@ class FaceLandmarkerReader:
         self._cuts = CutDetector()
         self._box: Box | None = None  # of the frame before
         self._n_faces = 0
-        self._n_followed = 0  # frames since others were looked for
+        self._n_tracked = 0  # frames since the detectors ran
 
     def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
-        """Return the mesh of the face; None where there is none.
+        """Return the mesh of the face; None without a face.
 
         Args:
-            bgr: As a camera gives it: (H, W, 3) uint8 BGR; grey, BGRA and floats from 0 to 1 are taken too.
+            bgr: (H, W, 3) uint8 BGR, as a camera gives it; gray, BGRA, and floats from 0 to 1 are accepted too.
 
         Raises:
-            StreamError: It is no picture.
+            StreamError: It is not a picture.
             SettingsError: The bundle's models do not work with this MediaPipe.
         """
         rgb = to_rgb(bgr)
@@ -297,7 +320,7 @@ class FaceLandmarkerReader:
             return None
 
     def _rebuild(self) -> None:
-        """Replace the graphs, of which one is dead."""
+        """Replace the graphs, one of which is dead."""
         self.n_rebuilt += 1
         self._detectors = Detectors()
         self.reset()
@@ -305,14 +328,14 @@ class FaceLandmarkerReader:
     def _read(self, rgb: Image) -> MeshFrame | None:
         if self._cuts.push(rgb):
             self._box = None
-            self._landmarker.lose()
+            self._landmarker.end_track()
         points = self._landmarker.find(rgb)
         before, self._box = self._box, None if points is None else Box.around(points)
         if points is None or self._box is None:
             return None
         self._n_failed = 0
         reset = before is None or not self._box.is_near(before)
-        self._look_around(rgb, self._box, now=reset)
+        self._count_faces(rgb, self._box, now=reset)
         luma, sharpness = luma_and_sharpness(rgb, points)
         return MeshFrame(
             points=points,
@@ -326,10 +349,10 @@ class FaceLandmarkerReader:
             brow_furrow=brow_furrow(rgb, points),
         )
 
-    def _look_around(self, rgb: Image, box: Box, *, now: bool) -> None:
-        """Count the people in view, now and then."""
-        self._n_followed = 0 if now else self._n_followed + 1
-        if self._n_followed % _LOOK_AROUND_FRAMES == 0:
+    def _count_faces(self, rgb: Image, box: Box, *, now: bool) -> None:
+        """Count the faces in view, every ``_DETECT_FRAMES`` frames and ``now``."""
+        self._n_tracked = 0 if now else self._n_tracked + 1
+        if self._n_tracked % _DETECT_FRAMES == 0:
             self._n_faces = 1 + count_rivals([found.box for found in self._detectors.near(rgb)], box)
 
 
@@ -348,19 +371,19 @@ class _Landmarker:
                 )
             )
             self._n_frames = 0
-            self.lose()  # opens everything
+            self.end_track()  # opens everything
 
     def close(self) -> None:
-        """Give its memory back, about 40 MB, which otherwise stay; a dead graph says here once more why it died."""
+        """Free its memory, about 40 MB; a dead graph raises its error here once more."""
         with contextlib.suppress(RuntimeError, ValueError):
             self._task.close()
 
-    def lose(self) -> None:
-        """End the track, by a picture in which nothing is: the next face is looked for everywhere."""
+    def end_track(self) -> None:
+        """End the track by an empty picture, so that the next face is detected anew."""
         self.find(np.zeros((_BLACK_PX, _BLACK_PX, 3), np.uint8))
 
     def find(self, rgb: Image) -> FloatArray | None:
-        """Return the points (478, 3) of the face in pixels; None where there is none.
+        """Return the vertices (478, 3) of the face in pixels; None without a face.
 
         Raises:
             RuntimeError: The graph is dead, or its models do not fit; make another one.

@@ -1,4 +1,8 @@
-"""What a face mesh says about one image: the boundary between pixels and numbers."""
+"""The geometry of a face mesh: landmarks, alignment to the reference mesh, head pose and gaze.
+
+``MeshFrame`` is the face mesh of one image, as a ``MeshReader`` finds it. ``align`` brings it into the axes of the
+reference mesh; from there follow ``landmarks_68``, ``head_pose`` and ``gaze_angles``.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,8 @@ import functools
 import importlib.resources
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from clmer_streaming.types import FloatArray, IndexArray
 
@@ -19,34 +21,17 @@ N_VERTICES = 478
 
 @dataclass(frozen=True, eq=False)
 class MeshFrame:
-    """One image's face mesh, and what its trustworthiness is judged by."""
+    """The face mesh of one image, and the measures of its quality."""
 
     points: FloatArray  # (478, 3) x, y in pixels of the full image (not clamped), z in pixels, negative toward camera
     width: int  # of the image, pixels
     height: int  # of the image, pixels
-    presence: float | None  # presence score of the mesh, 0-1; None: its extractor keeps it to itself
-    reset: bool  # the detector ran: tracking was lost or acquired
+    presence: float | None  # presence score of the mesh, 0-1; None: its extractor does not report it
+    reset: bool  # the face was found anew rather than tracked
     n_faces: int  # faces that the detector saw when it ran last
     luma: float  # mean luma of the face box, 0-255
     sharpness: float  # variance of the Laplacian inside the face box
-    brow_furrow: float  # depth of the folds between the brows; see appearance.py
-
-
-class MeshReader(Protocol):
-    """What finds the points of a face, for picture after picture of one camera or video."""
-
-    n_rebuilt: int
-    """How often a dead graph was replaced."""
-
-    def reset(self) -> None:
-        """Forget every face, as before the first picture."""
-
-    def process(self, bgr: npt.NDArray[np.generic]) -> MeshFrame | None:
-        """Return the mesh of the participant's face; None where there is none.
-
-        Args:
-            bgr: As a camera gives it: (H, W, 3) uint8 BGR; grey, BGRA and floats from 0 to 1 are taken too.
-        """
+    brow_furrow: float  # depth of the folds between the brows; see ``image.brow_furrow``
 
 
 LANDMARK_VERTICES: tuple[tuple[int, ...], ...] = (
@@ -64,11 +49,11 @@ LANDMARK_VERTICES: tuple[tuple[int, ...], ...] = (
     # inner edge of the lips
     (78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,),
 )  # fmt: skip
-"""Landmark -> the vertices whose mean it is, chosen by their distance from OpenFace's points on five clips."""
+"""Landmark (iBUG order) -> vertices whose mean it is, chosen by their distance from OpenFace's points on five clips."""
 
 
 def averaging_matrix(spots: tuple[tuple[int, ...], ...]) -> FloatArray:
-    """Return the matrix (n, 478) whose product with a mesh (478, 3) is the mean of each spot's vertices (n, 3)."""
+    """Return the matrix (n, 478) whose product with a mesh (478, 3) is the mean vertex of each spot, (n, 3)."""
     matrix = np.zeros((len(spots), N_VERTICES))
     for row, vertices in enumerate(spots):
         matrix[row, list(vertices)] = 1 / len(vertices)
@@ -79,18 +64,18 @@ _TO_LANDMARKS = averaging_matrix(LANDMARK_VERTICES)
 
 
 def image_points(frame: MeshFrame | None) -> FloatArray:
-    """Return where the 68 landmarks (68, 2) lie in the picture, in pixels; NaN without a face."""
+    """Return the 68 landmarks (68, 2) in pixels of the picture; NaN without a face."""
     return np.full((len(LANDMARK_VERTICES), 2), np.nan) if frame is None else landmarks_68(frame.points)[:, :2]
 
 
 def landmarks_68(mesh: FloatArray) -> FloatArray:
-    """Return the 68 landmarks (68, 3) of a mesh (478, 3), in the mesh's own space."""
+    """Return the 68 landmarks (68, 3) of a mesh (478, 3), in the unit and axes of the mesh."""
     landmarks: FloatArray = _TO_LANDMARKS @ mesh
     return landmarks
 
 
 EYE_DISTANCE_CM = 8.9
-"""Between the outer eye corners (vertices 33 and 263) of the reference mesh; what a centimetre means here."""
+"""Distance of the outer eye corners (vertices 33 and 263) of the reference mesh; it defines the centimeter here."""
 
 RIGID_VERTICES: IndexArray = np.array(
     [
@@ -99,7 +84,7 @@ RIGID_VERTICES: IndexArray = np.array(
         168, 6, 197, 195, 5, 122, 351, 196, 419, 193, 417,  # bridge and back of the nose
     ]
 )  # fmt: skip
-"""The 29 vertices that muscles hardly move. Cheeks, nostrils and jaw are left out: they move with expression."""
+"""The 29 vertices that muscles hardly move; cheeks, nostrils and jaw move with expressions."""
 
 IMAGE_TO_HEAD = np.array([1.0, -1.0, -1.0])
 """From the image's axes (x right, y down, z away) to the head's: x to the subject's left, y up, z to the camera."""
@@ -107,21 +92,21 @@ IMAGE_TO_HEAD = np.array([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """``target = scale * rotation @ source + shift``, the best in the sense of least squares."""
+    """A similarity transform, ``target = scale * rotation @ source + shift``."""
 
     scale: float
     rotation: FloatArray  # (3, 3), determinant 1
     shift: FloatArray  # (3,) in the target's unit
 
     def undo(self, points: FloatArray) -> FloatArray:
-        """Return points (n, 3) of the target's space in the source's."""
+        """Return points (n, 3) of the target's space in the source's space."""
         undone: FloatArray = (points - self.shift) @ self.rotation / self.scale
         return undone
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
-    """A face mesh in the axes of the reference mesh, and the way back into the image."""
+    """A face mesh in the axes of the reference mesh, and the transform back into the image."""
 
     points: FloatArray  # (478, 3) cm; x to the subject's left, y up, z to the camera; origin at the nose's bridge
     head: Similarity  # from the aligned face (cm) into the image (px, y up, z to the camera)
@@ -130,7 +115,7 @@ class AlignedFace:
 
 @functools.cache
 def reference_mesh() -> FloatArray:
-    """Return the reference mesh, (468, 3) cm; ``scripts/make_reference_mesh.py`` makes its file."""
+    """Return the reference mesh, (468, 3) cm; its file is made by ``scripts/make_reference_mesh.py``."""
     file = importlib.resources.files("clmer_streaming.face") / "reference_mesh.csv"
     mesh = np.loadtxt(file.read_text(encoding="utf-8").splitlines(), delimiter=",")
     mesh.setflags(write=False)
@@ -148,13 +133,13 @@ def _centred_reference() -> _Centred:
 
 
 def fit_similarity(source: FloatArray, target: FloatArray) -> Similarity:
-    """Return the similarity that brings points (n, 3) closest to their targets (n, 3)."""
+    """Return the least-squares similarity from points (n, 3) to their targets (n, 3) (Umeyama 1991)."""
     return _fit(_centred(source), target)
 
 
 @dataclass(frozen=True, eq=False)
 class _Centred:
-    """Points, and what of them every fit needs."""
+    """Centered points, and what every fit needs of them."""
 
     mean: FloatArray  # (3,)
     points: FloatArray  # (n, 3), less their mean
@@ -177,7 +162,7 @@ def _fit(source: _Centred, target: FloatArray) -> Similarity:
 
 
 def align(frame: MeshFrame) -> AlignedFace | None:
-    """Return the frame's mesh in the axes of the reference mesh; None where the points are no face."""
+    """Return the frame's mesh in the axes of the reference mesh; None if the points cannot be a face."""
     if not np.isfinite(frame.points).all() or np.ptp(frame.points[RIGID_VERTICES, 0]) < 1.0:
         return None
     seen = frame.points * IMAGE_TO_HEAD
@@ -191,19 +176,16 @@ def align(frame: MeshFrame) -> AlignedFace | None:
 
 
 FOCAL_PX_AT_640 = 500.0
-"""Focal length of a webcam of unknown make at 640 pixels width (65 degrees across), as OpenFace assumes it."""
+"""Focal length of an unknown webcam at 640 pixels width (65 degrees across), as OpenFace 2.2 assumes it."""
 
 
 def focal_length_px(width: int) -> float:
-    """Return the assumed focal length in pixels of an image of this width."""
+    """Return the assumed focal length in pixels for an image of this width in pixels."""
     return FOCAL_PX_AT_640 * width / 640.0
 
 
 def viewing_ray(frame: MeshFrame) -> FloatArray:
-    """Return the unit vector (3,) from the face to the camera; x right, y up, z to the camera.
-
-    The face is where the mean of its vertices is.
-    """
+    """Return the unit vector (3,) from the middle of the face to the camera; x right, y up, z to the camera."""
     x, y = frame.points[:, :2].mean(axis=0)
     focal = focal_length_px(frame.width)
     ray = np.array([-(x - frame.width / 2) / focal, (y - frame.height / 2) / focal, 1.0])
@@ -211,10 +193,10 @@ def viewing_ray(frame: MeshFrame) -> FloatArray:
 
 
 def straightened(rotation: FloatArray, ray: FloatArray) -> FloatArray:
-    """Return a rotation (3, 3) that was seen along a viewing ray as the camera would see it in its middle.
+    """Return a rotation (3, 3) seen along a viewing ray (3,) as it would be seen in the middle of the image.
 
-    A face that looks along the optical axis but stands beside it shows its side; the mesh follows what shows. The
-    smallest rotation from the optical axis to the ray (Rodrigues' formula for two unit vectors) undoes this.
+    A face that looks along the optical axis but is beside it shows its side, and the mesh follows the image. The
+    smallest rotation from the optical axis to the ray (Rodrigues' formula for two unit vectors) corrects this.
     """
     x, y, z = ray
     tilt = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])  # the cross product with (axis x ray)
@@ -235,15 +217,18 @@ def euler_angles(rotation: FloatArray) -> tuple[float, float, float]:
 
 
 def head_pose(face: AlignedFace, frame: MeshFrame, rotation: FloatArray) -> FloatArray:
-    """Return x, y, z of the nose's bridge in cm (right, down, away from the camera), pitch, yaw, roll in rad, (6,).
+    """Return the position of the nose's bridge in cm (right, down, away from the camera), and pitch, yaw, roll in rad.
 
-    The distance follows from the mesh's scale, so its unit is the reference mesh's centimetre: a head of another
-    size than the reference is read nearer or farther by that share.
+    The distance follows from the mesh's scale in the reference mesh's centimeters: a head that is larger than the
+    reference by some share appears nearer by that share.
 
     Args:
         face: The aligned mesh.
         frame: The frame it came from.
-        rotation: Of the head, straightened.
+        rotation: Rotation of the head (3, 3) from ``straightened``.
+
+    Returns:
+        (6,) x, y, z, pitch, yaw, roll.
     """
     focal = focal_length_px(frame.width)
     z = focal / face.head.scale
@@ -259,24 +244,23 @@ EYEBALL_RADIUS_CM = 1.2
 """Half the length of an adult eyeball of 24 mm (Bekerman et al. 2014, J. Ophthalmology 503645)."""
 
 IRIS_ABOVE_CORNERS_CM = 0.13
-"""Height of the iris over the middle between the eye's corners when the eyes look straight ahead (two people)."""
+"""Height of the iris above the middle of the eye's corners when the eyes look straight ahead (two people)."""
 
-_MAX_SINE = 0.94  # of 70 degrees: no eye turns farther
+_MAX_SINE = 0.94  # sine of 70 degrees, the farthest that an eye turns
 
 _OF_IRIS = [IRIS_CENTRES[0], IRIS_CENTRES[1]]
 _OF_CORNERS = [[EYE_CORNERS[0][0], EYE_CORNERS[1][0]], [EYE_CORNERS[0][1], EYE_CORNERS[1][1]]]
 
 
 def gaze_angles(points: FloatArray, rotation: FloatArray) -> FloatArray:
-    """Return the gaze against the camera's optical axis in rad, (2,): to the subject's left, and up.
+    """Return the gaze relative to the camera's optical axis in rad, (2,): to the subject's left, and up.
 
-    An iris that is off the middle of its eye by an eyeball's radius times the sine of an angle has turned by that
-    angle; the head's turn is added. Both eyes are averaged: the mesh sets each iris a little outwards, which the
-    other eye cancels.
+    An eye that turns by an angle moves its iris by the eyeball's radius times the sine of the angle; the head's
+    rotation is added. Both eyes are averaged, which cancels the outward bias of the mesh's irises.
 
     Args:
         points: The aligned mesh (478, 3) in cm.
-        rotation: Of the head (3, 3), straightened.
+        rotation: Rotation of the head (3, 3) from ``straightened``.
     """
     outer, inner = points[_OF_CORNERS]
     right, left = points[_OF_IRIS] - (outer + inner) / 2
@@ -288,11 +272,11 @@ def gaze_angles(points: FloatArray, rotation: FloatArray) -> FloatArray:
 
 
 def straight_ahead(rotation: FloatArray) -> FloatArray:
-    """Return the gaze (2,) rad of eyes that look where the head (3, 3) points."""
+    """Return the gaze (2,) in rad of eyes that look straight ahead, for a rotation of the head (3, 3)."""
     return _angles(rotation[:, 2])
 
 
 def _angles(aim: FloatArray) -> FloatArray:
-    """Return how far a unit vector (left, up, ahead) points to the left and up, rad."""
+    """Return the angles to the left and up (2,) in rad of a unit vector (left, up, ahead)."""
     left, up, ahead = aim
     return np.array([math.atan2(left, ahead), math.atan2(up, math.hypot(left, ahead))])

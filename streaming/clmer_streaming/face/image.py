@@ -1,4 +1,4 @@
-"""Pictures as the face mesh wants them, and what is measured on their pixels."""
+"""Pictures for the face mesh, and what is measured on their pixels: cuts, light, sharpness and brow furrows."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from clmer_streaming.errors import StreamError
 from clmer_streaming.types import FloatArray
 
 Image: TypeAlias = npt.NDArray[np.uint8]
-"""A picture (H, W, 3); its order of colours stands where it is used."""
+"""A picture (H, W, 3) uint8; the order of colors is stated where it is used."""
 
 MIN_SIDE_PX = 16
-"""Least height and width that a graph is given: an empty picture kills it for good."""
+"""Least height and width that a MediaPipe graph is given: an empty picture kills it."""
 
 _THUMBNAIL_PX = (32, 18)  # width, height
 _CUT_LUMA = 17.0  # mean change of the thumbnail, 0-255; heads that move stay below 12, cuts lie above 23
-_SHARPNESS_PX = 128  # side to which a face box is scaled, so that its sharpness does not depend on the distance
+_SHARPNESS_PX = 128  # side to which a face box is scaled, so that sharpness does not depend on the distance
 
 
 def to_rgb(picture: npt.NDArray[np.generic]) -> Image | None:
-    """Return a camera's picture as RGB (H, W, 3) uint8; None where it is too small to hold a face.
+    """Return a picture as RGB (H, W, 3) uint8; None if it is too small for a face.
 
     Args:
-        picture: BGR (H, W, 3), BGRA (H, W, 4) or grey (H, W) or (H, W, 1); uint8, or floats from 0 to 1.
+        picture: BGR (H, W, 3), BGRA (H, W, 4), or gray (H, W) or (H, W, 1); uint8, or floats from 0 to 1.
 
     Raises:
-        StreamError: It is no picture.
+        StreamError: It is not a picture.
     """
     import cv2
 
@@ -67,13 +67,13 @@ def _no_picture(found: str) -> StreamError:
 
 
 class CutDetector:
-    """Tells where a video is cut, or the view of a camera changes at once: nobody in it is known any more."""
+    """Detects cuts of a video and sudden changes of a camera's view, after which no face may be tracked."""
 
     def __init__(self) -> None:
         self._thumbnail: npt.NDArray[Any] | None = None
 
     def push(self, rgb: Image) -> bool:
-        """Take the next picture; return whether it shows another scene than the one before."""
+        """Add the next RGB picture; return whether it shows another scene than the one before."""
         import cv2
 
         step = max(1, min(rgb.shape[0] // _THUMBNAIL_PX[1], rgb.shape[1] // _THUMBNAIL_PX[0]) // 4)
@@ -84,9 +84,17 @@ class CutDetector:
 
 
 def luma_and_sharpness(rgb: Image, points: FloatArray) -> tuple[float, float]:
-    """Return the mean luma (0-255) of the box around points (n, 2+) in pixels, and its variance of the Laplacian.
+    """Return the mean luma and the sharpness of a face.
 
-    The latter is taken after scaling the box to 128 x 128: the number does not fall as a face comes near.
+    The sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000) of the face's box scaled to 128 x 128
+    pixels, so that it does not fall as a face comes near.
+
+    Args:
+        rgb: The picture (H, W, 3).
+        points: The face mesh in it (n, 2+), pixels.
+
+    Returns:
+        Luma (0-255) and sharpness.
     """
     import cv2
 
@@ -96,14 +104,14 @@ def luma_and_sharpness(rgb: Image, points: FloatArray) -> tuple[float, float]:
     x1, y1 = _between(math.ceil(right), x0 + 1, width), _between(math.ceil(bottom), y0 + 1, height)
     grey = cv2.cvtColor(rgb[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY)
     shrinks = grey.shape[0] > _SHARPNESS_PX
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    scaled = cv2.resize(grey, (_SHARPNESS_PX, _SHARPNESS_PX), interpolation=way)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    scaled = cv2.resize(grey, (_SHARPNESS_PX, _SHARPNESS_PX), interpolation=interpolation)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(scaled, cv2.CV_16S))
     return float(cv2.mean(scaled)[0]), float(deviation.item() ** 2)
 
 
 def extent(points: FloatArray) -> tuple[float, float, float, float]:
-    """Return the least x, the least y, the largest x and the largest y of points (n, 2+)."""
+    """Return the smallest x and y and the largest x and y of points (n, 2+)."""
     across = np.ascontiguousarray(points[:, :2].T)  # along the rows it takes ten times as long
     (x0, y0), (x1, y1) = across.min(axis=1).tolist(), across.max(axis=1).tolist()
     return x0, y0, x1, y1
@@ -114,24 +122,23 @@ def _between(value: int, least: int, most: int) -> int:
 
 
 _VERTICES = [33, 263, 107, 55, 336, 285]  # outer eye corners; inner ends of the brows, upper and lower edge
-_SIDE_PX = 48  # of the piece of skin that is looked at
-_SIDE = 0.375  # of it, in distances between the outer eye corners: 128 px for one, whatever the camera
-_MIN_EYES_PX = 8.0  # between the outer eye corners; below, there is no skin to speak of
-_UP = 0.10  # eye distances from the brows' lower edge up to the middle of what is looked at
+_SIDE_PX = 48  # side of the patch of skin that is examined
+_SIDE = 0.375  # the same in distances between the outer eye corners: 128 px for one, whatever the camera
+_MIN_EYES_PX = 8.0  # least distance of the outer eye corners; below it there are too few pixels of skin
+_UP = 0.10  # eye distances from the brows' lower edge up to the middle of the patch
 _HALF_HEIGHT_PX = 16
-_BETWEEN = 0.72  # share of the gap between the brows; beside it hair begins
-_BANDS = 4  # heights at which lines are looked for: a fold may be slanted
+_BETWEEN = 0.72  # share of the gap between the brows that is free of hair
+_BANDS = 4  # heights at which folds are searched: they may be slanted
 _HALF_FOLD_PX = 3  # from the middle of a fold to the skin beside it
-_SIGMA_PX = 1.2  # of the smoothing; pores and noise are finer
-_DARK_LUMA = 8.0  # of 255, added before the logarithm: in the dark it would magnify noise
+_SIGMA_PX = 1.2  # SD of the smoothing; pores and noise are finer
+_DARK_LUMA = 8.0  # of 255, added before the logarithm, which would magnify noise in the dark
 
 
 def brow_furrow(rgb: Image, points: FloatArray) -> float:
-    """Return how deep upright folds between the brows are, 0 where none is seen.
+    """Return the depth of upright folds between the brows; 0 without folds.
 
-    It is the mean of the positive second difference of the log luma across the face, in bands between the brows:
-    light that is twice as bright, or comes from the side, does not change it; pixels that are too few or blurred
-    lower it.
+    It is the mean positive second difference of the log luma across the face, in bands between the brows. Brighter
+    light or light from one side does not change it; too few or blurred pixels lower it.
 
     Args:
         rgb: The picture (H, W, 3).
@@ -155,7 +162,7 @@ def brow_furrow(rgb: Image, points: FloatArray) -> float:
 def _upright_skin(
     rgb: Image, centre: tuple[float, float], turn: tuple[float, float], side_px: float
 ) -> FloatArray | None:
-    """Return the smoothed log luma (48, 48) about ``centre``, turned upright; None where it leaves the picture."""
+    """Return the smoothed log luma (48, 48) around ``centre``, turned upright; None if it leaves the picture."""
     import cv2
 
     (x, y), (cos, sin) = centre, turn
@@ -163,8 +170,8 @@ def _upright_skin(
     if x0 < 0 or y0 < 0 or x0 + side > rgb.shape[1] or y0 + side > rgb.shape[0]:
         return None
     grey = cv2.cvtColor(rgb[y0 : y0 + side, x0 : x0 + side], cv2.COLOR_RGB2GRAY)
-    way = cv2.INTER_AREA if side > _SIDE_PX else cv2.INTER_LINEAR
-    scaled = cv2.resize(grey, (_SIDE_PX, _SIDE_PX), interpolation=way)
+    interpolation = cv2.INTER_AREA if side > _SIDE_PX else cv2.INTER_LINEAR
+    scaled = cv2.resize(grey, (_SIDE_PX, _SIDE_PX), interpolation=interpolation)
     u, v, middle = (x - x0) * _SIDE_PX / side, (y - y0) * _SIDE_PX / side, _SIDE_PX / 2
     move = np.array([[cos, sin, middle - cos * u - sin * v], [-sin, cos, middle + sin * u - cos * v]])
     upright = cv2.warpAffine(scaled, move, (_SIDE_PX, _SIDE_PX), borderMode=cv2.BORDER_REPLICATE)
@@ -172,7 +179,7 @@ def _upright_skin(
 
 
 def _fold_depth(skin: FloatArray, half_width: int) -> float:
-    """Return how much darker than the skin beside them the lines of each band are, 0 where they are lighter."""
+    """Return how much darker the lines of each band are than the skin beside them, on average; 0 where lighter."""
     middle, k, height = _SIDE_PX // 2, _HALF_FOLD_PX, 2 * _HALF_HEIGHT_PX
     half_width = min(max(half_width, 1), middle - k)
     rows = skin[middle - _HALF_HEIGHT_PX : middle + _HALF_HEIGHT_PX, middle - half_width - k : middle + half_width + k]

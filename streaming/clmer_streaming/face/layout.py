@@ -1,4 +1,4 @@
-"""The channel layout of a ``CLMER-Face`` stream, and the way between a row of it and a FaceSample."""
+"""The channel layout of a ``CLMER-Face`` stream, and the conversion between its rows and FaceSamples."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import numpy.typing as npt
 
 from clmer_streaming.types import FACE_CALIBRATIONS, FaceFlag, FaceSample, FloatArray
 
-N_LANDMARKS = 68  # iBUG 300-W
+FACE_SOURCE = "face"
+"""Source key of the faces."""
+
+N_LANDMARKS = 68
+"""Landmarks of a face, in the order of iBUG 300-W (Sagonas et al. 2013)."""
+
 AU_NAMES = (
     "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12",
     "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45",
 )  # fmt: skip
-"""The 17 action units (FACS) with an intensity, in the order of every ``aus`` array."""
+"""The 17 action units of FACS (Ekman, Friesen and Hager 2002) that OpenFace measures; the order of every ``aus``."""
 
 EXTRACTOR_ID = "clmer-face-2"
-"""The face extractor of this project; changes with any change of its numbers."""
+"""Id of this project's face extractor; it changes with any change of the extractor's numbers."""
 
 OPENFACE_EXTRACTOR_ID = "openface-2.2"
-"""The extractor that OpenFace's numbers come from."""
+"""Id of the extractor whose numbers OpenFace 2.2 writes."""
 
 FACE_CH_NAMES: tuple[str, ...] = (
     *(f"LM{i:02d}_{axis}" for i in range(N_LANDMARKS) for axis in "XYZ"),
@@ -42,19 +47,21 @@ _POSE_END = _GAZE_END + 6
 
 
 def face_to_row(sample: FaceSample) -> npt.NDArray[np.float32]:
-    """Return the sample as one row of a ``CLMER-Face`` stream, (249,) float32."""
+    """Return a sample as one row of a ``CLMER-Face`` stream: (249,) float32, in the order of FACE_CH_NAMES."""
     tail = [sample.quality, float(sample.flags), float(FACE_CALIBRATIONS.index(sample.calibration))]
     parts = (sample.landmarks.ravel(), sample.aus[:, 0], sample.aus[:, 1], sample.gaze, sample.pose, tail)
     return np.concatenate(parts).astype(np.float32)
 
 
-def row_to_face(t: float, row: FloatArray | npt.NDArray[np.float32], source: str = "face") -> FaceSample:
-    """Return the FaceSample that a row of a ``CLMER-Face`` stream holds.
+def row_to_face(t: float, row: FloatArray | npt.NDArray[np.float32], source: str = FACE_SOURCE) -> FaceSample:
+    """Return the FaceSample of one row of a ``CLMER-Face`` stream.
+
+    A row whose flags or calibration are not numbers is a frame without a face.
 
     Args:
         t: Stamp in seconds.
         row: (249,) in the order of FACE_CH_NAMES.
-        source: The source name that the sample shall carry.
+        source: Source key of the sample.
     """
     values = np.array(row, dtype=np.float64)  # one copy; the parts are views of it
     quality, flags, calibration = values[_POSE_END : _POSE_END + 3].tolist()
@@ -73,5 +80,5 @@ def row_to_face(t: float, row: FloatArray | npt.NDArray[np.float32], source: str
 
 
 def is_clmer_face(ch_names: Sequence[str]) -> bool:
-    """Tell whether a stream with these labels has the ``CLMER-Face`` layout."""
+    """Return whether channel labels are those of a ``CLMER-Face`` stream."""
     return tuple(ch_names) == FACE_CH_NAMES

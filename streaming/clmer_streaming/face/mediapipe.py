@@ -1,12 +1,13 @@
-"""MediaPipe's face models behind two small classes. All of FaceMesh that knows MediaPipe is here.
+"""MediaPipe's face models behind two small classes, and tracking of the participant among several faces.
 
-Facts that cost others days, all measured with the wheel 0.10.21, the last that holds the models:
+``Detectors`` find faces, ``LandmarkGraph`` finds the vertices of one face, and ``ParticipantTracker`` decides which
+face is the participant's. Facts about MediaPipe, measured with the wheel 0.10.21, the last one that holds the models:
 
 - One instance belongs to one thread at a time: two threads at once end the whole process.
 - A child forked after MediaPipe was used hangs: processes are spawned, never forked.
 - An empty picture kills a detector for good (RuntimeError, from ``close`` too: such an instance is thrown away)
   and in the landmark graph the whole process: pictures below 16 pixels are kept from them.
-- Pictures are RGB. BGR is taken without a word and gives points that are slightly off.
+- Pictures are RGB. BGR is accepted silently and gives slightly wrong points.
 - FaceMesh hides its presence score; the expanded graph has it as a stream. The score says little (1.000 with
   half of the face covered), so it decides only whether there is a face at all.
 - z is in units of x: both are multiplied by the width.
@@ -29,18 +30,18 @@ from clmer_streaming.face.image import Image, extent
 from clmer_streaming.types import FloatArray
 
 PATIENCE_FRAMES = 60
-"""Frames (2 s at 30 fps) for which the place of a participant out of sight is kept from others."""
+"""Frames (2 s at 30 fps) for which an absent participant's place is kept."""
 
 _HOME_WEIGHT = 1 / 90  # of the newest frame in the participant's usual place: it follows within about 3 s
-_NEAR = 1.0  # box widths between two centres that may be one face
-_SAME_SIZE = 2.0  # ratio of widths that may be one face, at one place
-_ALIKE_SIZE = 1.5  # ratio of widths that may be one face which moved fast
+_NEAR = 1.0  # most box widths between the centers of one face in two frames
+_SAME_SIZE = 2.0  # largest ratio of widths of one face at one place
+_ALIKE_SIZE = 1.5  # largest ratio of widths of one face that moved fast
 _RIVAL_SIZE = 0.4  # share of the participant's width from which another face counts as a second person
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face in the image, in pixels."""
+    """The place of a face in the image, in pixels."""
 
     x: float  # of the centre
     y: float  # of the centre
@@ -53,20 +54,20 @@ class Box:
         return cls((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0)
 
     def is_near(self, other: Box) -> bool:
-        """Tell whether both may be one face between two looks."""
+        """Return whether both may be the same face in two frames."""
         near = math.hypot(self.x - other.x, self.y - other.y) <= _NEAR * min(self.width, other.width)
         return near and self.ratio(other) <= _SAME_SIZE
 
     def ratio(self, other: Box) -> float:
-        """Return how much larger the larger one is."""
+        """Return the ratio of the larger width to the smaller one."""
         return max(self.width, other.width) / max(min(self.width, other.width), 1e-6)
 
 
-class Participant:
-    """Remembers where the participant is, and ranks faces by how likely they are the participant's.
+class ParticipantTracker:
+    """Keeps the participant's usual place, and ranks faces by how likely they are the participant's.
 
-    The first one is the largest central face. From then on the place decides, so that nobody who walks
-    through takes over; after ``PATIENCE_FRAMES`` without the participant the choice is open again.
+    The first participant is the largest central face. From then on the place decides, so that a person who walks
+    through the picture does not take over; after ``PATIENCE_FRAMES`` without the participant any face may be next.
     """
 
     def __init__(self) -> None:
@@ -74,18 +75,18 @@ class Participant:
         self._n_missed = 0
 
     def acquire(self, box: Box) -> None:
-        """Take note that the participant was found here."""
+        """Set the place in which the participant was found."""
         self._home, self._n_missed = box, 0
 
     def follow(self, box: Box) -> None:
-        """Take note that the participant's face, which is being followed, is here now."""
+        """Update the usual place by the box of the tracked face in this frame."""
         home, w = self._home or box, _HOME_WEIGHT
         self._home = Box(
             home.x + w * (box.x - home.x), home.y + w * (box.y - home.y), home.width + w * (box.width - home.width)
         )
 
     def miss(self) -> None:
-        """Take note that the participant was not found in this frame."""
+        """Count a frame without the participant."""
         self._n_missed += 1
         if self._n_missed > PATIENCE_FRAMES:
             self._home = None
@@ -94,9 +95,9 @@ class Participant:
         """Return the indices of the faces that may be the participant's, best first.
 
         Args:
-            boxes: Faces that a detector sees.
-            width: Of the image, pixels.
-            height: Of the image, pixels.
+            boxes: Faces of a detector.
+            width: Width of the image in pixels.
+            height: Height of the image in pixels.
         """
         order = sorted(range(len(boxes)), key=lambda i: -_size_and_centrality(boxes[i], width, height))
         home = self._home
@@ -108,9 +109,13 @@ class Participant:
         return order if len(boxes) == 1 and boxes[0].ratio(home) <= _ALIKE_SIZE else []
 
     def was_left_behind(self, box: Box, boxes: Sequence[Box]) -> bool:
-        """Tell whether ``box``, which is being followed, went off with somebody who walked through.
+        """Return whether the tracked box went away with another person who walked through the picture.
 
-        That is so when it has left the participant's usual place while a face is still there.
+        That is so when it has left the participant's usual place while another face is still there.
+
+        Args:
+            box: The tracked face.
+            boxes: Faces of a detector.
         """
         home = self._home
         if home is None or _overlaps(box, home):
@@ -119,7 +124,7 @@ class Participant:
 
 
 def count_rivals(boxes: Sequence[Box], participant: Box) -> int:
-    """Return how many faces beside the participant's are large enough to matter."""
+    """Return the number of other faces that are large enough to count as a second person."""
     others = (box for box in boxes if not _overlaps(box, participant))
     return sum(box.width >= _RIVAL_SIZE * participant.width for box in others)
 
@@ -129,7 +134,7 @@ def _overlaps(a: Box, b: Box) -> bool:
 
 
 def _size_and_centrality(box: Box, width: int, height: int) -> float:
-    """Return the width of a face, less the further it is from the centre (in a corner: half)."""
+    """Return the width of a face, weighted by 1 in the center of the image to 0.5 in its corners."""
     off = math.hypot(box.x - width / 2, box.y - height / 2) / math.hypot(width / 2, height / 2)
     return box.width * (1 - 0.5 * min(off, 1.0))
 
@@ -157,13 +162,13 @@ node {
   output_stream: "ROI:next_roi"
 }
 """
-"""The second half of FaceMesh: which region is looked at is decided by us, frame by frame. For the same regions
-its points are FaceMesh's to the last bit."""
+"""The second half of FaceMesh, with the region to search as an input. For the same regions its points are bit for bit
+those of FaceMesh."""
 
 _PACKED_LANDMARK = np.dtype(
     [("length", "V2"), ("x_tag", "V1"), ("x", "<f4"), ("y_tag", "V1"), ("y", "<f4"), ("z_tag", "V1"), ("z", "<f4")]
 )
-"""One landmark of a NormalizedLandmarkList in Protocol Buffers' wire format; FaceMesh sets these three fields alone."""
+"""One landmark of a NormalizedLandmarkList in Protocol Buffers' wire format; FaceMesh sets only these three fields."""
 
 _ROI_SCALE = 1.5  # side of the region over the longer side of a detected face, as in FaceMesh
 _SHORT_RANGE_SCORE = 0.5  # FaceMesh's own threshold
@@ -176,7 +181,7 @@ _CROP_PX = 256  # side to which it is scaled
 
 @dataclass(frozen=True)
 class Detection:
-    """A face that a detector saw, and the region in which to look for its points."""
+    """A face of a detector, and the region in which to look for its vertices."""
 
     box: Box
     roi: Any  # mediapipe NormalizedRect
@@ -184,7 +189,7 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """The points of a face in one image."""
+    """The vertices of a face in one image."""
 
     points: FloatArray  # (478, 3) pixels; z in pixels too, negative toward the camera
     presence: float  # 0-1
@@ -197,7 +202,7 @@ class Mesh:
 
 
 class LandmarkGraph:
-    """The 478 points of the face in a region of an image; nothing is remembered from one call to the next."""
+    """Finds the 478 vertices of the face in a region of an image; keeps no state between calls."""
 
     def __init__(self) -> None:
         with quiet():
@@ -212,7 +217,7 @@ class LandmarkGraph:
             self.find(np.zeros((_CROP_PX, _CROP_PX, 3), np.uint8), _roi(0.5, 0.5, 1.0, 1.0, 0.0))  # opens everything
 
     def find(self, rgb: Image, roi: Any) -> Mesh | None:
-        """Return the face in the region; None where its presence score is below 0.5.
+        """Return the face in a region of an RGB image; None if its presence score is below 0.5.
 
         Raises:
             RuntimeError: The graph is dead; make another one.
@@ -225,18 +230,18 @@ class LandmarkGraph:
 
 
 def _coordinates(landmarks: Any) -> FloatArray:
-    """Return x, y, z of all landmarks (n, 3), a thirtieth of the time that asking one by one takes."""
+    """Return x, y, z of all landmarks (n, 3); thirty times faster than reading them one by one."""
     packed = np.frombuffer(landmarks.SerializeToString(), _PACKED_LANDMARK)
     return np.column_stack([packed[axis] for axis in "xyz"]).astype(np.float64)
 
 
 def in_pixels(relative: FloatArray, width: int, height: int) -> FloatArray:
-    """Return MediaPipe's points (n, 3), which are shares of an image, in its pixels."""
+    """Return MediaPipe's points (n, 3), which are relative to the size of an image, in pixels."""
     return relative * np.array([width, height, width], dtype=np.float64)
 
 
 class Detectors:
-    """The two face detectors of the wheel: up to about 2 m, and beyond."""
+    """The two face detectors of the wheel: short range, up to about 2 m, and full range."""
 
     def __init__(self) -> None:
         with quiet():
@@ -257,16 +262,17 @@ class Detectors:
         return [_detection(found, width, height) for found in self._short_range.process(rgb).detections or ()]
 
     def far(self, rgb: Image) -> list[Detection]:
-        """Return small faces: those of the full-range model that the other one sees too, when enlarged.
+        """Return small faces: those of the full-range model that the short-range model confirms when enlarged.
 
         Raises:
             RuntimeError: The graph is dead; make other ones.
         """
         height, width = rgb.shape[:2]
         found = [_detection(one, width, height) for one in self._full_range.process(rgb).detections or ()]
-        return [closer for one in found if (closer := self._look_closer(rgb, one.box)) is not None]
+        return [closer for one in found if (closer := self._confirm(rgb, one.box)) is not None]
 
-    def _look_closer(self, rgb: Image, box: Box) -> Detection | None:
+    def _confirm(self, rgb: Image, box: Box) -> Detection | None:
+        """Return the face that the short-range model sees in the enlarged box; None if it sees none."""
         import cv2
 
         side = max(int(_CROP_SCALE * box.width), 1)
@@ -286,7 +292,7 @@ class Detectors:
 
 
 def _detection(found: Any, width: int, height: int) -> Detection:
-    """Return a detector's finding, with the region that FaceMesh derives from it: turned with the eyes, square."""
+    """Return a detected face with the region that FaceMesh derives from it: square, and turned with the eyes."""
     box = found.location_data.relative_bounding_box
     right_eye, left_eye = found.location_data.relative_keypoints[:2]
     turn = math.atan2((left_eye.y - right_eye.y) * height, (left_eye.x - right_eye.x) * width)
@@ -297,7 +303,7 @@ def _detection(found: Any, width: int, height: int) -> Detection:
 
 
 def _moved(found: Detection, crop: Image, image: Image, corner: tuple[int, int], scale: float) -> Detection:
-    """Return what was found in an enlarged crop in terms of the whole image."""
+    """Return a face found in an enlarged crop in the coordinates of the whole image."""
     (height, width), roi = image.shape[:2], found.roi
     x = (roi.x_center * crop.shape[1] / scale + corner[0]) / width
     y = (roi.y_center * crop.shape[0] / scale + corner[1]) / height
@@ -314,7 +320,7 @@ def _roi(x: float, y: float, width: float, height: float, turn: float) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what MediaPipe's libraries write to stderr while they load; what fails is raised as usual."""
+    """Suppress what MediaPipe's libraries write to stderr while they load; errors are raised as usual."""
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

@@ -1,4 +1,9 @@
-"""The face without expression, which action units are measured against: of an average person, or of this one."""
+"""The neutral face, which action units are measured against: an average one, a running one, or a measured one.
+
+``NeutralCalibration`` chooses between the three for the present person. ``NeutralFace`` is the result of an explicit
+calibration; ``RunningNeutral`` learns from quiet frames, starting from the average person (``PRIOR_MEAN``).
+``PersonChangeDetector`` tells when another person sits down.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.action_units import N_FEATURES, FaceFeatures
@@ -22,7 +27,7 @@ PRIOR_MEAN = FaceFeatures(
     corner_forward=0.016, corner_over_lips=0.004, lip_thickness=0.220, chin=-1.249, lower_lip=-0.904,
     lip_to_chin=0.365, lip_gap=0.029, brow_furrow=0.005,
 )  # fmt: skip
-"""The average neutral face of five people, seen through this reference mesh; the furrow is of five others."""
+"""Mean neutral face of five people, aligned to the reference mesh; the furrow is that of five other people."""
 
 PRIOR_SD = FaceFeatures(
     brow_inner=0.037, brow_outer=0.030, brow_mid=0.037, brow_gap=0.016, lid_upper=0.010, lid_lower=0.004,
@@ -30,21 +35,21 @@ PRIOR_SD = FaceFeatures(
     corner_forward=0.021, corner_over_lips=0.022, lip_thickness=0.024, chin=0.043, lower_lip=0.020,
     lip_to_chin=0.036, lip_gap=0.044, brow_furrow=0.003,
 )  # fmt: skip
-"""How far neutral faces differ between people, standard deviation."""
+"""Standard deviation of neutral faces between people."""
 
 NEUTRAL_QUANTILE = FaceFeatures(*(0.7 if name in ("eye_open", "lid_upper") else 0.5 for name in FaceFeatures._fields))
-"""Which quantile of a person's frames is neutral: the median, but blinks bias that of the open eye."""
+"""Quantile of a person's frames that is neutral: the median, but more for open eyes, which blinks bias."""
 
 
 @dataclass(frozen=True)
 class NeutralFace:
-    """One person's neutral face, as measured on purpose; kept from session to session."""
+    """One person's neutral face from an explicit calibration; stored from session to session as JSON."""
 
     features: FaceFeatures
     pitch: float  # rad, of the head while it was measured
     yaw: float  # rad
-    shape: tuple[float, ...]  # whose face it is; see identity.py
-    n_frames: int  # that it was measured on
+    shape: tuple[float, ...]  # proportions of the face, by which the person is recognized; see ``face_shape``
+    n_frames: int  # number of frames that it was measured on
     extractor: str = EXTRACTOR_ID
 
     def to_json(self) -> str:
@@ -53,14 +58,14 @@ class NeutralFace:
 
     @classmethod
     def from_json(cls, text: str, extractor: str = EXTRACTOR_ID) -> NeutralFace:
-        """Return the neutral face that ``to_json`` wrote.
+        """Return the neutral face of a JSON text.
 
         Args:
-            text: What it wrote.
-            extractor: What will read the face that is compared with it.
+            text: Output of ``to_json``.
+            extractor: Id of the extractor whose faces will be compared with it.
 
         Raises:
-            SettingsError: The text is no neutral face, or another extractor measured it.
+            SettingsError: The text is not a neutral face, or another extractor measured it.
         """
         try:
             plain = json.loads(text)
@@ -84,10 +89,10 @@ def _unusable(extractor: str, found: str) -> SettingsError:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a frame is compared with."""
+    """The neutral face that a frame is compared with."""
 
     features: FaceFeatures
-    pitch: float  # rad, of the head in the frames that the features come from
+    pitch: float  # rad, pose of the head in the frames that the features come from
     yaw: float  # rad
     calibration: FaceCalibration
 
@@ -99,12 +104,12 @@ PRIOR_BASELINE = Baseline(features=PRIOR_MEAN, pitch=0.0, yaw=0.0, calibration="
 def measured_neutral(
     frames: Sequence[FaceFeatures], poses: Sequence[tuple[float, float]], shapes: Sequence[FloatArray]
 ) -> NeutralFace:
-    """Return the neutral face that frames of a person at rest show.
+    """Return the neutral face of a person from frames at rest.
 
     Args:
         frames: Features of at least one frame.
-        poses: Pitch and yaw of each in rad.
-        shapes: Shape of the rigid part of each, (k,).
+        poses: Pitch and yaw of each frame in rad.
+        shapes: ``face_shape`` of each frame, (4,).
     """
     values = np.array(frames)
     neutral = [float(np.quantile(column, q)) for column, q in zip(values.T, NEUTRAL_QUANTILE, strict=True)]
@@ -114,15 +119,15 @@ def measured_neutral(
 
 
 PRIOR_WEIGHT = 90.0
-"""Frames that the prior counts as: three seconds of a webcam."""
+"""Weight of the prior in frames: three seconds of a webcam."""
 
-BIN = 0.001  # width of a histogram's bin; the finest full scale of an action unit is .025
-HALF_RANGE = 0.25  # features are counted this far from the prior's mean: five standard deviations of the widest
+BIN = 0.001  # width of a bin of a histogram; the smallest full scale of an action unit is .025
+HALF_RANGE = 0.25  # range of a histogram on both sides of the prior's mean: five SD of the widest feature
 MAX_LIP_GAP, MAX_CORNER_RISE, MAX_CORNER_WIDENING = 0.06, 0.035, 0.03
-"""A frame counts as quiet below these; the last two are against the neutral so far."""
+"""Limits of a quiet frame, in eye distances; the last two are relative to the running neutral face."""
 
 _POSE_HALF_RANGE = 0.8  # rad
-_POSE_SD = 0.1  # rad, of how people sit before a camera
+_POSE_SD = 0.1  # rad, SD of the pose in front of a camera
 _N_BINS = round(2 * HALF_RANGE / BIN)
 _CENTRE = np.array([*PRIOR_MEAN, 0.0, 0.0])  # of each histogram: features, pitch, yaw
 _WIDTH = np.array([BIN] * N_FEATURES + [2 * _POSE_HALF_RANGE / _N_BINS] * 2)
@@ -132,20 +137,24 @@ _ROWS = np.arange(N_FEATURES + 2)
 
 
 def _prior_histogram() -> FloatArray:
-    """Return the prior's pseudo-frames, (N_FEATURES + 2, _N_BINS).
+    """Return the histograms of the prior's pseudo-frames, (N_FEATURES + 2, _N_BINS).
 
-    Each row is a normal distribution that has the prior's mean at the quantile that is taken for neutral.
+    Each row is a normal distribution whose neutral quantile is the prior's mean.
     """
     edges = (np.arange(_N_BINS + 1) - _N_BINS / 2) * _WIDTH[:, None]
-    shares = np.diff(norm.cdf(edges / _SD[:, None] + norm.ppf(_QUANTILE)[:, None]), axis=1)
+    shares = np.diff(ndtr(edges / _SD[:, None] + ndtri(_QUANTILE)[:, None]), axis=1)
     counts: FloatArray = PRIOR_WEIGHT * shares / shares.sum(axis=1, keepdims=True)
     return counts
 
 
 class RunningNeutral:
-    """The quantiles of the quiet frames so far, and of the pseudo-frames that stand for the average person.
+    """The running neutral face: quantiles of the quiet frames so far and of the prior's pseudo-frames.
 
-    Histograms keep them, so that memory stays the same however long a session is.
+    They are kept as histograms, so that memory does not grow with the length of a session.
+
+    Attributes:
+        baseline: The neutral face now.
+        n_frames: Quiet frames so far.
     """
 
     def __init__(self) -> None:
@@ -153,13 +162,13 @@ class RunningNeutral:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the person."""
+        """Start again from the prior."""
         self.n_frames = 0
         self._counts = self._prior.copy()
         self._update()
 
     def push(self, features: FaceFeatures, pitch: float, yaw: float) -> None:
-        """Learn from a frame, if its face is quiet: a smile or an open mouth must not become neutral."""
+        """Add a frame if its face is quiet: a smile or an open mouth must not become neutral."""
         if not self._is_quiet(features):
             return
         place = (np.array([*features, pitch, yaw]) - _CENTRE) / _WIDTH + _N_BINS / 2
@@ -176,7 +185,7 @@ class RunningNeutral:
         )
 
     def _update(self) -> None:
-        """Read each row's quantile off its histogram, straight lines within a bin."""
+        """Compute the quantile of each histogram, linear within a bin."""
         below = np.cumsum(self._counts, axis=1)
         wanted = _QUANTILE * below[:, -1]
         bins = np.argmax(below >= wanted[:, None], axis=1)
@@ -186,84 +195,84 @@ class RunningNeutral:
         self.baseline = Baseline(FaceFeatures(*features), pitch, yaw, "running" if self.n_frames else "prior")
 
 
-_FROM = [168, 168, 10, 21]  # bridge to the nose's tip, to its base; forehead to bridge; temple to temple
+_FROM = [168, 168, 10, 21]  # nose's bridge to its tip and to its base; forehead to bridge; temple to temple
 _TO = [4, 2, 168, 251]
 _EYES = (33, 263)
-_SHAPE_SD = np.array([0.019, 0.019, 0.018, 0.033])  # of each ratio within a person who talks and turns
+_SHAPE_SD = np.array([0.019, 0.019, 0.018, 0.033])  # SD of each ratio within a person who talks and turns
 
 SAME_PERSON = 2.0
-"""Proportions that differ by more than this belong to two people."""
+"""Largest ``shape_distance`` between two faces of one person."""
 
 N_TRIAL = 8
-"""Frames that are looked at before a face that was found again is judged."""
+"""Frames after which it is decided whether a face that was found again belongs to another person."""
 
 
 def face_shape(points: FloatArray) -> FloatArray:
-    """Return four lengths of an aligned mesh (478, 3), over the distance between the outer eye corners, (4,)."""
+    """Return four rigid lengths of an aligned mesh (478, 3) in units of the outer eye corners' distance, (4,)."""
     lengths = np.linalg.norm(points[_FROM] - points[_TO], axis=1)
     shape: FloatArray = lengths / math.dist(points[_EYES[0]], points[_EYES[1]])
     return shape
 
 
 def shape_distance(a: FloatArray, b: FloatArray) -> float:
-    """Return how far two shapes (4,) lie apart: root mean square of the differences, in SDs within a person."""
+    """Return the root mean square difference of two shapes (4,), in standard deviations within a person."""
     return float(np.sqrt(np.mean(((a - b) / _SHAPE_SD) ** 2)))
 
 
-class PersonWatch:
-    """Tells, some frames after a face was found again, whether the person has changed."""
+class PersonChangeDetector:
+    """Decides, some frames after a face was found again, whether it is another person's."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the person."""
-        self._known = np.zeros(_SHAPE_SD.size)  # sum of the shapes of n_known frames
-        self._n_known = 0
-        self._trial: list[FloatArray] | None = None  # shapes since the face was found; None: judged
+        """Return to the initial state."""
+        self._sum = np.zeros(_SHAPE_SD.size)  # of the shapes of the present person's frames
+        self._n_frames = 0
+        self._candidate: list[FloatArray] | None = None  # shapes since the face was found; None: decided
 
     @property
-    def on_trial(self) -> bool:
-        """Whether it is not yet known who this is."""
-        return self._trial is not None
+    def undecided(self) -> bool:
+        """Whether it is not decided yet who this is."""
+        return self._candidate is not None
 
     @property
     def shape(self) -> FloatArray:
-        """The mean shape (4,) of the present person; zeros before anyone was judged."""
-        return self._known / max(self._n_known, 1)
+        """Mean shape (4,) of the present person; zeros before the first decision."""
+        return self._sum / max(self._n_frames, 1)
 
     def push(self, shape: FloatArray, found_again: bool) -> bool:
-        """Take the next frame's shape (4,); return True if this frame settles that the person has changed."""
+        """Add the shape (4,) of the next frame; return True if it is decided now that the person has changed."""
         if found_again:
-            self._trial = []
-        if self._trial is None:
-            self._known += shape
-            self._n_known += 1
+            self._candidate = []
+        if self._candidate is None:
+            self._sum += shape
+            self._n_frames += 1
             return False
-        self._trial.append(shape)
-        return len(self._trial) >= N_TRIAL and self._judge(self._trial)
+        self._candidate.append(shape)
+        return len(self._candidate) >= N_TRIAL and self._decide(self._candidate)
 
-    def _judge(self, trial: list[FloatArray]) -> bool:
-        seen = np.sum(trial, axis=0)
-        changed = self._n_known > 0 and shape_distance(seen / len(trial), self.shape) > SAME_PERSON
+    def _decide(self, candidate: list[FloatArray]) -> bool:
+        total = np.sum(candidate, axis=0)
+        changed = self._n_frames > 0 and shape_distance(total / len(candidate), self.shape) > SAME_PERSON
         if changed:
-            self._known, self._n_known = np.zeros_like(seen), 0
-        self._known = self._known + seen
-        self._n_known += len(trial)
-        self._trial = None
+            self._sum, self._n_frames = np.zeros_like(total), 0
+        self._sum = self._sum + total
+        self._n_frames += len(candidate)
+        self._candidate = None
         return changed
 
 
 NeutralMode: TypeAlias = Literal["running", "prior", "none"]
-"""What serves for neutral where none was measured on purpose: the prior that learns, the prior, or nothing."""
+"""Neutral face without an explicit calibration: the running one, the average person's, or none."""
 
 MIN_FRAMES = 10
-"""Frames that a measurement on purpose needs; with fewer it fails and what was in force stays."""
+"""Good frames that an explicit calibration needs; with fewer the neutral face is unchanged."""
 
 
 @dataclass
 class _Collection:
-    """A measurement that is under way."""
+    """The frames of a running explicit calibration."""
 
     t_end: float  # seconds
     frames: list[FaceFeatures] = field(default_factory=list)
@@ -271,12 +280,15 @@ class _Collection:
     shapes: list[FloatArray] = field(default_factory=list)
 
 
-class Calibration:
-    """Holds the neutral face of the person before the camera.
+class NeutralCalibration:
+    """The neutral face of the person in front of the camera.
 
     Args:
-        mode: What serves where no neutral face was measured on purpose.
-        neutral_face: One that was, of the person who will sit there.
+        mode: The neutral face without an explicit calibration.
+        neutral_face: Result of an earlier explicit calibration of the same person; None: there is none.
+
+    Attributes:
+        neutral_face: Result of the last explicit calibration, or the one given.
     """
 
     def __init__(self, mode: NeutralMode, neutral_face: NeutralFace | None = None) -> None:
@@ -286,16 +298,16 @@ class Calibration:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all but what the constructor was given."""
+        """Return to the initial state."""
         self._running.reset()
         self._collection: _Collection | None = None
         self.neutral_face = self._given
-        self._explicit = self._given is not None  # whether it is of the present person
-        self._before = self.neutral_face, self._explicit  # both, before the newest measurement
+        self._explicit = self._given is not None  # whether ``neutral_face`` is the present person's
+        self._before = self.neutral_face, self._explicit  # both, before the last explicit calibration
 
     @property
     def baseline(self) -> Baseline | None:
-        """What frames are compared with; None in mode "none" without a measured neutral face."""
+        """The neutral face in force; None in mode "none" without an explicit calibration."""
         if self._explicit and self.neutral_face is not None:
             face = self.neutral_face
             return Baseline(face.features, face.pitch, face.yaw, "explicit")
@@ -303,28 +315,28 @@ class Calibration:
 
     @property
     def state(self) -> FaceCalibration:
-        """The name of what is in force."""
+        """The kind of neutral face in force."""
         return "none" if self.baseline is None else self.baseline.calibration
 
     @property
     def collecting(self) -> bool:
-        """Whether a measurement on purpose is under way."""
+        """Whether an explicit calibration is running."""
         return self._collection is not None
 
     def begin(self, t: float, seconds: float) -> None:
-        """Measure the neutral face on the good frames from ``t`` until ``seconds`` later."""
+        """Start an explicit calibration on the good frames from ``t`` until ``seconds`` later."""
         self._collection = _Collection(t_end=t + seconds)
 
-    def give_up(self) -> None:
-        """Forget a measurement that is under way; what was in force stays."""
+    def cancel(self) -> None:
+        """Cancel a running explicit calibration; the neutral face in force is unchanged."""
         self._collection = None
 
-    def take_back(self) -> None:
-        """Let that be in force again which was before the newest measurement."""
+    def revert(self) -> None:
+        """Restore what was in force before the last explicit calibration."""
         self.neutral_face, self._explicit = self._before
 
     def tick(self, t: float) -> None:
-        """End a measurement whose time is up."""
+        """End an explicit calibration whose time is over at ``t`` seconds."""
         collection = self._collection
         if collection is None or t < collection.t_end:
             return
@@ -335,7 +347,14 @@ class Calibration:
             self._explicit = True
 
     def push(self, features: FaceFeatures, pitch: float, yaw: float, shape: FloatArray) -> None:
-        """Learn from a good frame of the present person."""
+        """Add a good frame of the present person.
+
+        Args:
+            features: Of the frame.
+            pitch: Of the head in rad.
+            yaw: Of the head in rad.
+            shape: ``face_shape`` of the frame, (4,).
+        """
         if self._collection is not None:
             self._collection.frames.append(features)
             self._collection.poses.append((pitch, yaw))
@@ -344,7 +363,7 @@ class Calibration:
             self._running.push(features, pitch, yaw)
 
     def change_person(self, shape: FloatArray) -> None:
-        """Begin anew with another person; a neutral face measured on purpose waits for its owner."""
+        """Start again with a person of this shape (4,); an explicit calibration is kept for its own person."""
         self._running.reset()
         self._collection = None
         if self.neutral_face is not None:

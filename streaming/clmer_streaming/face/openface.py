@@ -1,9 +1,11 @@
-"""OpenFace 2.2's CSV files, read as a face source, and its column names for our own numbers.
+"""OpenFace 2.2's CSV format: reading its files as faces of a video, and exporting our own faces of a video.
+
+``OpenFaceTrack`` reads a CSV file; ``export_video`` writes one, and an XDF file, of a video file.
 
 Columns as in OpenFace's wiki, "Output format": head pose and 3D landmarks in mm in the camera's frame (x right,
-y down, z away), angles in rad with ``R = Rx Ry Rz``. What we have no numbers for is left out: gaze vectors of
-each eye, eye landmarks, the shape model's parameters, AU28. OpenFace's own numbers are those of another
-extractor: a model that was trained on ours does not use them.
+y down, z away), angles in rad with ``R = Rx Ry Rz``. Columns without a counterpart are not written: gaze vectors of
+each eye, eye landmarks, the shape model's parameters, AU28. OpenFace's numbers are those of another extractor: a
+model that was trained on ours does not use them.
 """
 
 from __future__ import annotations
@@ -23,10 +25,18 @@ from clmer_streaming.face.capture import Capture, CaptureSpec
 from clmer_streaming.face.extractor import FACE_MESH, Extractor
 from clmer_streaming.face.geometry import image_points
 from clmer_streaming.face.hog import HOG_CH_NAMES, HOG_STREAM, Hog
-from clmer_streaming.face.layout import AU_NAMES, FACE_CH_NAMES, N_LANDMARKS, OPENFACE_EXTRACTOR_ID, face_to_row
+from clmer_streaming.face.layout import (
+    AU_NAMES,
+    FACE_CH_NAMES,
+    FACE_SOURCE,
+    N_LANDMARKS,
+    OPENFACE_EXTRACTOR_ID,
+    face_to_row,
+)
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceFlag, FaceSample, FloatArray, StreamInfo
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 
 _BASE = ("frame", "face_id", "timestamp", "confidence", "success")
 _GAZE = ("gaze_angle_x", "gaze_angle_y")
@@ -35,22 +45,23 @@ _IMAGE = tuple(f"{axis}_{i}" for axis in "xy" for i in range(N_LANDMARKS))
 _SPACE = tuple(f"{axis}_{i}" for axis in "XYZ" for i in range(N_LANDMARKS))
 _INTENSITY = tuple(f"{au}_r" for au in AU_NAMES)
 _PRESENCE = tuple(f"{au}_c" for au in AU_NAMES)
+
 COLUMNS: tuple[str, ...] = (*_BASE, *_GAZE, *_POSE, *_IMAGE, *_SPACE, *_INTENSITY, *_PRESENCE)
-"""The columns that are written, in OpenFace's order."""
+"""The written columns, in OpenFace's order."""
 
 _NEEDED = ("timestamp", "success", *_INTENSITY, "AU28_c")  # the last one is not in our own files
-_FLIP = np.array([1.0, -1.0, -1.0])  # between our axes (y up, z to the camera) and OpenFace's
+_FLIP = np.array([1.0, -1.0, -1.0])  # from our axes (y up, z to the camera) to OpenFace's and back
 _MM_PER_CM = 10.0
 
 
 def csv_row(number: int, position_s: float, sample: FaceSample, image_points: FloatArray) -> list[str]:
-    """Return one line's cells; what was not measured is ``nan``, never 0.
+    """Return the cells of one line; a missing value is ``nan``.
 
     Args:
-        number: Of the frame, from 1.
-        position_s: Time of the frame in the video, seconds.
-        sample: The frame's face.
-        image_points: (68, 2) the landmarks in pixels.
+        number: Number of the frame, from 1.
+        position_s: Time of the frame in the video, in seconds.
+        sample: The face of the frame.
+        image_points: (68, 2) landmarks in pixels.
     """
     found = FaceFlag.MISSING not in sample.flags
     turn = _rotation(sample.pose[3:])
@@ -72,7 +83,7 @@ def csv_row(number: int, position_s: float, sample: FaceSample, image_points: Fl
 
 
 def _rotation(angles: FloatArray) -> FloatArray:
-    """Return the head's rotation in OpenFace's axes from pitch, yaw and roll in ours; NaN for NaN."""
+    """Return the head's rotation (3, 3) in OpenFace's axes from pitch, yaw and roll in ours; NaN for NaN."""
     if not np.isfinite(angles).all():
         return np.full((3, 3), np.nan)
     ours: FloatArray = Rotation.from_euler("ZYX", angles[::-1]).as_matrix()
@@ -81,15 +92,19 @@ def _rotation(angles: FloatArray) -> FloatArray:
 
 
 class OpenFaceTrack:
-    """The faces of a video as OpenFace has written them to a CSV file.
+    """The faces of a video in a CSV file of OpenFace.
+
+    Example::
+
+        source = ReplaySource("session.xdf", video=OpenFaceTrack("face.csv"), extractor=OPENFACE_EXTRACTOR_ID)
 
     Args:
-        path: The file; of several faces the one that was seen most is taken.
+        path: The file; of several faces the most frequent one is used.
 
     Attributes:
-        info: How the stream is announced.
-        stamps: None: nothing says when its frames were taken on the LSL clock.
-        beside: No other streams.
+        info: Announcement of the faces.
+        stamps: None: the file does not say when the frames were taken.
+        frame_series: Empty.
 
     Raises:
         RecordingError: The file is missing, or not OpenFace's.
@@ -99,9 +114,9 @@ class OpenFaceTrack:
         self._columns, self._rows = _read(Path(path))
         self._where = {name: i for i, name in enumerate(self._columns)}
         self.stamps = None
-        self.beside = ()
+        self.frame_series = ()
         self.info = StreamInfo(
-            source="face",
+            source=FACE_SOURCE,
             kind="face",
             name=Path(path).name,
             ch_names=FACE_CH_NAMES,
@@ -111,7 +126,7 @@ class OpenFaceTrack:
         )
 
     def samples(self) -> Iterator[FaceSample]:
-        """Yield one sample for each line, in order; ``t`` is its timestamp in seconds."""
+        """Return an iterator over one sample for each line, in order; ``t`` is its timestamp in seconds."""
         return (self._sample(row) for row in self._rows)
 
     def _sample(self, row: FloatArray) -> FaceSample:
@@ -135,7 +150,7 @@ class OpenFaceTrack:
         )
 
     def _of(self, row: FloatArray, names: Sequence[str]) -> FloatArray:
-        """Return the cells of the named columns; NaN where the file lacks them."""
+        """Return the cells of the named columns; NaN for columns that the file lacks."""
         return np.array([row[self._where[name]] if name in self._where else np.nan for name in names])
 
 
@@ -155,7 +170,7 @@ def _our_angles(turn: FloatArray) -> FloatArray:
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], FloatArray]:
-    """Return the column names and the lines (n, columns) of the face that was seen most."""
+    """Return the column names and the lines (n, columns) of the most frequent face."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file, skipinitialspace=True)
@@ -172,7 +187,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], FloatArray]:
 
 
 def _of_main_face(columns: tuple[str, ...], rows: FloatArray) -> FloatArray:
-    """Return the lines of one face in the order of their stamps."""
+    """Return the lines of the most frequent face in the order of their stamps."""
     success = rows[:, columns.index("success")] == 1
     if "face_id" in columns and success.any():
         faces = rows[:, columns.index("face_id")]
@@ -194,13 +209,13 @@ def _rounded(values: FloatArray) -> FloatArray:
     return values.astype(np.float32).astype(np.float64)
 
 
-_REPORT_FRAMES = 25  # between two reports of progress
+_REPORT_FRAMES = 25  # between two calls of ``progress``
 _BOUNDARY_FRAMES = 300  # between two boundaries of the XDF file: 10 s at 30 fps
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What came out of a video."""
+    """The counts of an export."""
 
     n_frames: int
     n_faces: int  # frames with a face
@@ -223,20 +238,20 @@ class _Frame:
 def export_video(
     video: Path, out: Path, *, hog: bool, progress: Callable[[int], None], extractor: Extractor = FACE_MESH
 ) -> Exported:
-    """Write ``<stem>.csv`` and ``<stem>.xdf`` of a video into a folder.
+    """Write ``<stem>.csv`` and ``<stem>.xdf`` with the faces of a video into a folder.
 
-    A file that is not complete ends in ``.part``, so that what bears the plain name can be relied on.
+    Incomplete files end in ``.part``; a file with its final name is complete.
 
     Args:
         video: A video file.
         out: An existing folder.
         hog: Add the HOG of the aligned face to the XDF file, as a stream of its own.
-        progress: Is told now and then how many frames have been done since.
-        extractor: What finds the points of the face.
+        progress: Called now and then with the number of frames since the last call.
+        extractor: What finds the vertices of the face.
 
     Raises:
         RecordingError: The video cannot be read, or the files cannot be written.
-        SettingsError: scikit-image, which makes the HOG, is not installed, or the extractor cannot be used.
+        SettingsError: scikit-image is not installed, which ``hog`` needs, or the extractor cannot be used.
     """
     finished = export_paths(video, out)
     parts = [path.with_name(path.name + ".part") for path in finished]
@@ -279,12 +294,12 @@ def _write(
 
 
 def export_paths(video: Path, out: Path) -> tuple[Path, Path]:
-    """Return the CSV and the XDF file of a video."""
+    """Return the paths of the CSV and the XDF file of a video."""
     return out / f"{video.stem}.csv", out / f"{video.stem}.xdf"
 
 
 def _frames(video: Path, extractor: Extractor, *, hog: bool) -> Iterator[_Frame]:
-    describe: Hog | None = Hog() if hog else None
+    descriptor: Hog | None = Hog() if hog else None
     capture, mesh, reader = Capture(CaptureSpec("file", str(video))), extractor.open(), FaceReader()
     try:
         while capture.grab() is not None:
@@ -292,7 +307,7 @@ def _frames(video: Path, extractor: Extractor, *, hog: bool) -> Iterator[_Frame]
             face = None if picture is None else mesh.process(picture)
             sample = reader.read(position_s, face)
             points = image_points(face)
-            yield _Frame(position_s, sample, points, describe(picture, points) if describe is not None else None)
+            yield _Frame(position_s, sample, points, descriptor(picture, points) if descriptor is not None else None)
     finally:
         capture.close()
 

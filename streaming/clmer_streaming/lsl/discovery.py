@@ -1,11 +1,10 @@
-"""What is on the LSL network: every stream found, described, listened to, and held against what a model needs."""
+"""Listing the streams of the network: their headers, measured rates and clocks, and whether a model can use them."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -16,21 +15,21 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import is_clmer_face
-from clmer_streaming.lsl.resolve import one_line, with_headers
+from clmer_streaming.lsl.resolve import format_error, parse_headers
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX, load_pylsl
 from clmer_streaming.pipeline.channels import resolve_channels
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.header import StreamDescription, announcement, parse_stream_header
 
 ClockDomain: TypeAlias = Literal["LSL", "Unix time", "other", "unknown"]
-"""On which clock a stream stamps its samples; ``unknown`` where none came."""
+"""The clock of a stream's stamps; ``unknown`` if no sample came."""
 
-_LOOK_S = 0.5  # s between two looks at the network
-_MAX_LOOKS = 6  # within which two looks should agree; a busy network is taken as the last one saw it
+_POLL_S = 0.5  # s between two looks at the results of the resolver
+_MAX_POLLS = 6  # of which two in a row should agree; else the last one counts
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction
-_PULL_S = 0.1  # s between two looks at whether the time is over
+_PULL_S = 0.1  # s that one pull waits
 _SAME_CLOCK_S = 10.0  # s; stamps further from now than this are on another clock
-_MAX_AT_ONCE = 32  # streams listened to at the same time; each takes 8 threads of liblsl
+_MAX_AT_ONCE = 32  # streams read at the same time; each takes 8 threads of liblsl
 
 
 @dataclass(frozen=True)
@@ -38,47 +37,52 @@ class FoundStream:
     """One stream of the network."""
 
     header: StreamDescription
-    n_samples: int = 0  # heard while listening
-    rate_hz: float = math.nan  # measured by the stamps; NaN where too little came
+    n_samples: int = 0  # received while listening
+    rate_hz: float = math.nan  # measured from the stamps; NaN where too few came
     clock: ClockDomain = "unknown"
-    trouble: str = ""  # why it could not be listened to
+    trouble: str = ""  # why it could not be read
 
 
 def find_streams(listen_s: float) -> list[FoundStream]:
-    """Return every stream of the network, sorted by name.
+    """Return every stream of the network, sorted by name and source_id.
+
+    Example::
+
+        for stream in find_streams(listen_s=2.0):
+            print(stream.header.name, stream.rate_hz)
 
     Args:
-        listen_s: How long to listen to each stream of numbers, in seconds; all at once.
+        listen_s: Seconds for which each numeric stream is read, all at the same time; 0: headers only.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
     pylsl = load_pylsl()
-    found = _look(pylsl)
+    found = _resolve_all(pylsl)
     if not found:
         return []
     with ThreadPoolExecutor(min(len(found), _MAX_AT_ONCE)) as threads:
-        studies = [threads.submit(_study, pylsl, stream, header, listen_s) for stream, header in found]
-        streams = [study.result() for study in studies]
+        futures = [threads.submit(_examine, pylsl, stream, header, listen_s) for stream, header in found]
+        streams = [future.result() for future in futures]
     return sorted(streams, key=lambda stream: (stream.header.name, stream.header.source_id))
 
 
-def _look(pylsl: Any) -> list[tuple[Any, StreamDescription]]:
-    """Look until two looks agree; ``resolve_streams`` was seen to take several times as long as it was given."""
-    network = pylsl.ContinuousResolver()
+def _resolve_all(pylsl: Any) -> list[tuple[Any, StreamDescription]]:
+    """Poll until two results agree; ``resolve_streams`` may take several times as long as it is given."""
+    resolver = pylsl.ContinuousResolver()
     seen: set[str] | None = None
-    for _ in range(_MAX_LOOKS):
-        threading.Event().wait(_LOOK_S)
-        results = network.results()
+    for _ in range(_MAX_POLLS):
+        threading.Event().wait(_POLL_S)
+        results = resolver.results()
         uids = {stream.uid() for stream in results}
         if uids == seen:
             break
         seen = uids
-    return with_headers(results)
+    return parse_headers(results)
 
 
-def _study(pylsl: Any, stream: Any, header: StreamDescription, listen_s: float) -> FoundStream:
-    """Return a stream with its whole header and what was heard of it."""
+def _examine(pylsl: Any, stream: Any, header: StreamDescription, listen_s: float) -> FoundStream:
+    """Return a stream with its whole header and what was measured of its samples."""
     inlet = pylsl.StreamInlet(stream, recover=False, processing_flags=pylsl.proc_none)
     try:
         header = parse_stream_header(0, inlet.info(_CONNECT_S).as_xml().encode())
@@ -95,21 +99,21 @@ def _study(pylsl: Any, stream: Any, header: StreamDescription, listen_s: float) 
 
 
 def _listen(inlet: Any, listen_s: float) -> tuple[FloatArray, float]:
-    """Return the stamps (n,) heard in ``listen_s`` seconds, and how far the newest was behind this clock, in s."""
+    """Return the stamps (n,) received in ``listen_s`` seconds, and how far the newest was behind this clock, in s."""
     inlet.flush()
-    heard: list[FloatArray] = []
+    received: list[FloatArray] = []
     behind = math.nan
     end = local_clock() + listen_s
     while (now := local_clock()) < end:
         _, stamps = inlet.pull_chunk(timeout=min(_PULL_S, end - now), min_samples=1, as_numpy=True)
         if len(stamps):
             behind = local_clock() - float(stamps[-1])
-            heard.append(np.array(stamps, dtype=np.float64))
-    return np.concatenate(heard) if heard else np.empty(0), behind
+            received.append(np.array(stamps, dtype=np.float64))
+    return np.concatenate(received) if received else np.empty(0), behind
 
 
 def measured_rate(stamps: FloatArray) -> float:
-    """Return the rate in Hz of samples with these stamps (n,) s; NaN where they do not tell."""
+    """Return the mean rate in Hz of samples with these stamps (n,) in seconds; NaN for fewer than two."""
     span = float(stamps[-1] - stamps[0]) if stamps.size > 1 else 0.0
     return (stamps.size - 1) / span if span > 0 else math.nan
 
@@ -121,7 +125,7 @@ def _clock_domain(behind: float, stamp: float) -> ClockDomain:
 
 
 def why_not_eeg(stream: FoundStream, config: PreprocessConfig) -> str:
-    """Return why a model cannot use a stream as EEG, as one sentence; "" where it can.
+    """Return why ``--eeg auto`` does not use a stream, as one sentence; "" if it does.
 
     Args:
         stream: The stream.
@@ -138,12 +142,12 @@ def why_not_eeg(stream: FoundStream, config: PreprocessConfig) -> str:
     try:
         resolve_channels(announcement(header, "eeg"), config.signal)
     except StreamError as error:
-        return one_line(error)
+        return format_error(error)
     return ""
 
 
 def why_not_face(stream: FoundStream, config: PreprocessConfig) -> str:
-    """Return why a model cannot use a stream as a face, as one sentence; "" where it can.
+    """Return why a model cannot use a stream as a face, as one sentence; "" if it can.
 
     Args:
         stream: The stream.
@@ -155,8 +159,3 @@ def why_not_face(stream: FoundStream, config: PreprocessConfig) -> str:
     if (extractor := header.desc_text("extractor")) != config.extractor:
         return f"its extractor is {extractor or 'unknown'}, the model knows {config.extractor}"
     return ""
-
-
-def usable_as_eeg(streams: Sequence[FoundStream], config: PreprocessConfig) -> list[FoundStream]:
-    """Return the streams among which ``--eeg auto`` chooses."""
-    return [stream for stream in streams if not why_not_eeg(stream, config)]

@@ -1,6 +1,6 @@
-"""A look at this computer's own LSL network: a stream published by a second process, found and timed by this one.
+"""A loopback test of LSL: a second process publishes a stream, and this process resolves and times it.
 
-Run as a program it is that second process: ``python -m clmer_streaming.lsl.loopback SOURCE_ID [LSL_CONFIG]``.
+Run as a program, this module is that second process: ``python -m clmer_streaming.lsl.loopback SOURCE_ID [LSL_CONFIG]``.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from clmer_streaming.lsl.setup import OWN_ID_PREFIX, load_pylsl, set_up_lsl
 
 _FIND_S = 2.0  # s
 _CONNECT_S = 5.0  # s
-_LOOKS = 3  # the fastest counts: other programs may be busy during one
-_UNICAST_AFTER_S = 0.4  # s; liblsl asks by multicast at once, and addresses directly after 0.5 s
+_ATTEMPTS = 3  # the fastest counts: other programs may be busy during one
+_UNICAST_AFTER_S = 0.4  # s; liblsl queries by multicast at once, and known peers directly after 0.5 s
 
 
 @dataclass(frozen=True)
 class Loopback:
-    """How a stream of this computer was found."""
+    """How a stream of this computer was resolved."""
 
-    found_s: float | None  # from asking to the answer; None: not at all
-    correction_s: float = float("nan")  # between two clocks that are one: how exact clock correction is
+    found_s: float | None  # from query to answer; None: not found
+    correction_s: float = float("nan")  # clock sync between processes on one clock: its error
 
     @property
     def by_multicast(self) -> bool:
-        """Whether the network carried the question, so that other computers can hear it too."""
+        """Whether the answer came by multicast, so that other computers can be found too."""
         return self.found_s is not None and self.found_s < _UNICAST_AFTER_S
 
 
-def look_at_loopback(config: Path | None = None) -> Loopback:
-    """Publish a stream from a second process, and look for it.
+def measure_loopback(config: Path | None = None) -> Loopback:
+    """Publish a stream from a second process and resolve it.
 
     Args:
-        config: The settings of liblsl that this process has, for the second one.
+        config: liblsl configuration file of this process, passed on to the second one.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
     pylsl = load_pylsl()
     source_id = f"{OWN_ID_PREFIX}loopback-{uuid.uuid4().hex}"
-    given = [str(config.resolve())] if config is not None else []
-    command = [sys.executable, "-m", __name__, source_id, *given]
+    options = [str(config.resolve())] if config is not None else []
+    command = [sys.executable, "-m", __name__, source_id, *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
                 return Loopback(None)
-            return _find(pylsl, source_id)
+            return _resolve_and_time(pylsl, source_id)
         finally:
             process.kill()
 
 
-def _find(pylsl: Any, source_id: str) -> Loopback:
+def _resolve_and_time(pylsl: Any, source_id: str) -> Loopback:
     times, streams = [], []
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         start = local_clock()
         streams = pylsl.resolve_byprop("source_id", source_id, timeout=_FIND_S)
         if streams:
@@ -74,7 +74,7 @@ def _find(pylsl: Any, source_id: str) -> Loopback:
 
 
 def _publish(source_id: str, config: Path | None) -> None:
-    """Be the second process, until the first one ends it or is gone."""
+    """Publish the stream until stdin is closed: by a kill, or because the first process has ended."""
     set_up_lsl(config)
     pylsl = load_pylsl()
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo("clmer loopback", "Test", 1, 0.0, pylsl.cf_float32, source_id))

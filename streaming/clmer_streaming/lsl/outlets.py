@@ -1,11 +1,13 @@
-"""What CLMER publishes on Lab Streaming Layer."""
+"""CLMER's own streams on the network: faces, HOG descriptors, emotion, labels and markers.
+
+A session has an ``EmotionOutlet``, a ``LabelOutlet`` and a ``MarkerOutlet``, all with one ``OutletIdentity``. A camera
+computer publishes a ``FaceOutlet`` and, if asked, a ``HogOutlet``.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import re
 import socket
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,59 +16,63 @@ from clmer_streaming.face.hog import HOG_STREAM
 from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX, load_pylsl
 from clmer_streaming.types import Chunk, FaceSample, Marker, StreamInfo
-from clmer_streaming.xdf.reader import XdfStream
 
 FACE_STREAM = "CLMER-Face"
 """Usual name of a face stream."""
 
 
 class FaceOutlet:
-    """A ``CLMER-Face`` stream: 249 numbers for each frame, with the stamp of the frame.
+    """A ``CLMER-Face`` outlet: 249 float32 for each frame, in the order of ``FACE_CH_NAMES``, with the frame's stamp.
+
+    Example::
+
+        outlet = FaceOutlet(camera.info)
+        outlet.push(sample)
 
     Args:
-        info: The stream of face samples that is published.
-        name: The outlet's name.
+        info: The stream of face samples to publish.
+        name: Name of the outlet.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
 
     def __init__(self, info: StreamInfo, name: str = FACE_STREAM) -> None:
         self._outlet = _frame_outlet(info, name, "MoCap", face_source_id(info))
 
     def push(self, sample: FaceSample) -> None:
-        """Publish one frame's face; NaN where there was none."""
+        """Publish one face sample; a frame without a face is published as NaN."""
         self._outlet.push_sample(face_to_row(sample).tolist(), sample.t)
 
     def has_consumers(self) -> bool:
-        """Tell whether anybody listens."""
+        """Return whether any inlet is connected."""
         return bool(self._outlet.have_consumers())
 
 
 class HogOutlet:
-    """A ``CLMER-HOG`` stream: 1296 numbers for each frame, with the stamp of the frame.
+    """A ``CLMER-HOG`` outlet: 1296 float32 for each frame, with the frame's stamp.
 
-    Its id is not one of those that no session takes: a session may ask for it by name, as a series of its model.
+    Its source_id has no ``OWN_ID_PREFIX``: a session may use the stream as a series of its model.
 
     Args:
-        info: The stream of HOG that is published.
-        name: The outlet's name.
+        info: The stream of HOG descriptors to publish.
+        name: Name of the outlet.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
 
     def __init__(self, info: StreamInfo, name: str = HOG_STREAM) -> None:
         self._outlet = _frame_outlet(info, name, "HOG", face_source_id(info).replace(f"{OWN_ID_PREFIX}face", "hog"))
 
     def push(self, chunk: Chunk) -> None:
-        """Publish the frames of a chunk; NaN where there was no face."""
+        """Publish the frames of a chunk (1296, n); a frame without a face is published as NaN."""
         for t, numbers in zip(chunk.t.tolist(), chunk.x.T.tolist(), strict=True):
             self._outlet.push_sample(numbers, t)
 
 
 def _frame_outlet(info: StreamInfo, name: str, content: str, source_id: str) -> Any:
-    """Return an outlet of one sample for each frame, at no fixed rate, with the channels of a stream."""
+    """Return an outlet of irregular rate with the channels of a stream."""
     pylsl = load_pylsl()
     described = pylsl.StreamInfo(name, content, len(info.ch_names), pylsl.IRREGULAR_RATE, pylsl.cf_float32, source_id)
     desc = described.desc()
@@ -80,7 +86,7 @@ def _frame_outlet(info: StreamInfo, name: str, content: str, source_id: str) -> 
 
 
 def face_source_id(info: StreamInfo) -> str:
-    """Return the id by which an inlet knows the stream again when it returns: this computer's, this camera's."""
+    """Return the source_id of a face stream: the same for this computer and camera at each start."""
     return f"{OWN_ID_PREFIX}face-{socket.gethostname()}-{re.sub('[^A-Za-z0-9]+', '-', info.source_id)}"
 
 
@@ -89,32 +95,35 @@ LABEL_STREAM = "CLMER-Label"
 MARKER_STREAM = "CLMER-Markers"
 
 NO_LABEL = "none"
-"""What the label stream says while there is no valid answer."""
+"""Label of ``CLMER-Label`` while there is no valid prediction."""
 
 _AFTER_PROBS = ("valence", "arousal", "confidence", "entropy", "valid")
-"""Channels behind the probabilities; all 0 to 1."""
+"""Channels of ``CLMER-Emotion`` behind the probabilities, all in 0 to 1."""
 
 
 @dataclass(frozen=True)
 class OutletIdentity:
-    """Whose streams these are, and which model answers in them."""
+    """The session and the model whose predictions the outlets publish."""
 
     session: str
     port: int  # of the service
     labels: tuple[str, ...]  # of the model, in its order
-    about: tuple[tuple[str, str], ...]  # further words of <desc>: model, hash, hop, ...
+    about: tuple[tuple[str, str], ...]  # further elements of <desc>: model, hash, hop, ...
 
     def source_id(self, kind: str) -> str:
-        """Return the id of one outlet: new for each session, and known as our own by its beginning."""
+        """Return the source_id of one outlet: new for each session, with ``OWN_ID_PREFIX``."""
         host = re.sub("[^A-Za-z0-9]+", "-", socket.gethostname())
         return f"{OWN_ID_PREFIX}{kind}-{host}-{self.port}-{self.session}"
 
 
 class EmotionOutlet:
-    """``CLMER-Emotion``: one sample for each window, stamped with its end; NaN where nothing was measured.
+    """The ``CLMER-Emotion`` outlet: one sample for each window, stamped with its end; NaN where nothing was measured.
+
+    Args:
+        identity: The session and its model.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
 
     def __init__(self, identity: OutletIdentity) -> None:
@@ -123,11 +132,11 @@ class EmotionOutlet:
         self._outlet = _outlet(identity, EMOTION_STREAM, "Emotion", units, text=False)
 
     def push(self, t_end: float, probs: Sequence[float] | None, rest: Sequence[float]) -> None:
-        """Publish one window's answer.
+        """Publish the prediction of one window.
 
         Args:
-            t_end: Its end in seconds.
-            probs: In the order of the labels; None where there is no answer.
+            t_end: End of the window in seconds.
+            probs: In the order of the labels; None without a prediction.
             rest: Valence, arousal, confidence and entropy, NaN where not measured, and 1 or 0 for valid.
         """
         missing = [float("nan")] * len(self._labels)
@@ -135,28 +144,28 @@ class EmotionOutlet:
 
 
 class LabelOutlet:
-    """``CLMER-Label``: the most probable label whenever it changes; ``none`` while there is none."""
+    """The ``CLMER-Label`` outlet: the most probable label whenever it changes; ``none`` without a prediction."""
 
     def __init__(self, identity: OutletIdentity) -> None:
         self._outlet = _outlet(identity, LABEL_STREAM, "Markers", {"label": ""}, text=True)
-        self._said = ""
+        self._last = ""
 
     def push(self, t_end: float, label: str | None) -> None:
-        """Publish the label of a window that ends at ``t_end`` seconds, if it is another one than before."""
+        """Publish the label of a window that ends at ``t_end`` seconds if it differs from the one before."""
         text = label or NO_LABEL
-        if text != self._said:
-            self._said = text
+        if text != self._last:
+            self._last = text
             self._outlet.push_sample([text], t_end)
 
 
 class MarkerOutlet:
-    """``CLMER-Markers``: the experiment's events as the service got them."""
+    """The ``CLMER-Markers`` outlet: the experiment's markers as the service received them."""
 
     def __init__(self, identity: OutletIdentity) -> None:
         self._outlet = _outlet(identity, MARKER_STREAM, "Markers", {"label": ""}, text=True)
 
     def push(self, marker: Marker) -> None:
-        """Publish one event with its own stamp."""
+        """Publish the label of a marker with the marker's stamp."""
         self._outlet.push_sample([marker.label], marker.t)
 
 
@@ -168,8 +177,8 @@ def _outlet(identity: OutletIdentity, name: str, kind: str, units: Mapping[str, 
     info = pylsl.StreamInfo(name, kind, len(units), pylsl.IRREGULAR_RATE, channel_format, source_id)
     desc = info.desc()
     desc.append_child_value("manufacturer", "CLMER")
-    for word, value in identity.about:
-        desc.append_child_value(word, value)
+    for name_of_element, text_of_element in identity.about:
+        desc.append_child_value(name_of_element, text_of_element)
     channels = desc.append_child("channels")
     for label, unit in units.items():
         channel = channels.append_child("channel")
@@ -177,55 +186,3 @@ def _outlet(identity: OutletIdentity, name: str, kind: str, units: Mapping[str, 
         channel.append_child_value("unit", unit)
         channel.append_child_value("type", kind)
     return pylsl.StreamOutlet(info)
-
-
-@dataclass(frozen=True)
-class PlayedStream:
-    """One stream of a recording as it is published."""
-
-    xdf: XdfStream
-    name: str  # never empty, which LSL demands
-    source_id: str
-    sfreq: float  # Hz, announced; 0 for an irregular stream
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of one round."""
-        return int(self.xdf.t.size)
-
-
-def make_outlet(pylsl: Any, played: PlayedStream, buffer_s: int) -> Any:
-    """Return an outlet with the whole ``<desc>`` of a recorded header; host, session and times are LSL's own.
-
-    Args:
-        pylsl: The module.
-        played: What is published.
-        buffer_s: Seconds that are kept for a slow listener (hundreds of samples of an irregular stream).
-    """
-    header = played.xdf
-    plain = pylsl.StreamInfo(
-        played.name, header.type, header.n_channels, played.sfreq, header.channel_format, played.source_id
-    )
-    _fill_desc(pylsl, plain, header.desc)
-    return pylsl.StreamOutlet(plain, max_buffered=buffer_s)
-
-
-def _fill_desc(pylsl: Any, info: Any, desc: ET.Element) -> None:
-    """Copy a whole ``<desc>`` into a description, attributes and mixed text included.
-
-    pylsl makes elements one by one and knows no attributes, but it can copy them out of a description that
-    liblsl read as text.
-    """
-    root = ET.fromstring(info.as_xml())
-    root.append(desc)
-    empty, uid = root.find("desc"), root.find("uid")
-    assert empty is not None and uid is not None  # liblsl always writes both
-    root.remove(empty)
-    uid.text = "to be copied from"  # liblsl reads none without
-    from_xml = pylsl.lib.lib.lsl_streaminfo_from_xml
-    from_xml.restype = ctypes.c_void_p
-    read = pylsl.StreamInfo(handle=from_xml(ET.tostring(root, encoding="utf-8")))
-    child = read.desc().first_child()
-    while not child.empty():
-        info.desc().append_copy(child)
-        child = child.next_sibling()

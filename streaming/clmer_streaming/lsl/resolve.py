@@ -1,11 +1,16 @@
-"""Which streams a user means: the words of ``--eeg``, ``--face-stream`` and the like, and what does not fit them."""
+"""Choosing streams of the network: stream queries, the error messages about them, and claims of several sessions.
+
+``StreamQuery`` is the text of ``--eeg``, ``--face-stream`` and similar options. ``open_resolver`` looks for what a
+query may match; ``require_single`` and ``explain_no_stream`` turn too many or too few matches into messages.
+``StreamClaims`` keeps the sessions of one service from using the same stream twice.
+"""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from clmer_streaming.errors import ClmerError, SettingsError, StreamError
@@ -13,13 +18,13 @@ from clmer_streaming.types import StreamInfo
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
 
 AUTO = "auto"
-"""The word for: the only one there is."""
+"""The query for the only stream that fits."""
 
 PROPERTIES = ("name", "type", "source_id", "hostname", "channel_count", "nominal_srate", "channel_format")
-"""What a query may ask for by name: what LSL tells of a stream before it is opened."""
+"""Properties that a query may name: those that LSL reports of a stream before it is opened."""
 
-_ANY_CASE = ("type", "hostname", "channel_format")  # programs spell these as they like
-_ONE_STREAM = ("name", "source_id")  # who asks for one of these means a certain stream
+_ANY_CASE = ("type", "hostname", "channel_format")  # compared without regard to case
+_ONE_STREAM = ("name", "source_id")  # a query with one of these names a certain stream
 _ANY_STREAM = "channel_count>0"
 _AND = re.compile(r"\s*,\s*|\s+and\s+")
 _XPATH = re.compile(r"""[=,(<>]\s*['"]|^(?:count|starts-with|contains|not)\(""")
@@ -28,24 +33,29 @@ _MAX_LISTED = 6  # streams in one sentence
 
 @dataclass(frozen=True)
 class StreamQuery:
-    """Which streams are meant.
+    """Which streams of the network a user asks for.
+
+    Example::
+
+        query = StreamQuery.parse("type=EEG, hostname=lab2")
+        query.matches(header)
 
     Attributes:
         text: As the user wrote it.
-        wanted: Properties and their values, all of which must hold; empty for ``auto`` and for predicates.
-        predicate: What the network is asked for, XPath 1.0 over the stream's header.
+        properties: Names and values, all of which must match; empty for ``auto`` and for predicates.
+        predicate: What the network is asked for: XPath 1.0 over the stream's header, as liblsl reads it.
     """
 
     text: str
-    wanted: tuple[tuple[str, str], ...] = ()
+    properties: tuple[tuple[str, str], ...] = ()
     predicate: str = _ANY_STREAM
 
     @classmethod
     def parse(cls, text: str) -> StreamQuery:
-        """Read ``auto``, a name, ``property=value`` joined by commas or ``and``, or an XPath predicate.
+        """Parse ``auto``, a name, ``property=value`` joined by commas or ``and``, or an XPath predicate.
 
         Raises:
-            SettingsError: It asks for a property that streams do not have, or for no value.
+            SettingsError: It names an unknown property, or a property without a value.
         """
         if text == AUTO:
             return cls(text)
@@ -53,32 +63,32 @@ class StreamQuery:
             return cls(text, predicate=text)
         if "=" not in text:
             return cls(text, (("name", text),))
-        return cls(text, tuple(_clause(part, text) for part in _AND.split(text)))
+        return cls(text, tuple(_parse_property(part, text) for part in _AND.split(text)))
 
     @property
     def is_predicate(self) -> bool:
-        """Whether the network itself decides what fits."""
+        """Whether the network itself decides what matches."""
         return self.predicate != _ANY_STREAM
 
     @property
-    def means_one(self) -> bool:
-        """Whether it names a certain stream, so that one of them that cannot be used is a mistake."""
-        return any(key in _ONE_STREAM for key, _ in self.wanted)
+    def names_stream(self) -> bool:
+        """Whether it names a certain stream, so that a match which cannot be used is an error."""
+        return any(key in _ONE_STREAM for key, _ in self.properties)
 
-    def fits(self, header: StreamDescription, usual_type: str = "") -> bool:
-        """Tell whether a stream is meant.
+    def matches(self, header: StreamDescription, usual_type: str = "") -> bool:
+        """Return whether a stream matches.
 
         Args:
-            header: What is known of it.
-            usual_type: Type that a stream must have where the query leaves open which of a device's streams it is.
+            header: What LSL reports of the stream.
+            usual_type: Type required where the query leaves open which of a device's streams is meant.
         """
-        open_to_all = not (self.is_predicate or self.means_one or any(key == "type" for key, _ in self.wanted))
-        if usual_type and open_to_all and header.type.casefold() != usual_type.casefold():
+        any_type = not (self.is_predicate or self.names_stream or any(key == "type" for key, _ in self.properties))
+        if usual_type and any_type and header.type.casefold() != usual_type.casefold():
             return False
-        return all(_holds(header, key, value) for key, value in self.wanted)
+        return all(_has_property(header, key, value) for key, value in self.properties)
 
 
-def _clause(part: str, text: str) -> tuple[str, str]:
+def _parse_property(part: str, text: str) -> tuple[str, str]:
     key, _, value = (word.strip() for word in part.partition("="))
     if key in PROPERTIES and value:
         return key, value
@@ -89,7 +99,7 @@ def _clause(part: str, text: str) -> tuple[str, str]:
     )
 
 
-def _holds(header: StreamDescription, key: str, value: str) -> bool:
+def _has_property(header: StreamDescription, key: str, value: str) -> bool:
     if key == "channel_count":
         return str(header.n_channels) == value
     if key == "nominal_srate":
@@ -98,16 +108,16 @@ def _holds(header: StreamDescription, key: str, value: str) -> bool:
     return found.casefold() == value.casefold() if key in _ANY_CASE else found == value
 
 
-def watch_network(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
-    """Return a resolver that keeps knowing the streams which a query may mean.
+def open_resolver(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
+    """Return a continuous resolver for the streams that a query may match.
 
     Args:
-        pylsl: The library.
+        pylsl: The module.
         query: What is looked for.
-        forget_s: Seconds after which a stream that no longer answers is forgotten.
+        forget_s: Seconds after which a stream that no longer answers is dropped from the results.
 
     Raises:
-        StreamError: LSL does not understand the predicate.
+        StreamError: liblsl does not accept the predicate.
     """
     try:
         return pylsl.ContinuousResolver(pred=query.predicate, forget_after=forget_s)
@@ -119,27 +129,27 @@ def watch_network(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
         ) from error
 
 
-def with_headers(streams: Iterable[Any]) -> list[tuple[Any, StreamDescription]]:
-    """Return each stream of the network (pylsl's StreamInfo) that has a sensible header, with that header."""
-    known = []
+def parse_headers(streams: Iterable[Any]) -> list[tuple[Any, StreamDescription]]:
+    """Return each resolved stream (pylsl's StreamInfo) together with its header; skip those with a broken header."""
+    parsed = []
     for stream in streams:
         try:
-            known.append((stream, parse_stream_header(0, stream.as_xml().encode())))
+            parsed.append((stream, parse_stream_header(0, stream.as_xml().encode())))
         except ValueError:
             continue
-    return known
+    return parsed
 
 
-def the_only_one(infos: Sequence[StreamInfo], option: str, what: str) -> None:
-    """Refuse to guess between several streams that fit.
+def require_single(infos: Sequence[StreamInfo], option: str, what: str) -> None:
+    """Raise an error if several streams match.
 
     Args:
-        infos: The streams that fit.
-        option: The option that can say which, as ``--eeg``.
+        infos: The streams that match.
+        option: Option by which the user can choose one, as ``--eeg``.
         what: What one of them is, as ``EEG stream``.
 
     Raises:
-        StreamError: There are several; it lists them.
+        StreamError: There is more than one; the message lists them.
     """
     if len(infos) < 2:
         return
@@ -147,11 +157,12 @@ def the_only_one(infos: Sequence[StreamInfo], option: str, what: str) -> None:
     raise StreamError(
         expected=f"one {what}",
         found=f"{len(infos)}: {names}",
-        mend=f"{_how_to_say_which(infos, option)}, or switch the others off",
+        mend=f"{_how_to_choose(infos, option)}, or switch the others off",
     )
 
 
-def _how_to_say_which(infos: Sequence[StreamInfo], option: str) -> str:
+def _how_to_choose(infos: Sequence[StreamInfo], option: str) -> str:
+    """Return which property tells the streams apart, as an instruction for the user."""
     if len({info.name for info in infos}) == len(infos):
         return f"say which by its name: {option} NAME"
     for key in ("source_id", "hostname"):
@@ -161,16 +172,16 @@ def _how_to_say_which(infos: Sequence[StreamInfo], option: str) -> str:
     return "give each a source_id of its own, where the streams are made"
 
 
-def why_none(headers: Iterable[StreamDescription] | None, query: StreamQuery, what: str) -> str:
-    """Return why no stream is taken, as one sentence for people.
+def explain_no_stream(headers: Iterable[StreamDescription] | None, query: StreamQuery, what: str) -> str:
+    """Return one sentence about why no stream was found.
 
     Args:
-        headers: What is on the network; None before anybody has looked.
+        headers: The streams of the network; None before the first look.
         query: What is looked for.
         what: What one of them is, as ``EEG stream``.
     """
     missing = f"no {what} found yet" if query.text == AUTO else f"no {what} {query.text!r} found yet"
-    if headers is None or query.is_predicate:  # with a predicate the network tells of nothing else
+    if headers is None or query.is_predicate:  # a resolver with a predicate reports no other streams
         return missing
     listed = sorted(f"{header.name} ({header.type or 'no type'})" for header in headers)
     if not listed:
@@ -179,14 +190,14 @@ def why_none(headers: Iterable[StreamDescription] | None, query: StreamQuery, wh
     return f"{missing}; on the network: {', '.join(listed[:_MAX_LISTED])}{more}"
 
 
-def one_line(error: ClmerError) -> str:
-    """Return an error as one sentence for people."""
+def format_error(error: ClmerError) -> str:
+    """Return an error as one sentence."""
     return f"expected {error.expected}, found {error.found}; {error.mend}"
 
 
 @dataclass(frozen=True)
 class StreamIdentity:
-    """A stream of the network, and what stays when its outlet is started again."""
+    """The identity of a stream on the network: its outlet, and what stays when the outlet is started again."""
 
     uid: str  # new at each start of an outlet
     name: str
@@ -194,114 +205,108 @@ class StreamIdentity:
     hostname: str
 
     @classmethod
-    def of(cls, uid: str, info: StreamInfo) -> Self:
-        """Return that of an announced stream."""
+    def from_info(cls, uid: str, info: StreamInfo) -> Self:
+        """Return the identity of an announced stream."""
         return cls(uid, info.name, info.source_id, info.hostname)
 
     @classmethod
-    def found(cls, stream: Any) -> Self:
-        """Return that of a stream as pylsl found it."""
+    def from_result(cls, stream: Any) -> Self:
+        """Return the identity of a resolved stream (pylsl's StreamInfo)."""
         return cls(stream.uid(), stream.name(), stream.source_id(), stream.hostname())
 
     def is_same(self, other: StreamIdentity) -> bool:
-        """Tell whether it is the same stream."""
+        """Return whether both are the same stream, possibly restarted."""
         return self.uid == other.uid or (self.name == other.name and self.is_same_device(other))
 
     def is_same_device(self, other: StreamIdentity) -> bool:
-        """Tell whether it comes from the same device: the same source_id at the same computer."""
+        """Return whether both come from the same device: the same source_id on the same computer."""
         return bool(self.source_id) and (self.source_id, self.hostname) == (other.source_id, other.hostname)
 
-    def is_meant_by(self, query: StreamQuery) -> bool:
-        """Tell whether a query names this stream, its device or its computer; of predicates only the network knows."""
+    def is_named_by(self, query: StreamQuery) -> bool:
+        """Return whether a query names this stream, its device or its computer; False for predicates."""
         found = {"name": self.name, "source_id": self.source_id, "hostname": self.hostname.casefold()}
-        wanted = [(key, value) for key, value in query.wanted if key in found]
-        return bool(wanted) and all(
-            found[key] == (value.casefold() if key == "hostname" else value) for key, value in wanted
+        named = [(key, value) for key, value in query.properties if key in found]
+        return bool(named) and all(
+            found[key] == (value.casefold() if key == "hostname" else value) for key, value in named
         )
-
-
-@dataclass
-class _Share:
-    """What one session has taken, and what it asks for."""
-
-    session: str
-    asked: tuple[StreamQuery, ...]
-    taken: list[StreamIdentity] = field(default_factory=list)
 
 
 class StreamClaims:
-    """The live streams of all sessions of one service; for any thread."""
+    """Which live streams the sessions of one service use. Thread-safe.
+
+    Example::
+
+        claims = StreamClaims()
+        first, second = claims.join("first", ["EPOC"]), claims.join("second", ["auto"])
+        second.is_claimed_by_other(epoc)  # True: the first session asks for it by name
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._shares: list[_Share] = []
+        self.lock = threading.Lock()  # guards ``active`` and the streams of every claim
+        self.active: list[Claim] = []
 
     def join(self, session: str, asked: Sequence[str]) -> Claim:
-        """Enter a session.
+        """Add a session and return its claim.
 
         Args:
-            session: Its name.
-            asked: The words by which it asks for its streams, as ``StreamQuery`` reads them.
+            session: Name of the session.
+            asked: The queries by which it asks for its streams; see ``StreamQuery.parse``.
 
         Raises:
-            SettingsError: The words cannot be read.
+            SettingsError: A query cannot be parsed.
         """
-        share = _Share(session, tuple(StreamQuery.parse(text) for text in asked))
-        with self._lock:
-            self._shares.append(share)
-        return Claim(self, share)
-
-    def leave(self, share: _Share) -> None:
-        """Free what a session has."""
-        with self._lock:
-            self._shares = [other for other in self._shares if other is not share]
-
-    def take(self, share: _Share, stream: StreamIdentity) -> bool:
-        """Take a stream; False where another session has it."""
-        with self._lock:
-            if any(taken.is_same(stream) for other in self._others(share) for taken in other.taken):
-                return False
-            share.taken.append(stream)
-            return True
-
-    def others(self, share: _Share) -> list[_Share]:
-        """Return a snapshot of the other sessions."""
-        with self._lock:
-            return [_Share(other.session, other.asked, list(other.taken)) for other in self._others(share)]
-
-    def _others(self, share: _Share) -> Iterator[_Share]:
-        return (other for other in self._shares if other is not share)
+        claim = Claim(self, session, tuple(StreamQuery.parse(text) for text in asked))
+        with self.lock:
+            self.active.append(claim)
+        return claim
 
 
 class Claim:
-    """What one session may take of the network; made by ``StreamClaims.join``.
+    """The streams of one session; made by ``StreamClaims.join``.
 
     Args:
-        claims: Those of all sessions; None: there is no other one.
-        share: Its own.
+        claims: Those of all sessions; None: there is no other session.
+        session: Name of the session.
+        queries: What it asks for.
     """
 
-    def __init__(self, claims: StreamClaims | None = None, share: _Share | None = None) -> None:
+    def __init__(
+        self, claims: StreamClaims | None = None, session: str = "", queries: tuple[StreamQuery, ...] = ()
+    ) -> None:
+        self.session = session
         self._claims = claims or StreamClaims()
-        self._share = share or _Share("", ())
+        self._queries = queries
+        self._streams: list[StreamIdentity] = []
 
-    def take(self, stream: StreamIdentity) -> bool:
-        """Take a stream; False where another session has it."""
-        return self._claims.take(self._share, stream)
+    def acquire(self, stream: StreamIdentity) -> bool:
+        """Claim a stream; return False if another session holds it."""
+        with self._claims.lock:
+            if any(other._holds(stream) for other in self._others()):
+                return False
+            self._streams.append(stream)
+            return True
 
     def holder(self, stream: StreamIdentity) -> str:
-        """Return the name of the other session that has this stream; "" where none has."""
-        others = self._claims.others(self._share)
-        return next((other.session for other in others if any(taken.is_same(stream) for taken in other.taken)), "")
+        """Return the name of the other session that holds a stream; "" if there is none."""
+        with self._claims.lock:
+            return next((other.session for other in self._others() if other._holds(stream)), "")
 
-    def is_of_another(self, stream: StreamIdentity) -> bool:
-        """Tell whether another session has this stream or one of the same device, or asks for it by name."""
-        return any(
-            any(taken.is_same(stream) or taken.is_same_device(stream) for taken in other.taken)
-            or any(stream.is_meant_by(query) for query in other.asked)
-            for other in self._claims.others(self._share)
-        )
+    def is_claimed_by_other(self, stream: StreamIdentity) -> bool:
+        """Return whether another session holds the stream or one of the same device, or asks for it by name."""
+        with self._claims.lock:
+            return any(
+                any(held.is_same(stream) or held.is_same_device(stream) for held in other._streams)
+                or any(stream.is_named_by(query) for query in other._queries)
+                for other in self._others()
+            )
 
     def leave(self) -> None:
-        """Free everything."""
-        self._claims.leave(self._share)
+        """Release every stream and the queries."""
+        with self._claims.lock:
+            self._claims.active = [other for other in self._claims.active if other is not self]
+
+    def _others(self) -> Iterator[Claim]:
+        return (other for other in self._claims.active if other is not self)
+
+    def _holds(self, stream: StreamIdentity) -> bool:
+        return any(held.is_same(stream) for held in self._streams)

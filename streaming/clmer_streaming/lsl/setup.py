@@ -1,4 +1,8 @@
-"""Which network liblsl looks at: told to it before its first call, because it reads its settings only once."""
+"""Loading pylsl and configuring liblsl, before its first use.
+
+liblsl reads its configuration once, at its first call; ``set_up_lsl`` has to come before that. Every other module of
+this package gets the library from ``load_pylsl``, so that a missing liblsl is one clear error.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,21 @@ from typing import Any
 from clmer_streaming.errors import SettingsError, StreamError
 
 OWN_ID_PREFIX = "clmer-"
-"""Source ids of this project's own outlets, which are never taken as input."""
+"""Prefix of the source ids of CLMER's own outlets; streams with it are never used as an input."""
+
+USER_VARIABLE = "LSLAPICFG"
+"""Environment variable that names the configuration file for liblsl itself."""
+
+_QUIET = "[log]\nlevel = -2\n"  # errors only; by default liblsl writes notices to stderr
+_SECTION = re.compile(r"\[[^\[\]]+\]")
+_SCOPES = ("machine", "link", "site", "organization", "global")
 
 
 def load_pylsl() -> Any:
-    """Import pylsl.
+    """Import pylsl and return the module.
 
     Raises:
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
     try:
         import pylsl
@@ -31,26 +42,18 @@ def load_pylsl() -> Any:
     return pylsl
 
 
-USER_VARIABLE = "LSLAPICFG"
-"""Environment variable by which liblsl itself finds a file."""
-
-_QUIET = "[log]\nlevel = -2\n"  # errors alone; by default liblsl tells of itself on stderr
-_SECTION = re.compile(r"\[[^\[\]]+\]")
-_SCOPES = ("machine", "link", "site", "organization", "global")
-
-
 def set_up_lsl(config: Path | None = None) -> None:
-    """Give liblsl its settings; call it before anything else of LSL.
+    """Configure liblsl. Call this before any other use of LSL in the process.
 
-    Without ``config`` the user's own file holds, where liblsl looks for it; where there is none either, liblsl
-    keeps its defaults and is only made silent.
+    Without ``config``, liblsl reads the user's own file if there is one; otherwise it keeps its defaults, and only its
+    notices on stderr are switched off.
 
     Args:
-        config: A file of liblsl's own kind (``lsl_api.cfg``).
+        config: A liblsl configuration file (``lsl_api.cfg``).
 
     Raises:
         SettingsError: The file cannot be read, or liblsl would ignore it.
-        StreamError: The platform's pylsl comes without the liblsl library.
+        StreamError: pylsl finds no liblsl library on this platform.
     """
     text = _read(config) if config is not None else ""
     pylsl = load_pylsl()
@@ -68,9 +71,10 @@ def set_up_lsl(config: Path | None = None) -> None:
 
 
 def _user_files() -> Iterator[bool]:
-    """Yield for each place where liblsl looks for a file whether there is one; content that is set would hide it.
+    """Yield for each place where liblsl looks for a configuration file whether there is one.
 
-    The places are those of liblsl's ``api_config.cpp``. A variable that names no file counts: liblsl says so.
+    The places are those of liblsl's ``api_config.cpp``. Setting the content would hide such a file. A variable that
+    names a missing file counts: liblsl reports it.
     """
     yield bool(os.environ.get(USER_VARIABLE))
     yield Path("lsl_api.cfg").is_file()
@@ -79,7 +83,7 @@ def _user_files() -> Iterator[bool]:
 
 
 def _read(config: Path) -> str:
-    """Return the file's text; refuse one that liblsl would drop as a whole, to take its defaults."""
+    """Return the file's text; refuse a file that liblsl would drop as a whole in favor of its defaults."""
     try:
         text = config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""A participant's EEG at rest: measured for a minute or two, kept, and what later windows are measured against.
+"""The baseline of a participant: EEG at rest, measured for a minute or two, by which later windows are normalized.
 
-People differ in the size of their EEG by their skulls and by how well electrodes sit: more than emotions move it. A
-model can learn from windows that are measured against rest, channel by channel::
+The size of EEG differs more between people, by their skulls and the contact of the electrodes, than between emotions.
+A model can learn from windows that are normalized by rest, channel by channel::
 
     x' = (x - baseline) * REST_SCALE_UV / scale
 
@@ -23,40 +23,47 @@ from clmer_streaming.errors import SettingsError, StreamError
 from clmer_streaming.types import FloatArray, RestBaseline, Window
 
 REST_SCALE_UV = 10.0
-"""Standard deviation of every channel at rest behind the calibration: the numbers stay of the size of microvolts."""
+"""Standard deviation of every normalized channel at rest: values stay of the size of microvolts."""
 
 SHORTEST_S, USUAL_S, LONGEST_S = 60.0, 90.0, 120.0
-"""Seconds of rest that may be asked for."""
+"""Shortest, usual and longest duration of a rest in seconds."""
 
 MIN_CLEAN_S = 30.0
 """Seconds of clean signal that a channel needs; one with less takes the median scale of the others."""
 
-_LEAST_SCALE_UV = 0.1  # below the noise of any amplifier: a dead channel must not be blown up
+_LEAST_SCALE_UV = 0.1  # below the noise of any amplifier: a dead channel must not be amplified
 
 
-def against_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
-    """Return EEG (C, T) in uV as it stands to the rest."""
+def normalize_by_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
+    """Return EEG (C, T) in uV normalized by the rest."""
     baseline, scale = np.array(rest.baseline_uv)[:, np.newaxis], np.array(rest.scale_uv)[:, np.newaxis]
     measured: FloatArray = (x - baseline) * (REST_SCALE_UV / scale)
     return measured
 
 
-def from_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
-    """Return in uV what ``against_rest`` gave."""
+def undo_rest(x: FloatArray, rest: RestBaseline) -> FloatArray:
+    """Return in uV, (C, T), what ``normalize_by_rest`` returned."""
     baseline, scale = np.array(rest.baseline_uv)[:, np.newaxis], np.array(rest.scale_uv)[:, np.newaxis]
     volts: FloatArray = x * (scale / REST_SCALE_UV) + baseline
     return volts
 
 
 class RestMeasurement:
-    """Collects the windows of a rest.
+    """Measures a participant's EEG at rest from the windows of a rest.
 
     Args:
-        config: The settings of the artifact, by which the windows are made.
-        seconds: How long the participant rests.
+        config: The settings of the artifact, with which the windows are made.
+        seconds: Duration of the rest.
 
     Raises:
-        SettingsError: That is too short or too long.
+        SettingsError: The duration is below 60 s or above 120 s.
+
+    Example::
+
+        measurement = RestMeasurement(preprocessor.config)
+        for window in preprocessor.push(chunk):
+            if measurement.push(window):
+                rest = measurement.result(window.t_end)
     """
 
     def __init__(self, config: PreprocessConfig, seconds: float = USUAL_S) -> None:
@@ -66,28 +73,28 @@ class RestMeasurement:
             )
         self._config = config
         self._seconds = seconds
-        self._before: RestBaseline | None = None  # what the windows are measured against now
+        self._before: RestBaseline | None = None  # by which the windows are normalized now
         self._begin = np.nan  # s, start of the first window
         self._means: list[FloatArray] = []  # each (C,), NaN where the channel was masked
         self._deviations: list[FloatArray] = []
 
     @property
     def begun(self) -> bool:
-        """Whether a window has been taken."""
+        """Whether a window has been added."""
         return bool(self._means)
 
     def push(self, window: Window, before: RestBaseline | None = None) -> bool:
-        """Take the next window; return whether the rest is over.
+        """Add the next window and return whether the rest is over.
 
         Args:
-            window: With its EEG.
-            before: What it was measured against, if it was.
+            window: A window with EEG.
+            before: The rest by which it was normalized, if it was.
         """
         if np.isnan(self._begin):
             self._begin = window.t_start
         good = window.mask["eeg"]
         measured = window.calibration.get("eeg") == "rest" and before is not None
-        x = from_rest(window.series["eeg"], before) if measured and before is not None else window.series["eeg"]
+        x = undo_rest(window.series["eeg"], before) if measured and before is not None else window.series["eeg"]
         self._means.append(np.where(good, x.mean(axis=1), np.nan))
         self._deviations.append(np.where(good, x.std(axis=1), np.nan))
         return window.t_end >= self._begin + self._seconds
@@ -96,7 +103,7 @@ class RestMeasurement:
         """Return the participant's EEG at rest.
 
         Args:
-            t: Now, in seconds.
+            t: Current time in seconds.
 
         Raises:
             StreamError: Fewer than half of the channels had enough clean signal.
@@ -136,7 +143,7 @@ def rest_from_json(text: str, config: PreprocessConfig) -> RestBaseline:
     """Return the rest that ``rest_to_json`` wrote.
 
     Raises:
-        SettingsError: It is none, or was measured with other signal settings than the model's.
+        SettingsError: The text is not one, or the rest was measured with other signal settings than the model's.
     """
     try:
         plain = json.loads(text)

@@ -1,4 +1,8 @@
-"""From a stream's own channels to the model's: by label, never by position, in microvolts."""
+"""From a stream's channels to the model's: found by label, never by position, and brought to microvolts.
+
+In this order: units and the stage ``UnitGuess``; labels, ``ChannelMap`` and the functions that make it; the stage
+``ChannelPicker``; and ``ContactQuality``, the contact of sensors as a headset reports it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.config import SignalConfig
+from clmer_streaming.config import FurtherSeries, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, StreamInfo
 
@@ -27,13 +31,13 @@ _GUESS_S = 1.0  # s of signal that a guess rests on
 
 
 def microvolts_per_unit(unit: str) -> float | None:
-    """Return the factor from ``unit`` to microvolts; None for a word or code that is not known."""
+    """Return the factor from ``unit`` to microvolts; None for an unknown word or code."""
     key = unit.strip().replace("μ", "µ").upper().replace("Μ", "µ")  # the micro sign and the Greek letter look alike
     return _UNITS_UV.get(key)
 
 
 def with_unit(info: StreamInfo, unit: str) -> StreamInfo:
-    """Return the announcement with this unit for every channel, whatever the stream declares."""
+    """Return the announcement with ``unit`` for every channel, whatever the stream declares."""
     return dataclasses.replace(info, unit=unit, units=())
 
 
@@ -62,14 +66,14 @@ class UnitGuess:
     """Stage: brings channels without a declared unit to microvolts, by the size of the signal.
 
     The first second is held back. If the median over the live channels of ``median |x - median x|`` is below
-    1e-3, the unit is taken as volts, else as microvolts; millivolts cannot be told from either. A second in
-    which no channel moves tells nothing: it is passed on as it is, and the next one is held. If that turns out
-    to be volts, a Gap starts the stages behind anew.
+    1e-3, the unit is taken as volts, else as microvolts; millivolts cannot be distinguished from either. A second in
+    which no channel moves is passed on as it is, and the next one is held. If that turns out to be volts, a Gap
+    restarts the following stages.
 
     Args:
         rows: The stream's channels whose unit is unknown.
         sfreq: Rate of the stream in Hz.
-        declared: The word that the stream has for its unit; ``""`` for none.
+        declared: The unit that the stream declares; ``""`` for none.
     """
 
     def __init__(self, rows: Sequence[int], sfreq: float, declared: str = "") -> None:
@@ -79,12 +83,12 @@ class UnitGuess:
         self.reset()
 
     def reset(self) -> None:
-        """Guess anew."""
+        """Forget the guess and the samples held."""
         self._state = _GuessState(factor=None if self._rows.size else 1.0)
 
     @property
     def note(self) -> str:
-        """What was guessed, in a sentence for people; empty while there is nothing to say."""
+        """The guess in a sentence for people; empty where nothing was guessed."""
         if self._state.factor is None or not self._rows.size:
             return ""
         what = f"declares the unit {self._declared!r}, which is not known" if self._declared else "declares no unit"
@@ -92,7 +96,7 @@ class UnitGuess:
         return f"{what}; taken as {guess} by the size of the signal, say --eeg-unit if that is wrong"
 
     def push(self, item: Item) -> list[Item]:
-        """Hold Chunks (C_stream, n) and Gaps until the unit is known, then scale; pass the rest."""
+        """Hold Chunks (C_stream, n) and Gaps until the unit is known, then scale; pass everything else."""
         if not isinstance(item, Chunk | Gap):
             return [item]
         if self._state.factor is not None:
@@ -116,7 +120,7 @@ class UnitGuess:
         return out
 
     def _factor(self, x: FloatArray) -> float | None:
-        """Return the factor that the first block of x (rows, n) speaks for; None if no channel moves in it."""
+        """Return the factor by the first block of x (rows, n); None if no channel moves in it."""
         values = [row[np.isfinite(row)] for row in x[:, : self._n_block]]
         spreads = [float(np.median(np.abs(row - np.median(row)))) for row in values if row.size]
         live = [spread for spread in spreads if spread > 0]
@@ -162,6 +166,7 @@ _REFERENCE = re.compile(r"[\s_-]+(REF|LE|AR|AVG|CAR|CMS|A1|A2|M1|M2)$")  # what 
 _UNIT_SUFFIX = re.compile(r"\s*[\[(][^\])]*[\])]$")  # "AF3 [uV]"
 _COUNTER_LABELS = ("COUNTER", "PACKET_COUNTER", "SAMPLE_COUNTER")
 _INTERPOLATE_LABELS = ("INTERPOLATE", "INTERPOLATED")
+_MAX_LISTED = 16  # channels in one sentence
 
 _IMPOSSIBLE_UV = 1e9  # no amplifier delivers a kilovolt; such values, like NaN, are no measurements
 
@@ -169,7 +174,7 @@ _IMPOSSIBLE_UV = 1e9  # no amplifier delivers a kilovolt; such values, like NaN,
 def normalise_label(label: str) -> str:
     """Return a channel label in the form that labels are compared in: upper case, current 10-20 name.
 
-    A bipolar pair such as ``F7-T3`` stays what it is, and so never passes for one of its electrodes.
+    A bipolar pair such as ``F7-T3`` is left as it is, and so is never taken for one of its electrodes.
     """
     name = _PREFIX.sub("", _UNIT_SUFFIX.sub("", label.strip().upper()))
     name = _REFERENCE.sub("", name).strip(" .")  # PhysioNet pads with dots: "Af3."
@@ -178,7 +183,7 @@ def normalise_label(label: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ChannelMap:
-    """Where the model's channels, and the loss marks, stand in a stream."""
+    """Where the model's channels, and the marks of lost samples, are in a stream."""
 
     picks: tuple[int, ...]  # for each model channel its index in the stream, -1 where the stream lacks it
     counter: int | None  # index of the packet counter
@@ -192,12 +197,16 @@ class ChannelMap:
 
     @property
     def present(self) -> BoolArray:
-        """(C,) True for each model channel that the stream has."""
+        """Whether the stream has each of the model's channels, (C,)."""
         return np.array([pick >= 0 for pick in self.picks], dtype=np.bool_)
 
 
 def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
-    """Find the model's channels in a stream by label.
+    """Return where the EEG channels of a model are in a stream, by label.
+
+    Args:
+        info: The stream, with its labels (or the names that a map gave them).
+        config: The model's channels.
 
     Raises:
         StreamError: Fewer than half of the model's channels are there.
@@ -229,15 +238,43 @@ def _unusable_channels(info: StreamInfo, config: SignalConfig, n_found: int) -> 
     )
 
 
+def resolve_series(info: StreamInfo, series: FurtherSeries) -> ChannelMap:
+    """Return where the channels of a further series are in a stream.
+
+    They are found by label; by position where the stream has no labels; one channel of each is a match, too. Voltages
+    become microvolts; other units stay as they are.
+
+    Raises:
+        StreamError: A channel is missing.
+    """
+    names = [normalise_label(name) for name in info.ch_names]
+    wanted = [normalise_label(name) for name in series.ch_names]
+    as_they_are = len(names) == len(wanted) and (len(names) == 1 or not any(names))
+    place = {name: i for i, name in reversed(list(enumerate(names)))}
+    picks = tuple(range(len(names))) if as_they_are else tuple(place.get(name, -1) for name in wanted)
+    if -1 in picks:
+        raise StreamError(
+            expected=f"a stream with the channels {_listed(series.ch_names)}",
+            found=f"{info.name!r} with {_listed(info.ch_names) or 'no labels'}",
+            mend="name another stream: --physio SERIES=STREAM",
+        )
+    return ChannelMap(picks, None, None, channel_scales(info, picks))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
+
+
 def apply_eeg_map(info: StreamInfo, spec: str) -> StreamInfo:
-    """Rename a stream's channels after a map such as ``AF3=1,F7=2,COUNTER=0``.
+    """Return a stream with its channels renamed by a map such as ``AF3=1,F7=2,COUNTER=0``.
 
     Args:
         info: The stream.
         spec: ``label=channel`` pairs with commas between; a channel is a 0-based index or the stream's own label.
 
     Raises:
-        StreamError: The map cannot be read, names a channel twice, or one that the stream lacks.
+        StreamError: The map is malformed, names a channel twice, or names one that the stream lacks.
     """
     new_names = _parse_eeg_map(info, spec)
     taken = {normalise_label(name) for name in new_names.values()}
@@ -284,13 +321,13 @@ class _HoldState:
 class ChannelPicker:
     """Stage: picks the model's channels, scales them to microvolts, holds the last value over NaN.
 
-    Channels of unknown unit are taken as microvolts; ``UnitGuess`` before this stage makes them so.
+    Channels of unknown unit are taken as microvolts; the stage ``UnitGuess`` before this one makes them so.
 
-    Channels that the stream lacks are 0 and marked as filled throughout; so is every held value. A later
-    stage never meets a NaN, which would stay in a recursive filter for ever.
+    Channels that the stream lacks are 0 and marked as filled throughout; so is every held value. No later
+    stage gets a NaN, which would stay in a recursive filter for ever.
 
     Args:
-        channel_map: Where the model's channels stand in the stream.
+        channel_map: Where the model's channels are in the stream.
     """
 
     def __init__(self, channel_map: ChannelMap) -> None:
@@ -304,7 +341,7 @@ class ChannelPicker:
         self._state = _HoldState(last=np.zeros(len(self._picks)))
 
     def push(self, item: Item) -> list[Item]:
-        """Pick from a Chunk (C_stream, n); the hold ends with the segment at a Gap; pass the rest."""
+        """Pick from a Chunk (C_stream, n); end the hold at a Gap; pass everything else."""
         if isinstance(item, Gap):
             self.reset()
         return [self._pick(item)] if isinstance(item, Chunk) else [item]
@@ -333,19 +370,19 @@ def _hold_last(x: FloatArray, invalid: BoolArray, last: FloatArray) -> FloatArra
 
 
 POOR_CONTACT = 1.0
-"""A sensor at this value or below gives no usable signal."""
+"""Contact (0-4) at which a sensor gives no usable signal, or below."""
 
-_STALE_S = 5.0  # s after which a value tells nothing of now
+_STALE_S = 5.0  # s after which a value is outdated
 _KEEP_S = 30.0  # s of values that are kept, for windows that close late
 _CONTACT_PREFIX = re.compile(r"^(CQ|EQ)[\s_.:-]+")  # "CQ_AF3"
 
 
 class ContactQuality:
-    """The latest contact values of one stream.
+    """Keeps the latest contact values of one stream.
 
     Args:
         info: The stream, of kind ``contact``.
-        ch_names: The model's channels, C.
+        ch_names: Labels of the model's channels, C of them.
     """
 
     def __init__(self, info: StreamInfo, ch_names: tuple[str, ...]) -> None:
@@ -360,7 +397,7 @@ class ContactQuality:
         self._values: deque[tuple[float, FloatArray]] = deque()  # s, (C,)
 
     def push(self, item: Chunk | Gap) -> None:
-        """Take note of the values of a Chunk (C_stream, n); a Gap changes nothing, age decides."""
+        """Keep the values of a Chunk (C_stream, n); a Gap changes nothing, values end by their age."""
         if isinstance(item, Gap):
             return
         for t, column in zip((item.t - self.info.delay_s).tolist(), item.x.T, strict=True):
@@ -371,7 +408,7 @@ class ContactQuality:
             self._values.popleft()
 
     def at(self, t_end: float) -> FloatArray:
-        """Return the newest values (C,) before ``t_end``; NaN where there is none, or none of the last 5 s."""
+        """Return the newest values (C,), 0-4, before ``t_end`` seconds; NaN where the last 5 s have none."""
         for t, values in reversed(self._values):
             if t < t_end:
                 return values if t_end - t <= _STALE_S else np.full(self._picks.size, np.nan)
@@ -379,7 +416,7 @@ class ContactQuality:
 
 
 def worst_contact(streams: Collection[ContactQuality], t_end: float) -> FloatArray | None:
-    """Return the worst contact (C,) that any stream reports of each channel; None without such a stream."""
+    """Return the lowest contact (C,) that any stream reports for each channel; None without a stream."""
     if not streams:
         return None
     worst: FloatArray = np.fmin.reduce([stream.at(t_end) for stream in streams])

@@ -1,8 +1,7 @@
-"""Causal filtering of a running signal, the same live, replayed and offline."""
+"""Causal filtering and resampling of a running signal, the same live, replayed and offline."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +11,6 @@ from scipy import signal as sps
 
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
-from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray, Item
 
 _NOTCH_Q = 30.0  # delays 40 Hz by at most 1.5 ms
@@ -83,13 +81,18 @@ class _FilterState:
 
 
 class CausalFilter:
-    """Stage: filters (C, n) chunks, carrying its state from one to the next.
+    """Stage: filters chunks (C, n), carrying its state from one to the next.
 
     The state starts from the first sample of a segment, as if the signal had always had that value: an
     offset of 4200 uV leaves 18 uV instead of 4110 uV, and no chunking can change a bit of the output.
 
     Args:
         sos: (n_sections, 6) second-order sections.
+
+    Example::
+
+        stage = CausalFilter(design_sos(SignalConfig(), 128.0))
+        (filtered,) = stage.push(Chunk("eeg", np.arange(16) / 128, np.zeros((14, 16))))
     """
 
     def __init__(self, sos: FloatArray) -> None:
@@ -98,11 +101,11 @@ class CausalFilter:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew with the next sample."""
+        """Restart with the next sample."""
         self._state = _FilterState(zi=None)
 
     def push(self, item: Item) -> list[Item]:
-        """Filter a Chunk; start anew at a Gap; pass the rest."""
+        """Filter a Chunk; restart at a Gap; pass everything else."""
         if isinstance(item, Gap):
             self.reset()
         if not isinstance(item, Chunk) or item.x.shape[1] == 0:
@@ -132,8 +135,8 @@ def design_polyphase(up: int, down: int) -> FloatArray:
     n_taps = -(-2 * _LOBES * max(up, down) // up)
     prototype = sps.firwin(up * n_taps, 1.0 / max(up, down), window=("kaiser", _KAISER_BETA))
     phases: FloatArray = np.ascontiguousarray(prototype.reshape(n_taps, up).T)
-    normalised: FloatArray = phases / phases.sum(axis=1, keepdims=True)
-    return normalised
+    normalized: FloatArray = phases / phases.sum(axis=1, keepdims=True)
+    return normalized
 
 
 @dataclass
@@ -146,12 +149,12 @@ class _ResamplerState:
 
 
 class PolyphaseResampler:
-    """Stage: brings (C, n) chunks from one nominal rate to another, its delay taken off the stamps.
+    """Stage: resamples chunks (C, n) from one rate to another; its delay is taken off the stamps.
 
     The ratio is the nearest of whole numbers up to 5000, so that a measured rate such as 98.96 Hz is met within
-    1e-4 too; every output lies at the time its own stamp says, and the stamps carry what the ratio leaves over.
-    Equal rates pass unchanged and undelayed. Before the first sample of a segment the signal is taken to have had
-    its value.
+    1e-4 too; each output sample has the stamp of its own time, whatever the ratio leaves over.
+    At equal rates chunks pass unchanged and undelayed. Before the first sample of a segment the signal is taken to
+    have had its value.
 
     Args:
         sfreq_in: Rate of the input in Hz, nominal or measured.
@@ -169,11 +172,11 @@ class PolyphaseResampler:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew with the next sample."""
+        """Restart with the next sample."""
         self._state: _ResamplerState | None = None
 
     def push(self, item: Item) -> list[Item]:
-        """Resample a Chunk; start anew at a Gap; pass the rest."""
+        """Resample a Chunk; restart at a Gap; pass everything else."""
         if isinstance(item, Gap):
             self.reset()
         if not isinstance(item, Chunk) or self._same or item.x.shape[1] == 0:
@@ -235,37 +238,3 @@ class PolyphaseResampler:
         if surplus > 0:
             state.x, state.t = state.x[:, surplus:].copy(), state.t[surplus:].copy()
             state.filled, state.first = state.filled[:, surplus:].copy(), state.first + surplus
-
-
-class WaitingChunks:
-    """Chunks of one segment, in their order."""
-
-    def __init__(self) -> None:
-        self._chunks: list[Chunk] = []
-
-    def extend(self, chunks: Iterable[Chunk]) -> None:
-        """Let chunks wait, which carry ``filled``."""
-        self._chunks.extend(chunks)
-
-    def take(self) -> list[Chunk]:
-        """Return all of them as one chunk; nothing where none waits."""
-        chunks, self._chunks = self._chunks, []
-        if len(chunks) <= 1:
-            return chunks
-        parts = zip(*((chunk.t, chunk.x, chunk.filled) for chunk in chunks), strict=True)
-        t, x, filled = (np.concatenate(part, axis=-1) for part in parts)
-        return [Chunk(chunks[0].source, t, x, filled)]
-
-
-def quiet_until(t_next_window: float, now: float, eeg: Liveness, streams: Collection[Liveness]) -> float:
-    """Return the time in seconds before which no sample of a live stream closes a window or changes a state.
-
-    Args:
-        t_next_window: Seconds, the end of the next window.
-        now: Seconds, the furthest that any stream or tick has come.
-        eeg: The EEG stream.
-        streams: All streams, this one included.
-    """
-    if eeg.state != "live" or now >= t_next_window:
-        return -np.inf
-    return min(t_next_window, *(stream.unchanged_until for stream in streams))

@@ -1,4 +1,7 @@
-"""Whether samples of a stream arrive: decided by samples and ticks in stream time, never by the wall clock."""
+"""Whether the samples of a stream arrive, decided in stream time by samples and ticks, never by the wall clock.
+
+``Liveness`` is the state of one stream that windows are made of; ``ExtraStreams`` follows all other streams.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,40 @@ _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
 _OTHER_CLOCK_S = 10.0  # s that the stamps of a stream that just comes may lie away from the others
 _REMEMBERED_CHUNKS = 16
-_HABIT = 2  # long chunks among them
+_HABIT = 2  # long chunks among them, that are no exception
 
 
 class Liveness:
-    """The state of one stream.
+    """The state of one stream: connecting, live, stalled or lost.
 
     Args:
-        t: Time of the announcement in seconds; NaN until a first item tells the time.
+        t: Time of the announcement in seconds; NaN where no time is known yet.
+
+    Attributes:
+        state: What the state is.
+        since: Time in seconds when it was entered.
+        last_t: Time in seconds of the newest sample; NaN before one.
+
+    Example::
+
+        liveness = Liveness(100.0)
+        liveness.observe(100.0, 100.1, chunk_s=0.1)
+        liveness.advance(102.0)
+        assert (liveness.state, liveness.since) == ("stalled", 101.1)
     """
 
     def __init__(self, t: float = np.nan) -> None:
         self.state: StreamState = "connecting"
-        self.since = t  # s, when the state was entered
-        self.last_t = np.nan  # s, the newest sample
-        self._now = t  # s, the latest time told
-        self._timely = False  # a sample has come in time, by what other streams tell
+        self.since = t
+        self.last_t = np.nan
+        self._now = t  # s, the latest known time
+        self._timely = False  # a sample has come in time, by the time of other streams
         self._late = False  # samples come, and none has ever come in time
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
     def chunk_s(self) -> float:
-        """The longest of the last chunks in seconds; what a source may lag by delivering in chunks."""
+        """Length in seconds of the longest of the last chunks, by which a stream may lag."""
         return max(self._spans, default=0.0)
 
     @property
@@ -46,43 +61,43 @@ class Liveness:
 
     @property
     def unchanged_until(self) -> float:
-        """Seconds up to which the state stays as it is, if no sample of this stream comes, or only of a live one."""
+        """Time in seconds until which the state cannot change, unless samples of a stream come that is not live."""
         if self.state == "live":
             return self.last_t + _STALLED_S  # chunks to come may be shorter than those behind ``stalled_after_s``
         return self.last_t + max(_LOST_S, self.stalled_after_s) if self.state == "stalled" else np.inf
 
     @property
-    def far_away(self) -> bool:
-        """Whether the stamps lie so far from the time that other streams tell that they are on another clock."""
+    def on_other_clock(self) -> bool:
+        """Whether the stamps are so far from the time of other streams that they are on another clock."""
         silent_s = self._now - self.last_t
         return silent_s < -_OTHER_CLOCK_S or (self._late and silent_s > _OTHER_CLOCK_S)
 
     @property
-    def other_clock(self) -> str:
-        """A sentence for people where the stamps keep a stream out of every window; empty elsewhere."""
+    def clock_note(self) -> str:
+        """A sentence for people where the stamps keep the stream out of every window; else empty."""
         silent_s = self._now - self.last_t
         too_late = self._late and silent_s > self.stalled_after_s
-        if not (self.far_away or too_late):
+        if not (self.on_other_clock or too_late):
             return ""
         where = f"{silent_s:.0f} s behind" if silent_s > 0 else f"{-silent_s:.0f} s ahead of"
         return f"its stamps are {where} the other streams: let the sender stamp in LSL time"
 
     @property
     def note(self) -> str:
-        """A sentence for people where the chunks are too long to be timely; empty where they are not.
+        """A sentence for people where the chunks are too long to be timely; else empty.
 
-        One long chunk is no habit: it may be the end of a backlog.
+        One long chunk does not count: it may be the end of a backlog.
         """
         if sum(span_s > _LATENCY_BUDGET_S for span_s in self._spans) < _HABIT:
             return ""
         return f"comes {self.chunk_s:.1f} s at a time, and so late: let the sender send shorter chunks"
 
     def observe(self, t_first: float, t_last: float, chunk_s: float) -> None:
-        """Take note of samples from ``t_first`` to ``t_last`` seconds, in a chunk of ``chunk_s`` seconds.
+        """Report samples from ``t_first`` to ``t_last`` seconds, in a chunk of ``chunk_s`` seconds.
 
-        A backlog does not make a stream live before it has caught up with the time that is known.
+        A backlog does not make a stream live before it has caught up with the known time.
         """
-        if self.state not in ("stalled", "lost"):  # a backlog says nothing of how the source delivers
+        if self.state not in ("stalled", "lost"):  # a backlog does not show how the source delivers
             self._spans.append(chunk_s)
         self.last_t = t_last
         late = self._now - t_last > self.stalled_after_s
@@ -92,7 +107,7 @@ class Liveness:
             self.state, self.since = "live", t_first
 
     def advance(self, now: float) -> None:
-        """Take note that it is ``now`` (seconds), by another stream's samples or a tick."""
+        """Set the time to ``now`` seconds, by another stream's samples or a tick."""
         self._now = now
         if np.isnan(self.since):
             self.since = now
@@ -103,12 +118,12 @@ class Liveness:
             self.state, self.since = "lost", self.last_t + max(_LOST_S, self.stalled_after_s)
 
 
-_LOOK_S = 0.5  # s of stream time between two looks at who has fallen silent
+_REFRESH_S = 0.5  # s of stream time between two checks of which streams are silent
 _RATE_S = 10.0  # s of stamps by which a rate is measured
 
 
 class _ExtraStream:
-    """One of them. That samples come makes a stream live, whatever clock its stamps are on."""
+    """One stream that is no input. Any sample makes it live, whatever clock its stamps are on."""
 
     def __init__(self, info: StreamInfo, now: float) -> None:
         self._info = info
@@ -116,7 +131,7 @@ class _ExtraStream:
         self._n_samples = 0
         self._marks: deque[tuple[float, int]] = deque()  # stamps in s, and how many samples there were by then
 
-    def take(self, item: Chunk | Marker, now: float) -> None:
+    def push(self, item: Chunk | Marker, now: float) -> None:
         n = item.t.size if isinstance(item, Chunk) else 1
         self._n_samples += n
         self._liveness.observe(now, now, n / self._info.sfreq if self._info.sfreq else 0.0)
@@ -135,8 +150,8 @@ class _ExtraStream:
         (t0, n0), (t1, n1) = (self._marks[0], self._marks[-1]) if self._marks else ((0.0, 0), (0.0, 0))
         return (n1 - n0) / (t1 - t0) if self._info.sfreq and t1 - t0 >= _RATE_S else 0.0
 
-    def look(self, now: float, silence: str) -> None:
-        """Note who is silent: a stream without a rate, such as markers, is not before its connection is gone."""
+    def refresh(self, now: float, silence: str) -> None:
+        """Update the state: a stream without a rate, such as markers, is silent only once it is disconnected."""
         liveness = self._liveness
         state: StreamState = "lost" if silence else "live"
         if self._info.sfreq:
@@ -162,12 +177,12 @@ class _ExtraStream:
 
 
 class ExtraStreams:
-    """The state of every announced stream that is no input of the model.
+    """Follows every announced stream that is no input of the model.
 
-    Marker columns of another stream share that one's state, and are none of their own.
+    Marker columns of another stream share its state, and have no status of their own.
 
     Args:
-        silence: Tells of a source why nothing can come from it now, in a sentence for people; "" while it is connected.
+        silence: Returns why nothing can come from a source now, in a sentence for people; "" while it is connected.
     """
 
     def __init__(self, silence: Callable[[str], str] = lambda source: "") -> None:
@@ -175,17 +190,17 @@ class ExtraStreams:
         self._announced: set[str] = set()
         self._streams: dict[str, _ExtraStream] = {}
         self._statuses: tuple[StreamStatus, ...] = ()
-        self._looked = -math.inf  # s
+        self._refreshed = -math.inf  # s
 
     def push(self, item: Item, now: float) -> tuple[StreamStatus, ...]:
-        """Take an item of any stream, at ``now`` seconds of stream time, and return what is known of side streams."""
+        """Take an item of any stream at ``now`` seconds of stream time; return the status of each stream followed."""
         now = now if math.isfinite(now) else math.nan
         if isinstance(item, StreamInfo):
             self._announce(item, now)
         elif isinstance(item, Chunk | Marker) and item.source in self._streams:
-            self._streams[item.source].take(item, now)
-        if self._streams and not abs(now - self._looked) < _LOOK_S:
-            self._look(now)
+            self._streams[item.source].push(item, now)
+        if self._streams and not abs(now - self._refreshed) < _REFRESH_S:
+            self._refresh(now)
         return self._statuses
 
     def _announce(self, info: StreamInfo, now: float) -> None:
@@ -193,11 +208,11 @@ class ExtraStreams:
         is_column = info.source.rpartition(":")[0] in self._announced
         if info.kind not in INPUT_KINDS and not is_column:
             self._streams[info.source] = _ExtraStream(info, now)
-            self._looked = -math.inf
+            self._refreshed = -math.inf
 
-    def _look(self, now: float) -> None:
-        self._looked = now
+    def _refresh(self, now: float) -> None:
+        self._refreshed = now
         silences = {source: self._silence(source) for source in self._streams}
         for source, stream in self._streams.items():
-            stream.look(now, silences[source])
+            stream.refresh(now, silences[source])
         self._statuses = tuple(stream.status(silences[source]) for source, stream in self._streams.items())

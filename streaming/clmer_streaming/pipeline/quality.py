@@ -1,8 +1,10 @@
-"""Which EEG channels of a window can be trusted, and what ails the others.
+"""The quality of EEG channels: which of a window can be trusted, and the faults of the others.
 
-Five faults mask a channel: ``missing``, ``flat``, ``railed``, ``noisy`` and ``filled`` leave no EEG in it, and a
-headset that reports bad ``contact`` knows best. Three only warn: ``line``, ``muscle`` and ``uncorrelated`` channels
-still carry EEG. How often each is found in simulated and in real recordings stands in docs/channel-quality.md.
+Six faults mask a channel: ``missing``, ``flat``, ``railed``, ``noisy`` and ``filled`` leave no EEG in it, and so does
+bad ``contact`` as the headset reports it. Three only warn: ``line``, ``muscle`` and ``uncorrelated`` channels still
+carry EEG. docs/channel-quality.md has how often each is found in simulated and in real recordings.
+
+In this order: ``Spectrum``; ``RawMonitor``, which keeps the unfiltered signal; ``ChannelJudge`` and its verdict.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from clmer_streaming.pipeline.buffer import SampleBuffer
 from clmer_streaming.pipeline.channels import POOR_CONTACT
 from clmer_streaming.types import BoolArray, ChannelFault, ChannelQuality, Chunk, FloatArray, Item
 
-_HIGHEST_HZ = 64.0  # beyond EEG and mains; higher frequencies are not looked at
-_AT_ONCE = 16  # channels; as many as stay in a processor's cache
+_HIGHEST_HZ = 64.0  # beyond EEG and mains; higher frequencies are not used
+_AT_ONCE = 16  # channels; as many as fit into a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What frequencies are in a signal under a Hann window, in no unit: only shares and likenesses mean something."""
+    """The spectrum of a signal under a Hann window, without a unit: only shares and correlations mean something."""
 
     values: npt.NDArray[np.complex128]  # (C, m)
     n: int  # samples of the signal
@@ -84,7 +86,7 @@ class RawView:
 
 
 class RawMonitor:
-    """Keeps the latest seconds of the unfiltered signal; a stage that passes everything on.
+    """Stage: keeps the latest seconds of the unfiltered signal, and passes everything on.
 
     Args:
         sfreq: Rate of the stream in Hz.
@@ -101,7 +103,7 @@ class RawMonitor:
         self._samples: SampleBuffer | None = None  # uV; marked where a value was measured
 
     def push(self, item: Item) -> list[Item]:
-        """Take note of Chunks (C, n) in microvolts; pass everything."""
+        """Keep Chunks (C, n) in microvolts; pass everything."""
         if isinstance(item, Chunk) and item.t.size:
             if self._samples is None or (self._samples.t.size and item.t[0] <= self._samples.t[-1]):
                 self._samples = SampleBuffer(item.x.shape[0])  # the first chunk, or the clock has gone back
@@ -109,7 +111,7 @@ class RawMonitor:
         return [item]
 
     def view(self, t_start: float, t_end: float) -> RawView | None:
-        """Return what the samples with ``t_start <= t < t_end`` look like; None where there are fewer than two."""
+        """Return the measures of the samples with ``t_start <= t < t_end``; None where there are fewer than two."""
         if self._samples is None:
             return None
         first, last = np.searchsorted(self._samples.t, (t_start, t_end)).tolist()
@@ -122,10 +124,10 @@ class RawMonitor:
             line=mains_share(x, self._sfreq, self._mains_hz),
         )
 
-    def forget_before(self, t: float) -> None:
-        """Drop samples older than ``t``."""
+    def drop_before(self, t: float) -> None:
+        """Drop samples older than ``t`` seconds."""
         if self._samples is not None:
-            self._samples.forget_before(t)
+            self._samples.drop_before(t)
 
 
 def _repeated(x: FloatArray, measured: BoolArray) -> FloatArray:
@@ -138,12 +140,12 @@ def _repeated(x: FloatArray, measured: BoolArray) -> FloatArray:
 
 
 def mains_share(x: FloatArray, sfreq: float, mains_hz: tuple[float, ...] = _MAINS_HZ) -> FloatArray:
-    """Return the share (C,) of the mains in unfiltered EEG (C, n): its power over it and that of 4-45 Hz.
+    """Return the share (C,) of the mains in unfiltered EEG: its power over the sum of it and that of 4-45 Hz.
 
     Args:
         x: (C, n) uV.
         sfreq: Its rate in Hz; frequencies that it cannot carry do not count.
-        mains_hz: Where to look; the frequency with the most power counts.
+        mains_hz: Frequencies of the mains; the one with the most power counts.
     """
     seen = spectrum(x, sfreq)
     eeg = seen.power(*_EEG_HZ)
@@ -183,7 +185,7 @@ _FAULTS: tuple[ChannelFault, ...] = (*MASKING, "line", "muscle", "uncorrelated")
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a channel is judged by, besides its filtered signal."""
+    """What the channels of a window are judged by, besides their filtered signals."""
 
     raw: RawView | None = None  # of the unfiltered signal; None where it was not kept
     contact: FloatArray | None = None  # (C,) 0-4 as the headset reports it, NaN where it does not
@@ -191,14 +193,14 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class ChannelVerdict:
-    """The judgement of one window."""
+    """The faults and measures of the channels of one window."""
 
     faults: Mapping[ChannelFault, BoolArray]  # each (C,)
     measures: Mapping[str, FloatArray]  # each (C,); the fields of ChannelQuality that hold a number
 
     @property
     def good(self) -> BoolArray:
-        """(C,) True where nothing was found that masks."""
+        """Whether each channel, (C,), is free of faults that mask it."""
         good: BoolArray = ~_any_of(self.faults, MASKING)
         return good
 
@@ -208,7 +210,11 @@ class ChannelVerdict:
         return float(np.count_nonzero(found)) / found.size
 
     def channels(self, ch_names: tuple[str, ...]) -> tuple[ChannelQuality, ...]:
-        """Return the verdict channel by channel."""
+        """Return the quality of each channel.
+
+        Args:
+            ch_names: Their labels, C of them.
+        """
         good = self.good.tolist()
         faults = {fault: found.tolist() for fault, found in self.faults.items() if found.any()}
         measures = {measure: values.tolist() for measure, values in self.measures.items()}
@@ -224,12 +230,18 @@ class ChannelVerdict:
 
 
 class ChannelJudge:
-    """Judges the channels of successive windows, with hysteresis so that the good set does not flicker.
+    """Finds the faults of the channels of successive windows, with hysteresis so that the good set is steady.
 
     Args:
         n_channels: C.
         sfreq: Rate of the windows in Hz.
-        highest_hz: Where their band ends.
+        highest_hz: Upper edge of their band in Hz.
+
+    Example::
+
+        judge = ChannelJudge(14, 128.0)
+        verdict = judge.judge(np.zeros((14, 256)), np.zeros((14, 256), dtype=bool))
+        assert verdict.share("flat") == 1.0
     """
 
     def __init__(self, n_channels: int, sfreq: float, highest_hz: float = 45.0) -> None:
@@ -240,22 +252,22 @@ class ChannelJudge:
         self.reset()
 
     def reset(self) -> None:
-        """Take every channel as good until judged."""
+        """Take every channel as good."""
         self._last: dict[ChannelFault, BoolArray] = {f: np.zeros(self._n_channels, dtype=np.bool_) for f in _FAULTS}
 
     def judge(self, x: FloatArray, filled: BoolArray, evidence: Evidence | None = None) -> ChannelVerdict:
-        """Judge one window.
+        """Return the faults of the channels of one window.
 
         Args:
             x: (C, T) filtered EEG in microvolts.
             filled: (C, T) True where a value was invented.
-            evidence: What else is known.
+            evidence: What else is known about them.
         """
         evidence = evidence or Evidence()
         seen = spectrum(x[:, :: self._step], self._sfreq / self._step)
         measures = self._measures(x, filled, evidence, seen)
         found = self._masking(measures)
-        faults = _told_apart(found, evidence)
+        faults = _one_fault_each(found, evidence)
         good = ~_any_of(faults, MASKING)
         measures["correlation"] = _correlation(seen, good)
         warnings: dict[ChannelFault, BoolArray] = {
@@ -303,8 +315,8 @@ def _any_of(found: Mapping[ChannelFault, BoolArray], faults: Iterable[ChannelFau
     return functools.reduce(operator.or_, (found[fault] for fault in faults))
 
 
-def _told_apart(found: Mapping[ChannelFault, BoolArray], evidence: Evidence) -> dict[ChannelFault, BoolArray]:
-    """Return the faults with one name for each: a channel that stands still is missing, railed or flat."""
+def _one_fault_each(found: Mapping[ChannelFault, BoolArray], evidence: Evidence) -> dict[ChannelFault, BoolArray]:
+    """Return the faults, of missing, railed and flat one at most for each channel that stands still."""
     missing, still = found["missing"], found["flat"]
     far_off = np.zeros(still.size, dtype=np.bool_) if evidence.raw is None else np.abs(evidence.raw.level_uv) > _RAIL_UV
     railed = found["railed"] & (~still | far_off) & ~missing

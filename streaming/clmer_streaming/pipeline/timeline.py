@@ -1,8 +1,10 @@
-"""Counted time for a stream's samples: what was lost is found, bridged or said; what jitters is smoothed.
+"""The timeline, which gives the samples of a stream their counted times, and finds and bridges losses.
 
 A sample's time is an affine map of its index within a segment. A loss shows as a jump of the packet counter,
 or as an offset of the stamps from the counted time that lasts; one odd stamp is no loss. Losses up to
 ``max_bridge_s`` are bridged by straight lines and marked; longer ones end the segment with a Gap.
+
+``SampleClock`` fits the map; the stage ``Timeline`` uses it, and a ``LossCounter`` where there is a packet counter.
 """
 
 from __future__ import annotations
@@ -14,111 +16,16 @@ from typing import Literal
 
 import numpy as np
 
-from clmer_streaming.pipeline.rate import Counting, MeasuredRate
+from clmer_streaming.pipeline.rate import LossCounter, MeasuredRate
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray, Item
 
-_MODULI = (256.0, 65536.0)  # one and two bytes, when the counter passes the nominal rate (Emotiv restarts each second)
-
-
-@dataclass
-class _CounterState:
-    last: float = np.nan  # counter of the last accepted sample
-    largest: float = 0.0  # largest value seen
-    step: float = 0.0  # increment from sample to sample; 0 while unknown
-    last_difference: float = np.nan
-
-
-class LossCounter:
-    """Reads losses off a wrapping counter whose increment and modulus it learns.
-
-    The increment is taken from the first two equal consecutive differences (boards that send every other
-    packet step by 2), unless it is known. The counter wraps at the nominal rate (EmotivPRO: each second) or
-    where it was seen to wrap, or at one or two bytes once it has been seen beyond that.
-
-    Args:
-        sfreq: Nominal rate in Hz.
-        counting: What is known of the counter beforehand.
-    """
-
-    def __init__(self, sfreq: float, counting: Counting | None = None) -> None:
-        self._base = max(2.0, round(sfreq))
-        self._state = _CounterState()
-        if counting is not None:
-            self._base = counting.modulus or self._base
-            self._state.step = counting.step
-
-    def forget_last(self) -> None:
-        """Begin a new segment: the next value follows nothing, increment and modulus stay known."""
-        self._state.last = self._state.last_difference = np.nan
-
-    @property
-    def known(self) -> bool:
-        """Whether the increment is known and there is a last value to compare with."""
-        return self._state.step > 0 and bool(np.isfinite(self._state.last))
-
-    @property
-    def wrap_samples(self) -> float:
-        """Samples after which the counter repeats, so that a loss of as many cannot be told from none."""
-        return self._modulus(self._state.largest) / self._state.step
-
-    def contiguous(self, counter: FloatArray) -> int:
-        """Return how many of the values (n,) follow one another, and the last accepted one, without loss."""
-        state = self._state
-        if counter.size == 1:
-            value = float(counter[0])
-            return int((value - state.last) % self._modulus(max(value, state.largest)) == state.step)
-        before = np.empty_like(counter)
-        before[0], before[1:] = state.last, counter[:-1]
-        follows = (counter - before) % self._moduli(counter) == state.step
-        return counter.size if follows.all() else int(np.argmin(follows))
-
-    def lost_before(self, value: float) -> int | None:
-        """Return how many samples are missing before one with this counter, up to whole wraps; None if it is odd."""
-        modulus = self._modulus(max(value, self._state.largest))
-        steps = ((value - self._state.last) % modulus) / self._state.step
-        if not (np.isfinite(steps) and steps == round(steps)):
-            return None
-        return round(steps) - 1 if steps else round(modulus / self._state.step) - 1
-
-    def accept(self, counter: FloatArray) -> None:
-        """Take note of the counters (n,) of accepted samples."""
-        state = self._state
-        if state.step == 0:
-            self._learn(counter)
-        state.last = float(counter[-1])
-        state.largest = max(state.largest, float(counter[0] if counter.size == 1 else np.max(counter)))
-
-    def _learn(self, counter: FloatArray) -> None:
-        state = self._state
-        for difference in np.diff(np.concatenate([[state.last], counter])):
-            if difference == state.last_difference and difference > 0:
-                state.step = float(difference)
-                return
-            state.last_difference = float(difference)
-
-    def _moduli(self, counter: FloatArray) -> FloatArray | float:
-        """Return where the counter wraps at each of these values (n,); one number where they change nothing of it."""
-        largest = self._state.largest
-        modulus = self._modulus(largest)
-        if self._modulus(max(largest, float(np.fmax.reduce(counter)))) == modulus:
-            return modulus
-        so_far = np.maximum(np.maximum.accumulate(counter), largest)
-        return np.array([self._modulus(value) for value in so_far.tolist()])
-
-    def _modulus(self, largest: float) -> float:
-        if largest < self._base:
-            return self._base
-        one, two = _MODULI
-        return one if largest < one else two
-
-
 _BLOCK_S = 0.25  # s between two fits
-_MEMORY_BLOCKS = 120  # 30 s of stamps, that a fit looks back on
+_MEMORY_BLOCKS = 120  # 30 s of stamps in a fit
 _STAMP_SD_S = 0.005  # s, of a block's mean stamp: what chunked delivery leaves after averaging
 _PERIOD_SD = 0.005  # relative SD of the true period about its prior; rates seen differ by up to 0.4 %
 _PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
 UNKNOWN_JITTER_S = 0.05
-"""Jitter of the stamps in seconds that is assumed until enough blocks have been seen."""
+"""Jitter of the stamps in seconds that is assumed before enough blocks were fitted."""
 
 _MIN_BLOCKS = 8
 
@@ -135,10 +42,10 @@ class _ClockState:
 
 
 class SampleClock:
-    """Gives each sample of a segment a time on an affine map, fixed when the sample is pushed.
+    """Gives each sample of a segment its time by an affine map, fixed when the sample is pushed.
 
-    The map is fitted anew every 0.25 s to the stamps of the last 30 s: least squares with a normal prior on
-    the period about the nominal one. Within a block it stands still, so no chunking can change a bit.
+    The map is fitted every 0.25 s to the stamps of the last 30 s, by least squares with a normal prior on the period
+    about the nominal one. It is constant within a block, so that no chunking can change a bit.
 
     Args:
         sfreq: Nominal rate in Hz.
@@ -165,12 +72,12 @@ class SampleClock:
 
     @property
     def settled(self) -> bool:
-        """Whether the period rests on stamps (10 s of them) rather than on its prior."""
+        """Whether the period is based on stamps (10 s of them) rather than on its prior."""
         return self._state.blocks.shape[1] * _BLOCK_S >= 10.0
 
     @property
     def jitter(self) -> float:
-        """Seconds by which stamps stray from the map: the 90th percentile of each block's largest residual."""
+        """Jitter of the stamps about the map in seconds: the 90th percentile of each block's largest residual."""
         return self._state.jitter
 
     @property
@@ -179,8 +86,8 @@ class SampleClock:
         return len(self._state.block_spread) >= _MIN_BLOCKS
 
     @property
-    def room(self) -> int:
-        """Samples until the map is fitted anew."""
+    def n_left(self) -> int:
+        """Number of samples until the next fit."""
         return self._state.anchor_n + self.block - self.n
 
     @property
@@ -197,10 +104,10 @@ class SampleClock:
         return t
 
     def advance(self, stamps: FloatArray) -> FloatArray:
-        """Count samples and return their times.
+        """Count samples and return their times by the current map.
 
         Args:
-            stamps: (n,) seconds, at most ``room`` of them; NaN for a sample that was invented.
+            stamps: (n,) seconds, at most ``n_left`` of them; NaN for an invented sample.
 
         Returns:
             (n,) seconds.
@@ -208,7 +115,7 @@ class SampleClock:
         t = self.predict(stamps.size)
         self._state.pending.append(stamps)
         self.n += stamps.size
-        if self.room == 0:
+        if self.n_left == 0:
             self._fit(float(t[-1]))
         return t
 
@@ -280,18 +187,18 @@ class _Rows:
 
 @dataclass
 class _TimelineState:
-    held: _Rows | None = None  # samples that wait for the next ones to explain them
+    held: _Rows | None = None  # samples whose offset the next ones must confirm
     n_dropped: int = 0  # unusable samples since the last usable one
     clock: SampleClock | None = None  # None between segments
     period: float | None = None  # s per sample, carried from one segment to the next once settled
     jitter: float | None = None  # s, of the stamps, carried likewise once measured
     last_t: float = np.nan  # s, the last sample placed
     last_x: FloatArray = field(default_factory=lambda: np.empty(0))  # (C,) its values
-    gap_reason: _GapReason | None = None  # why the segment ended; None if the source said so itself
+    gap_reason: _GapReason | None = None  # why the segment ended; None after a Gap of the source
 
 
 class Timeline:
-    """Stage: raw Chunks in, Chunks of counted time and Gaps out.
+    """Stage: gives Chunks their counted times, bridges short losses, and ends segments with Gaps.
 
     Args:
         sfreq: Nominal rate in Hz.
@@ -299,6 +206,18 @@ class Timeline:
         counter: Row of the packet counter, if there is one.
         interpolate: Row of the headset's mark for samples it invented; they count as lost.
         max_bridge_s: Longest loss in seconds that is bridged.
+
+    Attributes:
+        n_gaps: Gaps so far.
+        n_bridged: Samples invented to bridge losses.
+        n_unusable: Samples received that were no measurement.
+        n_lost: Samples missing between those received: exact with a counter, else by the stamps.
+
+    Example::
+
+        timeline = Timeline(128.0, eeg_rows=range(14))
+        (chunk,) = timeline.push(Chunk("eeg", 100.0 + np.arange(16) / 128, np.zeros((14, 16))))
+        assert chunk.filled.shape == (14, 16)
     """
 
     def __init__(
@@ -318,7 +237,7 @@ class Timeline:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, the counts and what was learnt of counter and rate included."""
+        """Forget everything, the counts and what was learnt about counter and rate included."""
         self._state = _TimelineState()
         self._counter = LossCounter(self._sfreq)
         self._out: list[Item] = []
@@ -326,16 +245,16 @@ class Timeline:
         self.n_gaps = 0
         self.n_bridged = 0
         self.n_unusable = 0
-        self.n_lost = 0  # missing between received ones: exact by the counter, else by the stamps
+        self.n_lost = 0
 
-    def start_from(self, measured: MeasuredRate) -> None:
-        """Take over what a look at the stream's first seconds has told of its counter and its jitter."""
+    def use_measured(self, measured: MeasuredRate) -> None:
+        """Begin with the counter and the jitter that were measured in the first seconds of the stream."""
         self._counter = LossCounter(self._sfreq, measured.counting)
         if measured.steady and measured.spread_s > UNKNOWN_JITTER_S:
             self._state.jitter = measured.spread_s
 
-    def count_on_from(self, before: Timeline) -> None:
-        """Take over the counts of the timeline that this one replaces."""
+    def carry_counts(self, before: Timeline) -> None:
+        """Go on with the counts of the timeline that this one replaces."""
         self.n_gaps, self.n_bridged = before.n_gaps, before.n_bridged
         self.n_unusable, self.n_lost = before.n_unusable, before.n_lost
 
@@ -346,23 +265,21 @@ class Timeline:
         return 1.0 / clock.period if clock is not None and clock.settled else 0.0
 
     def push(self, item: Item) -> list[Item]:
-        """Place the samples of a Chunk in time; end the segment at a Gap; pass the rest."""
-        self._out = []
+        """Give the samples of a Chunk their times; end the segment at a Gap; pass everything else."""
         if isinstance(item, Chunk):
+            self._out = []
             self._place(self._usable(item), item.source)
             self._flush(item.source)
-        elif isinstance(item, Gap):
+            return self._out
+        if isinstance(item, Gap):
             self._end_segment()
             self.n_unusable += 0 if self._state.held is None else self._state.held.t.size
             self._state.held = None
             self.n_gaps += 1
-            self._out.append(item)
-        else:
-            self._out.append(item)
-        return self._out
+        return [item]
 
     def _usable(self, chunk: Chunk) -> _Rows:
-        """Drop what is no measurement, noting before which sample it was."""
+        """Drop samples that are no measurement, and record before which sample they were."""
         state = self._state
         bad = self._unusable(chunk)
         if state.n_dropped == 0 and bad is None:
@@ -406,7 +323,7 @@ class Timeline:
                 if n_taken:
                     self._accept(state.clock, rows, n_taken)
                 else:
-                    n_taken = self._explain(state.clock, rows, source)
+                    n_taken = self._resolve(state.clock, rows, source)
             if n_taken == rows.t.size:
                 return
             if n_taken == 0:
@@ -419,8 +336,8 @@ class Timeline:
 
     def _clean_run(self, clock: SampleClock, rows: _Rows) -> int:
         """Return how many of the next samples follow without loss or offset, within the current block."""
-        n = min(rows.t.size, clock.room)
-        if self._counter_row is not None:  # it is learnt sample by sample
+        n = min(rows.t.size, clock.n_left)
+        if self._counter_row is not None:  # learnt sample by sample
             n = self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
         odd = np.abs(rows.t[:n] - clock.predict(n)) > self._tolerance(clock)
         if self._counter_row is None:
@@ -436,8 +353,8 @@ class Timeline:
             self._counter.accept(x[self._counter_row])
         self._state.last_t, self._state.last_x = float(t[-1]), x[:, -1]
 
-    def _explain(self, clock: SampleClock, rows: _Rows, source: str) -> int:
-        """Deal with one sample that is early, late, or behind a jump of the counter; 0: wait for more."""
+    def _resolve(self, clock: SampleClock, rows: _Rows, source: str) -> int:
+        """Place one sample that is early, late, or after a jump of the counter; return 0 to wait for more."""
         offset = float(rows.t[0]) - clock.t_next
         lost = self._lost_before(clock, rows, offset)
         if lost:
@@ -445,10 +362,10 @@ class Timeline:
         if abs(offset) <= self._tolerance(clock):
             self._accept(clock, rows, 1)  # an odd counter, contradicted by the stamp
             return 1
-        return self._weigh_offset(clock, rows, source)
+        return self._confirm_offset(clock, rows, source)
 
     def _lost_before(self, clock: SampleClock, rows: _Rows, offset: float) -> int:
-        """Return the loss that the counter, or the dropped samples, tell and the stamp confirms."""
+        """Return the loss by the counter, or by the dropped samples, if the stamp confirms it."""
         if self._counter_row is None or not self._counter.known:
             return int(rows.lost[0])
         lost = self._counter.lost_before(float(rows.x[self._counter_row, 0]))
@@ -458,8 +375,8 @@ class Timeline:
         lost += max(0, round((offset - lost * clock.period) / wrap_s)) * round(self._counter.wrap_samples)
         return lost if abs(offset - lost * clock.period) <= self._tolerance(clock) else 0
 
-    def _weigh_offset(self, clock: SampleClock, rows: _Rows, source: str) -> int:
-        """Tell one odd stamp from an offset that lasts for ``_CONFIRM_S``."""
+    def _confirm_offset(self, clock: SampleClock, rows: _Rows, source: str) -> int:
+        """Decide between one odd stamp and an offset that lasts for ``_CONFIRM_S``."""
         ahead = rows.t[: self._n_confirm]
         offsets = ahead - clock.predict(ahead.size)
         same_side = np.sign(offsets) == np.sign(offsets[0])
@@ -477,16 +394,15 @@ class Timeline:
         if counted and abs(offset) < _RECLOCK_S and self._counter.contiguous(ahead) == ahead.size:
             t0 = max(float(rows.t[0]), self._state.last_t + 0.5 * clock.period)
             self._carry(clock)
-            self._state.clock = SampleClock(self._sfreq, t0, self._state.period, self._state.jitter)
-            return self._place_first(rows)
+            self._start_clock(rows, t0)
+            return 1
         if offset < 0 or offset > _LONGEST_LOSS_S or (counted and self._counter.contiguous(ahead) == ahead.size):
             return self._skip(clock, rows, 0, "clock_jump", source)
         return self._skip(clock, rows, max(1, round(offset / clock.period)), "lost_samples", source)
 
-    def _place_first(self, rows: _Rows) -> int:
-        assert self._state.clock is not None
-        self._accept(self._state.clock, rows, 1)
-        return 1
+    def _start_clock(self, rows: _Rows, t0: float) -> None:
+        self._state.clock = clock = SampleClock(self._sfreq, t0, self._state.period, self._state.jitter)
+        self._accept(clock, rows, 1)
 
     def _skip(self, clock: SampleClock, rows: _Rows, lost: int, reason: _GapReason, source: str) -> int:
         """Bridge a short loss before the next sample, or end the segment there."""
@@ -505,14 +421,14 @@ class Timeline:
         t = np.empty(n)
         done = 0
         while done < n:
-            step = min(n - done, clock.room)
+            step = min(n - done, clock.n_left)
             t[done : done + step] = clock.advance(np.full(step, np.nan))
             done += step
         self._pieces.append((t, x, np.ones(x.shape, dtype=np.bool_)))
         self.n_bridged += n
 
     def _carry(self, clock: SampleClock) -> None:
-        """Keep what the segment has taught of the stream."""
+        """Keep the period and the jitter that were measured in the segment."""
         if clock.settled:
             self._state.period = clock.period
         if clock.jitter_known:
@@ -522,7 +438,7 @@ class Timeline:
         if self._state.clock is not None:
             self._carry(self._state.clock)
         self._state.clock, self._state.gap_reason = None, reason
-        self._counter.forget_last()
+        self._counter.start_segment()
 
     def _begin_segment(self, rows: _Rows, source: str) -> None:
         state = self._state
@@ -532,8 +448,7 @@ class Timeline:
             self._out.append(Gap(state.last_t, t0, source, state.gap_reason))
             self.n_gaps += 1
             state.gap_reason = None
-        state.clock = SampleClock(self._sfreq, t0, state.period, state.jitter)
-        self._place_first(rows)
+        self._start_clock(rows, t0)
 
     def _flush(self, source: str) -> None:
         if self._pieces:

@@ -1,4 +1,4 @@
-"""A window put together from its EEG and its face: bad channels masked, reference taken, reasons named.
+"""A window put together from its series: bad channels masked, reference taken off, reasons given.
 
 The reasons ``eeg_channels_bad``, ``eeg_flat``, ``eeg_noisy`` and ``eeg_muscle`` are given where a quarter of the
 channels have that fault. Where the EEG is used all the same, they are warnings.
@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig, SlotSeriesConfig
-from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
-from clmer_streaming.pipeline.baseline import against_rest
-from clmer_streaming.pipeline.eeg import EegCut
-from clmer_streaming.pipeline.extra import SlotCut
-from clmer_streaming.pipeline.face import FaceCut
-from clmer_streaming.pipeline.quality import MASKING, ChannelJudge, ChannelVerdict
+from clmer_streaming.config import PhysioConfig, PreprocessConfig, SlotSeriesConfig
+from clmer_streaming.pipeline.baseline import normalize_by_rest
+from clmer_streaming.pipeline.quality import MASKING, ChannelJudge, ChannelVerdict, Evidence
+from clmer_streaming.pipeline.sampled import SampledCut
+from clmer_streaming.pipeline.slotted import N_FACE_VALUES, SlotCut, empty_cut, face_quality, split_face
 from clmer_streaming.types import BoolArray, ChannelQuality, FloatArray, Reason, RestBaseline, Window
 
 _WARNING_SHARE = 0.25  # of the channels; training drops 10 to 15 % of them, beyond that the model is on new ground
 _MOST_FILLED = 0.25  # share of invented values beyond which a channel of a further series is masked
-_NO_EEG_QUALITY = {"quality": np.nan, "channels_ok": np.nan, "interpolated_frac": np.nan}
+_NOT_MEASURED = {"quality": np.nan, "channels_ok": np.nan, "interpolated_frac": np.nan}
+_NO_SIGNAL = SampledCut(None, None, np.nan, (Reason.EEG_MISSING,))
+_FACE_UNUSABLE = frozenset({Reason.FACE_MISSING, Reason.VIDEO_STALE, Reason.FACE_EXTRACTOR_MISMATCH})
 
 
 @dataclass
@@ -41,53 +41,52 @@ class _Parts:
 
 
 class WindowAssembler:
-    """Makes windows of fixed shape; remembers only which channels were bad, for the hysteresis.
+    """Makes windows of fixed shape; its only state are the faults of the channels, for the hysteresis.
 
     Args:
         config: The settings of the artifact.
 
     Attributes:
-        rest: The participant's EEG at rest, where it is known.
+        rest: The participant's EEG at rest; None where it is not known.
     """
 
     def __init__(self, config: PreprocessConfig) -> None:
         self._config = config
-        self.rest: RestBaseline | None = None
+        self._window = config.window
+        self._eeg_shape = (len(config.signal.ch_names), config.n_times)
+        self._physio_shapes = {
+            series.name: (len(series.ch_names), config.physio_times(series)) for series in config.physio
+        }
         self._judge = ChannelJudge(len(config.signal.ch_names), config.signal.sfreq, config.signal.band[1])
+        self.rest: RestBaseline | None = None
 
     def reset(self) -> None:
         """Take every channel as good until judged."""
         self._judge.reset()
 
     def assemble(
-        self,
-        index: int,
-        eeg: EegCut,
-        face: FaceCut,
-        face_reasons: tuple[Reason, ...],
-        further: Mapping[str, EegCut | SlotCut] | None = None,
+        self, index: int, cuts: Mapping[str, SampledCut | SlotCut], contact: FloatArray | None = None
     ) -> Window:
         """Return the window at a grid index.
 
         Args:
             index: Grid index; the window ends at ``index * hop``.
-            eeg: Its EEG.
-            face: Its face.
-            face_reasons: What ails the face; with FACE_MISSING, VIDEO_STALE or a mismatch it is masked.
-            further: Its further series by name; one that is not there is masked.
+            cuts: Its series by name, ``"eeg"`` and ``"face"`` among them; one that is not there is masked.
+            contact: (C,) contact of the EEG channels, 0-4 as the headset reports it; None where it does not.
         """
-        window = self._config.window
-        t_end = index * window.hop_s
+        t_end = index * self._window.hop_s
         parts = _Parts()
-        self._add_eeg(parts, eeg, t_end)
-        self._add_face(parts, face, face_reasons, t_end)
-        for declared in self._config.further:
-            self._add_further(parts, declared, (further or {}).get(declared.name), t_end)
+        self._add_eeg(parts, _sampled(cuts, "eeg"), contact, t_end)
+        self._add_face(parts, cuts.get("face"), t_end)
+        for physio in self._config.physio:
+            self._add_physio(parts, physio, _sampled(cuts, physio.name), t_end)
+        for slots in self._config.slot_series:
+            self._add_slots(parts, slots, cuts.get(slots.name), t_end)
         series = {name: parts.series[name] for name in self._config.modalities}
         mask = {name: parts.mask[name] for name in self._config.modalities}
         return Window(
             index=index,
-            t_start=t_end - window.window_s,
+            t_start=t_end - self._window.window_s,
             t_end=t_end,
             series=series,
             mask=mask,
@@ -98,18 +97,19 @@ class WindowAssembler:
             crc=window_crc(index, series, mask),
         )
 
-    def _add_eeg(self, parts: _Parts, cut: EegCut, t_end: float) -> None:
-        n_channels = len(self._config.signal.ch_names)
-        x = parts.series["eeg"] = np.zeros((n_channels, self._config.n_times))
+    def _add_eeg(self, parts: _Parts, cut: SampledCut, contact: FloatArray | None, t_end: float) -> None:
+        config, rest = self._config, self._fitting_rest()
+        n_channels = self._eeg_shape[0]
+        x = parts.series["eeg"] = np.zeros(self._eeg_shape)
         parts.mask["eeg"] = np.zeros(n_channels, dtype=np.bool_)
-        parts.calibration["eeg"] = "none" if self._measured_rest is None else "rest"
+        parts.calibration["eeg"] = "none" if rest is None else "rest"
         parts.reasons.extend(cut.reasons)
         if cut.x is None or cut.filled is None:
-            parts.quality["eeg"] = {**_NO_EEG_QUALITY, "age_s": t_end - cut.t_last}
+            parts.quality["eeg"] = {**_NOT_MEASURED, "age_s": t_end - cut.t_last}
             return
-        verdict = self._judge.judge(cut.x, cut.filled, cut.evidence)
+        verdict = self._judge.judge(cut.x, cut.filled, Evidence(cut.raw, contact))
         good = verdict.good
-        parts.channels = verdict.channels(self._config.signal.ch_names)
+        parts.channels = verdict.channels(config.signal.ch_names)
         parts.quality["eeg"] = _quality(cut.filled, good, t_end - cut.t_last)
         usable = 2 * np.sum(good) >= n_channels
         parts.reasons.extend(_warnings(verdict) if usable else _refusal(verdict))
@@ -120,43 +120,16 @@ class WindowAssembler:
             np.subtract(cut.x, self._reference(cut.x), out=x)
         else:
             x[good] = cut.x[good] - self._reference(cut.x[good])
-        if self._measured_rest is not None:
-            x[good] = against_rest(x, self._measured_rest)[good]
-        elif self._config.eeg_calibration == "rest":
+        if rest is not None:
+            x[good] = normalize_by_rest(x, rest)[good]
+        elif config.eeg_calibration == "rest":
             parts.reasons.append(Reason.UNCALIBRATED)
 
-    @property
-    def _measured_rest(self) -> RestBaseline | None:
-        """What the EEG is measured against; None where the model does not want it, or nothing that fits is known."""
-        wanted = self._config.eeg_calibration == "rest" and self.rest is not None
-        fits = self.rest is not None and self.rest.signal == self._config.signal.signal_hash
-        return self.rest if wanted and fits else None
-
-    def _add_further(self, parts: _Parts, config: FurtherSeries, cut: EegCut | SlotCut | None, t_end: float) -> None:
-        if isinstance(config, SlotSeriesConfig):
-            self._add_slots(parts, config, cut if isinstance(cut, SlotCut) else None, t_end)
-        else:
-            self._add_physio(parts, config, cut if isinstance(cut, EegCut) else None, t_end)
-
-    def _add_slots(self, parts: _Parts, config: SlotSeriesConfig, cut: SlotCut | None, t_end: float) -> None:
-        n_slots = self._config.window.face_slots
-        if cut is None:
-            cut = SlotCut(np.zeros((n_slots, len(config.ch_names))), np.zeros(n_slots, dtype=np.bool_), np.nan)
-        parts.series[config.name], parts.mask[config.name] = cut.x, cut.mask
-        share = float(np.mean(cut.mask)) or np.nan
-        parts.quality[config.name] = {"quality": share, "age_s": t_end - cut.t_last}
-
-    def _add_physio(self, parts: _Parts, config: PhysioConfig, cut: EegCut | None, t_end: float) -> None:
-        n_times = self._config.physio_times(config)
-        parts.series[config.name] = np.zeros((len(config.ch_names), n_times))
-        parts.mask[config.name] = np.zeros(len(config.ch_names), dtype=np.bool_)
-        if cut is None or cut.x is None or cut.filled is None:
-            parts.quality[config.name] = {**_NO_EEG_QUALITY, "age_s": np.nan if cut is None else t_end - cut.t_last}
-            return
-        good = np.mean(cut.filled, axis=1) <= _MOST_FILLED
-        parts.quality[config.name] = _quality(cut.filled, good, t_end - cut.t_last)
-        parts.mask[config.name] = good
-        parts.series[config.name][good] = cut.x[good]
+    def _fitting_rest(self) -> RestBaseline | None:
+        """Return the rest by which EEG is normalized; None where the model wants none, or none that fits is known."""
+        if self._config.eeg_calibration != "rest" or self.rest is None:
+            return None
+        return self.rest if self.rest.signal == self._config.signal.signal_hash else None
 
     def _reference(self, x_good: FloatArray) -> FloatArray:
         if self._config.signal.reference == "none":
@@ -164,24 +137,49 @@ class WindowAssembler:
         reference: FloatArray = np.mean(x_good, axis=0)
         return reference
 
-    def _add_face(self, parts: _Parts, cut: FaceCut, reasons: tuple[Reason, ...], t_end: float) -> None:
-        absent = {Reason.FACE_MISSING, Reason.VIDEO_STALE, Reason.FACE_EXTRACTOR_MISMATCH}
-        usable = not absent.intersection(reasons)
-        n_slots = self._config.window.face_slots
-        parts.series["landmarks"] = cut.landmarks if usable else np.zeros((n_slots, N_LANDMARKS, 3))
-        parts.series["aus"] = cut.aus if usable else np.zeros((n_slots, len(AU_NAMES), 2))
-        parts.series["gaze"] = cut.gaze if usable else np.zeros((n_slots, 2))
-        mask = cut.mask if usable else np.zeros(n_slots, dtype=np.bool_)
+    def _add_face(self, parts: _Parts, cut: SampledCut | SlotCut | None, t_end: float) -> None:
+        if not isinstance(cut, SlotCut):
+            cut = empty_cut(self._window.face_slots, N_FACE_VALUES, Reason.FACE_MISSING)
+        usable = _FACE_UNUSABLE.isdisjoint(cut.reasons)
+        landmarks, aus, gaze = split_face(cut.x if usable else np.zeros_like(cut.x))
+        mask = cut.mask if usable else np.zeros_like(cut.mask)
+        parts.series.update(landmarks=landmarks, aus=aus, gaze=gaze)
         parts.mask.update(landmarks=mask, aus=mask, gaze=mask)
-        parts.quality["face"] = cut.quality(t_end, self._config.window.window_s)
-        parts.calibration["face"] = cut.valid[-1].calibration if cut.valid else "none"
-        parts.reasons.extend(reasons)
+        parts.quality["face"] = face_quality(cut, t_end, self._window.window_s)
+        faces = cut.faces
+        parts.calibration["face"] = faces[-1].calibration if faces else "none"
+        parts.reasons.extend(cut.reasons)
         if usable and parts.calibration["face"] in ("none", "prior"):
             parts.reasons.append(Reason.UNCALIBRATED)
 
+    def _add_physio(self, parts: _Parts, config: PhysioConfig, cut: SampledCut, t_end: float) -> None:
+        x = parts.series[config.name] = np.zeros(self._physio_shapes[config.name])
+        parts.mask[config.name] = np.zeros(x.shape[0], dtype=np.bool_)
+        if cut.x is None or cut.filled is None:
+            parts.quality[config.name] = {**_NOT_MEASURED, "age_s": t_end - cut.t_last}
+            return
+        good = np.mean(cut.filled, axis=1) <= _MOST_FILLED
+        parts.quality[config.name] = _quality(cut.filled, good, t_end - cut.t_last)
+        parts.mask[config.name] = good
+        x[good] = cut.x[good]
+
+    def _add_slots(
+        self, parts: _Parts, config: SlotSeriesConfig, cut: SampledCut | SlotCut | None, t_end: float
+    ) -> None:
+        if not isinstance(cut, SlotCut):
+            cut = empty_cut(self._window.face_slots, len(config.ch_names))
+        parts.series[config.name], parts.mask[config.name] = cut.x, cut.mask
+        share = float(np.mean(cut.mask)) or np.nan
+        parts.quality[config.name] = {"quality": share, "age_s": t_end - cut.t_last}
+
+
+def _sampled(cuts: Mapping[str, SampledCut | SlotCut], name: str) -> SampledCut:
+    cut = cuts.get(name)
+    return cut if isinstance(cut, SampledCut) else _NO_SIGNAL
+
 
 def window_crc(index: int, series: Mapping[str, FloatArray], mask: Mapping[str, BoolArray]) -> int:
-    """Return the CRC-32 of a window's grid index, series and masks, by which two runs are compared bit for bit."""
+    """Return the CRC-32 of grid index, series and masks, by which windows of two runs are compared bit for bit."""
     crc = zlib.crc32(index.to_bytes(8, "little", signed=True))
     for name in sorted(series):
         crc = zlib.crc32(np.ascontiguousarray(series[name]).data, crc)
@@ -202,7 +200,7 @@ def _quality(filled: BoolArray, good: BoolArray, age_s: float) -> dict[str, floa
 
 
 def _refusal(verdict: ChannelVerdict) -> tuple[Reason, ...]:
-    """Return why too few channels are left."""
+    """Return the reasons for which too few channels are left."""
     still, noisy = verdict.share("flat", "railed"), verdict.share("noisy")
     flat = (Reason.EEG_FLAT,) if still > noisy else ()
     return (Reason.EEG_CHANNELS_BAD, *flat, *((Reason.EEG_NOISY,) if noisy > still else ()))

@@ -1,4 +1,8 @@
-"""Reading a recorded session back: the very items that the Preprocessor was fed, in the order of the file."""
+"""Reading a recorded session: the very items that the Preprocessor was fed, in the order of the file.
+
+``SessionReader`` yields everything. ``read_contents`` returns what a session tells without its samples, for lists and
+exports; ``is_session_recording`` tells a recorded session from a foreign XDF file.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +32,14 @@ from clmer_streaming.recording.records import (
 from clmer_streaming.types import Chunk, FaceSample, Item, Marker, StreamInfo
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
-from clmer_streaming.xdf.scan import Footer, RawChunk, SampleBlock, behind_next_boundary, chunk_at, read_in_order
+from clmer_streaming.xdf.scan import Footer, RawChunk, SampleBlock, after_next_boundary, chunk_at, read_in_order
 
-_HEAD_BYTES = 1 << 16  # of a file; its first stream header, which tells whether it is a recorded session, is in them
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What the chunks of a file tell without being decoded."""
-
-    first: float  # s, the first stamp of any stream; NaN without
-    last: float  # s, the latest one
-    closed: bool  # the recording was ended in order
-    warnings: tuple[str, ...]  # sentences for people
+_HEAD_BYTES = 1 << 16  # bytes at the beginning of a file that contain its first stream header
+_TEXT_STREAMS = {(CONTROL_STREAM, CONTROL_TYPE), (PREDICTION_STREAM, PREDICTION_TYPE)}
 
 
 def is_session_recording(path: Path) -> bool:
-    """Tell whether a file is a session that clmer recorded; False where it cannot be read, too."""
+    """Return whether a file is a session that CLMER recorded; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -58,69 +53,31 @@ def is_session_recording(path: Path) -> bool:
     return False
 
 
-def survey(path: Path) -> Survey:
-    """Walk over the chunks of a file.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    data = path.read_bytes()
-    view, at = memoryview(data), len(MAGIC)
-    first, last, n_open, damaged = math.nan, math.nan, 0, 0
-    while at < len(view):
-        chunk = chunk_at(view, at)
-        if chunk is None or not chunk.whole:
-            damaged += 1
-            at = behind_next_boundary(data, at)
-            continue
-        n_open += (chunk.tag == Tag.STREAM_HEADER) - (chunk.tag == Tag.STREAM_FOOTER)
-        t = _first_stamp(chunk) if chunk.tag == Tag.SAMPLES else math.nan
-        first, last = t if math.isnan(first) else first, t if math.isnan(last) else max(last, t)
-        at = chunk.end
-    warnings = [f"The recording is damaged in {damaged} place(s)."] if damaged else []
-    if n_open:
-        warnings.append("The recording was not closed; up to its last second may be missing.")
-    return Survey(first, last, n_open == 0, tuple(warnings))
-
-
-def _begins_control(chunk: RawChunk) -> bool:
-    try:
-        described = parse_stream_header(chunk.stream_id or 0, bytes(chunk.content))
-    except ValueError:
-        return False
-    return (described.name, described.type) == (CONTROL_STREAM, CONTROL_TYPE)
-
-
-def _first_stamp(chunk: RawChunk) -> float:
-    """Return the stamp of a chunk's first sample, in seconds, without decoding the rest; NaN where there is none."""
-    content = chunk.content
-    at = 1 + content[0] if len(content) else 0
-    if len(content) < at + 9 or content[at] != 8:
-        return math.nan
-    (t,) = struct.unpack_from("<d", content, at + 1)
-    return float(t)
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedPrediction:
-    """A prediction at its place in the file, as clients got it."""
+    """A prediction at its place in the file, as clients received it."""
 
     text: str  # one JSON object
 
 
 Entry: TypeAlias = Item | Lost | RecordedPrediction
-"""What a recording holds, one after the other."""
+"""An entry of a recording."""
 
 
 class SessionReader:
     """One recorded session.
 
+    Example::
+
+        reader = SessionReader(Path("session.xdf"))
+        windows = [window for item in reader.items() for window in preprocessor.push(item)]
+
     Args:
-        path: An XDF file that ``is_session_recording``.
+        path: An XDF file for which ``is_session_recording`` is true.
 
     Attributes:
         header: The first record: settings, model, clocks.
-        survey: Whether the file is whole, and its span in time.
+        summary: Whether the file is complete, and its span in time.
 
     Raises:
         RecordingError: The file cannot be read, has no first record, or was made by a later version of clmer.
@@ -128,11 +85,11 @@ class SessionReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.survey: Survey = survey(path)
+        self.summary = _summarize(path)
         self.header = self._first_record()
 
     def entries(self) -> Iterator[Entry]:
-        """Yield everything but the first record, in the order of the file; ``Lost`` where it is damaged."""
+        """Yield everything but the first record, in the order of the file; ``Lost`` where the file is damaged."""
         decoder, scan, n_damaged = _Decoder(), read_in_order(self.path), 0
         for entry in scan:
             if len(scan.report.damage) > n_damaged:
@@ -145,7 +102,7 @@ class SessionReader:
                     yield Lost(1)
 
     def items(self) -> Iterator[Item]:
-        """Yield what the Preprocessor was fed."""
+        """Return an iterator over the items that the Preprocessor was fed."""
         return (entry for entry in self.entries() if not isinstance(entry, Lost | RecordedPrediction))
 
     def _first_record(self) -> dict[str, Any]:
@@ -170,16 +127,16 @@ class SessionReader:
 
 
 class _Decoder:
-    """Turns blocks of samples into entries."""
+    """Makes entries of blocks of samples."""
 
     def __init__(self) -> None:
         self._infos: dict[int, StreamInfo] = {}  # by XDF stream
 
     def decode(self, block: SampleBlock) -> Iterator[Entry]:
-        """Yield what a block holds.
+        """Yield the entries of a block.
 
         Raises:
-            ValueError: It is a record that cannot be read.
+            ValueError: It is a record that is not valid.
         """
         info = self._infos.get(block.stream.stream_id)
         if _is_control(block.stream):
@@ -203,30 +160,68 @@ class _Decoder:
             yield entry
 
 
-def _is_control(stream: StreamDescription) -> bool:
-    return (stream.name, stream.type) == (CONTROL_STREAM, CONTROL_TYPE)
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """What is known of a file from its chunks without decoding them."""
+
+    first: float  # s, the first stamp of any stream; NaN without samples
+    last: float  # s, the latest one
+    closed: bool  # whether the recording was ended in order
+    warnings: tuple[str, ...]  # sentences for the user
 
 
-_WORDS = {(CONTROL_STREAM, CONTROL_TYPE), (PREDICTION_STREAM, PREDICTION_TYPE)}
+def _summarize(path: Path) -> FileSummary:
+    """Return the summary of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    data = path.read_bytes()
+    view, at = memoryview(data), len(MAGIC)
+    first, last, n_open, damaged = math.nan, math.nan, 0, 0
+    while at < len(view):
+        chunk = chunk_at(view, at)
+        if chunk is None or not chunk.whole:
+            damaged += 1
+            at = after_next_boundary(data, at)
+            continue
+        n_open += (chunk.tag == Tag.STREAM_HEADER) - (chunk.tag == Tag.STREAM_FOOTER)
+        t = _first_stamp(chunk) if chunk.tag == Tag.SAMPLES else math.nan
+        first, last = t if math.isnan(first) else first, t if math.isnan(last) else max(last, t)
+        at = chunk.end
+    warnings = [f"The recording is damaged in {damaged} place(s)."] if damaged else []
+    if n_open:
+        warnings.append("The recording was not closed; up to its last second may be missing.")
+    return FileSummary(first, last, n_open == 0, tuple(warnings))
+
+
+def _first_stamp(chunk: RawChunk) -> float:
+    """Return the stamp of a chunk's first sample in seconds without decoding the rest; NaN if it has none."""
+    content = chunk.content
+    at = 1 + content[0] if len(content) else 0
+    if len(content) < at + 9 or content[at] != 8:
+        return math.nan
+    (t,) = struct.unpack_from("<d", content, at + 1)
+    return float(t)
 
 
 @dataclass
-class Contents:
+class RecordingContents:
     """A recorded session without its samples."""
 
     header: dict[str, Any] = field(default_factory=dict)  # the first record
-    streams: dict[str, StreamInfo] = field(default_factory=dict)  # by source, as it was announced last
-    first_t: dict[str, float] = field(default_factory=dict)  # s by source: its first sample, device delay taken off
+    streams: dict[str, StreamInfo] = field(default_factory=dict)  # by source, as announced last
+    first_t: dict[str, float] = field(default_factory=dict)  # s, by source: its first sample, minus the device delay
     markers: list[Marker] = field(default_factory=list)
-    predictions: list[dict[str, Any]] = field(default_factory=list)  # as clients got them
-    n_lost: int = 0  # items that are missing: the disk was too slow, or the file is damaged
-    closed: bool = False  # the recording was ended in order
+    predictions: list[dict[str, Any]] = field(default_factory=list)  # as clients received them
+    n_lost: int = 0  # missing items: the disk was too slow, or the file is damaged
+    closed: bool = False  # whether the recording was ended in order
 
     @property
     def t0(self) -> float:
-        """Stamp in seconds at which the session begins: the first sample of EEG, else of a face, else of any stream.
+        """Beginning of the session in seconds: the first sample of EEG, else of a face, else of any stream.
 
-        Without any sample it is the first window's start; NaN where there is none either.
+        Without samples it is the start of the first window; NaN without windows.
         """
         for kinds in (("eeg",), ("face",), ("physio", "contact", "other")):
             first = [t for source, t in self.first_t.items() if self.streams[source].kind in kinds]
@@ -235,28 +230,28 @@ class Contents:
         return float(self.predictions[0]["t_start"]) if self.predictions else math.nan
 
 
-def read_contents(path: Path) -> Contents:
-    """Return what a recorded session tells in words; one pass, in which samples are not decoded.
+def read_contents(path: Path) -> RecordingContents:
+    """Return the contents of a recorded session in one pass, without decoding its samples.
 
     Raises:
-        RecordingError: The file cannot be read, or is no session that clmer recorded.
+        RecordingError: The file cannot be read, or is not a session that CLMER recorded.
     """
-    contents, seen, sources, n_open = Contents(), set[int](), dict[int, str](), 0
+    contents, seen, sources, n_open = RecordingContents(), set[int](), dict[int, str](), 0
 
     def wanted(stream: StreamDescription) -> bool:
-        return _is_words(stream) or stream.stream_id not in seen
+        return _is_text(stream) or stream.stream_id not in seen
 
     scan = read_in_order(path, wanted)
     for entry in scan:
         n_open += isinstance(entry, StreamDescription) - isinstance(entry, Footer)
-        if isinstance(entry, SampleBlock) and _is_words(entry.stream):
+        if isinstance(entry, SampleBlock) and _is_text(entry.stream):
             for (text,) in entry.strings:
-                _take(text, entry.stream.name == PREDICTION_STREAM, contents, sources)
+                _add_text(text, entry.stream.name == PREDICTION_STREAM, contents, sources)
         elif isinstance(entry, SampleBlock):
             seen.add(entry.stream.stream_id)
             source = sources.get(entry.stream.stream_id)
             if source is not None:
-                _note_first(contents, source, float(entry.t[0]))
+                _set_first(contents, source, float(entry.t[0]))
     contents.n_lost += len(scan.report.damage)
     contents.closed = n_open == 0
     if contents.header.get("record") != SESSION or not _has_clock(contents.header):
@@ -269,12 +264,8 @@ def _has_clock(header: dict[str, Any]) -> bool:
     return isinstance(clock, dict) and all(isinstance(clock.get(n), int | float) for n in ("lsl_time", "unix_time"))
 
 
-def _is_words(stream: StreamDescription) -> bool:
-    return (stream.name, stream.type) in _WORDS
-
-
-def _take(text: str, prediction: bool, contents: Contents, sources: dict[int, str]) -> None:
-    """Take one word; one that is damaged counts as lost."""
+def _add_text(text: str, prediction: bool, contents: RecordingContents, sources: dict[int, str]) -> None:
+    """Add one text; a damaged one counts as lost."""
     try:
         if prediction:
             contents.predictions.append(json.loads(text))
@@ -298,9 +289,25 @@ def _take(text: str, prediction: bool, contents: Contents, sources: dict[int, st
     elif isinstance(item, Chunk | FaceSample) and item.source in contents.streams:
         times = item.t[:1].tolist() if isinstance(item, Chunk) else [item.t]
         for t in times:
-            _note_first(contents, item.source, t)
+            _set_first(contents, item.source, t)
 
 
-def _note_first(contents: Contents, source: str, t: float) -> None:
+def _set_first(contents: RecordingContents, source: str, t: float) -> None:
     if abs(t) <= MAX_STAMP_S and contents.streams[source].kind != "markers":
         contents.first_t.setdefault(source, t - contents.streams[source].delay_s)
+
+
+def _is_text(stream: StreamDescription) -> bool:
+    return (stream.name, stream.type) in _TEXT_STREAMS
+
+
+def _begins_control(chunk: RawChunk) -> bool:
+    try:
+        described = parse_stream_header(chunk.stream_id or 0, bytes(chunk.content))
+    except ValueError:
+        return False
+    return (described.name, described.type) == (CONTROL_STREAM, CONTROL_TYPE)
+
+
+def _is_control(stream: StreamDescription) -> bool:
+    return (stream.name, stream.type) == (CONTROL_STREAM, CONTROL_TYPE)

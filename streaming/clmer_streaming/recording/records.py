@@ -1,9 +1,9 @@
-"""The control stream of a recorded session: one JSON record for each thing that is no run of samples.
+"""The records of a recorded session: JSON for everything that is not samples, and back.
 
-A recording is an XDF file whose first stream is the string stream ``CLMER-Session``. Its first record tells of the
-session. From there on the chunks of the file stand in the order in which the Preprocessor was fed: samples in
-the streams of their own, everything else as a record here. Samples that their stream cannot hold to the last bit
-(values beyond its format, stamps that are no time, a stream that was never announced) are records, too.
+A recording is an XDF file whose first stream is the string stream ``CLMER-Session``. Its first record describes the
+session. The chunks of the file are in the order in which the Preprocessor was fed: samples in their own streams,
+everything else as records of this stream. Samples that their stream cannot hold bit for bit (values beyond its format,
+implausible stamps, a stream that was never announced) are records, too.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ CONTROL_TYPE = "Control"
 PREDICTION_STREAM = "CLMER-Predictions"
 PREDICTION_TYPE = "Predictions"
 RECORDING_FORMAT = 1
-"""Version of the records; a reader refuses a later one."""
+"""Version of the records; readers refuse later ones."""
 
 SESSION, STREAM, LOST = "session", "stream", "lost"
-"""Kinds of records that are no item: the first one, an announcement with its XDF stream, items that are missing."""
+"""Kinds of records beside items: the first one, an announcement with its XDF stream, and missing items."""
 
 _PLAIN: dict[str, type[Tick | Gap | Marker | RestBaseline]] = {
     "tick": Tick,
@@ -50,28 +50,32 @@ _FACE_ARRAYS = ("landmarks", "aus", "gaze", "pose")
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Items that were fed and are not in the recording: its disk was too slow, or the file is damaged."""
+    """Items that are missing in the recording: the disk was too slow, or the file is damaged."""
 
     n_items: int
 
 
 def session_record(header: dict[str, Any]) -> str:
-    """Return the first record of a recording."""
+    """Return the first record of a recording.
+
+    Args:
+        header: What is known of the session, as plain JSON values.
+    """
     return _text({"record": SESSION, "format": RECORDING_FORMAT, **header})
 
 
 def stream_record(info: StreamInfo, stream_id: int | None) -> str:
-    """Return the record of an announcement; ``stream_id`` is the XDF stream of its samples, if there is one."""
+    """Return the record of an announcement; ``stream_id`` is the XDF stream of its samples, or None."""
     return _text({"record": STREAM, "stream": stream_id, "info": dataclasses.asdict(info)})
 
 
 def lost_record(n_items: int) -> str:
-    """Return the record of items that are missing."""
+    """Return the record of missing items."""
     return _text({"record": LOST, "n_items": n_items})
 
 
 def item_record(item: Chunk | FaceSample | Marker | Tick | Gap | RestBaseline) -> str:
-    """Return the record of an item, exact to the last bit."""
+    """Return the record of an item, bit for bit: arrays are base64 of little-endian float64."""
     if isinstance(item, Chunk):
         fields: dict[str, Any] = {"source": item.source, "t": _packed(item.t), "x": _packed(item.x)}
         return _text({"record": "chunk", **fields})
@@ -87,7 +91,7 @@ def parse_record(text: str) -> dict[str, Any]:
     """Return a record as a dictionary with the key ``record``.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a record.
     """
     record = json.loads(text)
     if not isinstance(record, dict) or "record" not in record:
@@ -96,10 +100,10 @@ def parse_record(text: str) -> dict[str, Any]:
 
 
 def record_item(record: dict[str, Any]) -> Item | Lost | None:
-    """Return what a record holds; None for the session's own one, and for kinds of a later version.
+    """Return the content of a record; None for the first one, and for kinds of later versions.
 
     Raises:
-        ValueError: A field is missing or broken.
+        ValueError: A field is missing or not valid.
     """
     fields = {key: value for key, value in record.items() if key != "record"}
     try:

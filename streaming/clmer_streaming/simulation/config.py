@@ -1,4 +1,4 @@
-"""What a simulated session shall be: its settings, the presets of effect sizes, and its random numbers."""
+"""The configuration of a simulated session: settings, presets of effect sizes, and random number generators."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from clmer_streaming.errors import SettingsError
 
 SIMULATOR_ID = "clmer-simulator-2"
-"""This simulator; changes with any change of the numbers it makes."""
+"""Id of this simulator; it changes with any change of the numbers that it makes."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How strongly emotion shows, and what disturbs the recording.
+    """Effect sizes of emotion, and disturbances of the recording.
 
     Effect sizes are Cohen's d: high minus low, in within-subject standard deviations of one second's log
     band power (EEG) or of one second's expressive drive (face). Each person's d lies uniformly in the range.
@@ -25,16 +25,16 @@ class Preset:
 
     eeg_d: tuple[float, float]
     au_d: tuple[float, float]
-    stimulus_sd: float  # SD of what a stimulus does beside its emotion, in within-subject SD
-    poker_share: float  # share of people whose face hardly moves
-    asymmetry_flip: float  # share of people whose frontal alpha asymmetry answers the other way round
+    stimulus_sd: float  # SD of the effect of a stimulus beside its emotion, in within-subject SD
+    poker_share: float  # share of people with a poker face
+    asymmetry_flip: float  # share of people with the opposite frontal alpha asymmetry
     most_talk: float  # share of the time in which the most talkative people speak
-    misreading: float  # of the face extractor's errors of calibration and cross-talk, 1 as they usually are
+    misreading: float  # factor on the face extractor's calibration errors and cross-talk; 1: usual
     losses_per_min: float  # short runs of lost EEG samples
-    fills_per_min: float  # short runs that the headset filled in (Interpolate = 1)
+    fills_per_min: float  # short runs of samples that the headset filled in (Interpolate = 1)
     pops_per_min: float  # electrode pops
     face_losses_per_min: float  # stretches without a face
-    stimuli_balanced: bool = True  # what the stimuli of a quadrant do beside its emotion sums to zero
+    stimuli_balanced: bool = True  # stimulus effects sum to zero within a quadrant
 
 
 _REALISTIC = Preset(
@@ -71,28 +71,32 @@ PRESETS: dict[str, Preset] = {
     "null": _NULL,
     "null-stimulus": dataclasses.replace(_NULL, stimulus_sd=1.0, stimuli_balanced=False),
 }
-"""``realistic``: effects of the size that studies of many people find. ``easy``: for smoke tests. ``null``: none,
-so that every honest evaluation must end at chance. ``null-stimulus``: stimuli show strongly and emotion does not, so
-that only the evaluation on unseen stimuli is honest."""
+"""``realistic``: effects of the size that large studies find. ``easy``: large effects, for smoke tests. ``null``: no
+effects, so that a sound evaluation ends at chance. ``null-stimulus``: strong effects of stimuli and none of emotion, so
+that only an evaluation on unseen stimuli ends at chance."""
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """One session of one person.
+    """The settings of one session of one person.
+
+    Example::
+
+        session = simulate(SimulationConfig(seconds=60.0, preset="easy"))
 
     Raises:
         SettingsError: A value is out of range.
     """
 
     seconds: float = 60.0  # s, length of the recording
-    seed: int = 7  # of the session: order of trials, noise, mood of the day
+    seed: int = 7  # of the session: order of trials and noise
     preset: str = "realistic"  # a name in PRESETS
-    participant: int = 0  # who it is; the same number is the same person in every session
+    participant: int = 0  # the same number is the same person in every session
     trial_s: float = 12.0  # s, length of a trial
     rest_s: float = 2.0  # s of rest before the first trial and after each
     sfreq: float = 128.0  # Hz, nominal rate of the EEG: a whole, even number
     jitter_s: float = 0.0004  # s, mean of the one-sided delay of an EEG stamp
-    drift_ppm: float | None = None  # ppm by which the headset's clock is off; None: drawn, 20-50 either way
+    drift_ppm: float | None = None  # ppm, drift of the headset's clock; None: drawn, 20 to 50 in either direction
 
     def __post_init__(self) -> None:
         _require(
@@ -114,7 +118,7 @@ class SimulationConfig:
 
 
 class Draw(IntEnum):
-    """What random numbers are drawn for; each has its own generator, so that one part never moves another."""
+    """The parts of a simulation, each with a generator of its own, so that no part changes the numbers of another."""
 
     PERSON = 1
     PLAN = 2
@@ -130,12 +134,12 @@ class Draw(IntEnum):
 
 
 def session_generator(config: SimulationConfig, draw: Draw) -> np.random.Generator:
-    """Return the generator of one part of one session of one person."""
+    """Return the random generator of one part of a session."""
     return np.random.default_rng(np.random.SeedSequence([config.participant, config.seed, int(draw)]))
 
 
 def fixed_generator(number: int, draw: Draw) -> np.random.Generator:
-    """Return the generator of something that is the same in every session: a person, a stimulus."""
+    """Return the random generator of what is the same in every session: a person, or a stimulus."""
     return np.random.default_rng(np.random.SeedSequence([number, int(draw)]))
 
 

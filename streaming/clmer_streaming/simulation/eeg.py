@@ -1,7 +1,9 @@
-"""The brain's share of the EEG: a 1/f background and an alpha peak whose band powers change second by second.
+"""The EEG of a simulated session: brain activity, blinks, artifacts, and the headset's digitization.
 
-Each source is made by overlap-add: every half second a spectrum of random phase and of that moment's power is
-turned into one second of signal; sine windows keep the power even. Sources then spread over the electrodes.
+``simulate_brain`` makes a 1/f background and an alpha peak whose band powers change second by second. Each source is
+made by overlap-add: every half second, a spectrum of random phase and of the present power is turned into one second
+of signal; sine windows keep the power even. Sources then spread over the electrodes. ``simulate_artifacts`` adds
+everything that is not brain, and ``digitise`` what a headset makes of it.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from clmer_streaming.types import FloatArray, StreamInfo
 BANDS: dict[str, tuple[float, float]] = {
     "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0),
 }  # fmt: skip
-"""Hz; the bands whose power varies."""
+"""The bands whose power varies, in Hz."""
 
-TRIAL_SD, SECOND_SD = 0.45, 0.65  # ln power, of a band's gain
+TRIAL_SD, SECOND_SD = 0.45, 0.65  # ln power, SD of a band's gain
 SHARED = 0.6  # share of a gain's variance that all sources have in common
 BACKGROUND_UV2 = 22.0  # uV^2/Hz at 1 Hz
 AROUSAL_WEIGHTS = {"alpha": -1.0, "beta": 1.0, "gamma": 0.5}  # of the effect on each band, at every source
-TEMPORAL = ("T7", "T8", "FC5", "FC6")  # where high valence raises gamma
+TEMPORAL = ("T7", "T8", "FC5", "FC6")  # sites where high valence raises gamma
 LEFT_FRONT, RIGHT_FRONT = ("AF3", "F7", "F3", "FC5"), ("AF4", "F8", "F4", "FC6")
 ASYMMETRY_WEIGHT = 0.7  # of the effect of valence on frontal alpha: falls on the left, rises on the right
 
@@ -45,7 +47,7 @@ def simulate_brain(config: SimulationConfig, person: Participant, emotion: Emoti
 
 
 def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, rng: np.random.Generator) -> FloatArray:
-    """Return the ln gain of each band, source and second, (4, 15, S)."""
+    """Return the ln gain of each band, source and second, (4, 15, S): noise, and effects of emotion and stimulus."""
     shape = (len(BANDS), len(SITES))
     shared = structured_noise(rng, (len(BANDS), 1), emotion, TRIAL_SD, SECOND_SD)
     own = structured_noise(rng, shape, emotion, TRIAL_SD, SECOND_SD)
@@ -61,8 +63,8 @@ def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, 
 def within_sd() -> FloatArray:
     """Return the within-subject SD of one second's ln band power, (4,).
 
-    Trial and second variance, plus what estimating a variance from one second adds: trigamma(n / 2) for the
-    n = 2 * bandwidth * 1 s degrees of freedom of a band (Bartlett & Kendall 1946, on log chi-square).
+    It is the variance of trials and seconds, plus that of estimating a power from one second: trigamma(n / 2) for the
+    n = 2 * bandwidth * 1 s degrees of freedom of a band (Bartlett and Kendall 1946, on log chi-square).
     """
     width = np.asarray([high - low for low, high in BANDS.values()])
     spread: FloatArray = np.sqrt(TRIAL_SD**2 + SECOND_SD**2 + polygamma(1, width))
@@ -70,7 +72,7 @@ def within_sd() -> FloatArray:
 
 
 def effect_weights(person: Participant) -> tuple[FloatArray, FloatArray]:
-    """Return what valence and arousal do to each band and source, two arrays (4, 15) in units of the preset's d."""
+    """Return the weights of valence and arousal on each band and source, two arrays (4, 15) in units of the d."""
     valence, arousal = np.zeros((2, len(BANDS), len(SITES)))
     for row, band in enumerate(BANDS):
         arousal[row] = AROUSAL_WEIGHTS.get(band, 0.0)
@@ -84,7 +86,7 @@ def effect_weights(person: Participant) -> tuple[FloatArray, FloatArray]:
 
 
 def source_spectra(person: Participant, frequencies: FloatArray) -> FloatArray:
-    """Return the power of each source at its average, (15, F) uV^2/Hz; nothing at 0 Hz."""
+    """Return the mean power of each source at frequencies (F,) in Hz, (15, F) uV^2/Hz; 0 at 0 Hz."""
     hz = np.maximum(frequencies, 1e-9)
     background = BACKGROUND_UV2 * hz**-person.slope * (frequencies > 0)
     peak = np.exp(-0.5 * ((hz - person.alpha_hz) / person.alpha_width_hz) ** 2)
@@ -93,7 +95,7 @@ def source_spectra(person: Participant, frequencies: FloatArray) -> FloatArray:
 
 
 def _segments(config: SimulationConfig, person: Participant, gains: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return one second of each source for every half second, (15, K, sfreq) uV, windowed."""
+    """Return a windowed second of each source for every half second, (15, K, sfreq) uV."""
     n_fft = round(config.sfreq)
     frequencies = np.arange(n_fft // 2 + 1, dtype=np.float64)  # 1 Hz apart, as segments last 1 s
     membership = np.stack([(frequencies >= low) & (frequencies < high) for low, high in BANDS.values()]).astype(float)
@@ -117,7 +119,7 @@ def _at_half_seconds(gains: FloatArray) -> FloatArray:
 
 
 def _overlap_add(segments: FloatArray, n_times: int) -> FloatArray:
-    """Return the sum (15, n_times) of segments (15, K, n) that follow each other by half their length."""
+    """Return the overlap-add (15, n_times) of segments (15, K, n) by half their length."""
     n_sources, n_segments, length = segments.shape
     half = length // 2
     halves = segments.reshape(n_sources, n_segments, 2, half)
@@ -126,18 +128,18 @@ def _overlap_add(segments: FloatArray, n_times: int) -> FloatArray:
 
 
 EMOTIV_CH_NAMES = ("Timestamp", "Counter", "Interpolate", *EPOC_CH_NAMES, "HardwareMarker", "Markers")
-"""The channels of EmotivPRO's EEG outlet for an EPOC."""
+"""Channels of EmotivPRO's EEG outlet for an EPOC."""
 
 STEP_UV = 0.1282  # uV, least significant bit of a 16-bit EPOC
-UNIX_EPOCH_S = 1.6e9  # s at which the Timestamp channel begins: fixed, so that files do not depend on the day
+UNIX_EPOCH_S = 1.6e9  # s at which the Timestamp channel begins; fixed, so that files do not depend on the date
 FIRST_SENSOR = EMOTIV_CH_NAMES.index(EPOC_CH_NAMES[0])
-LOST_RUN = (3, 11)  # samples, shortest and longest loss: below 0.1 s, so that it can be bridged
+LOST_RUN = (3, 11)  # samples, shortest and longest loss; below 0.1 s, so that it can be bridged
 FILLED_RUN = (1, 3)  # samples that the headset fills by repeating the last one
-LONGEST_DELAY_S = 0.004  # s, of a stamp; less than a sample, so that stamps never run backwards
+LONGEST_DELAY_S = 0.004  # s, of a stamp; less than a sample, so that stamps never step back
 
 
 def eeg_stream_info(config: SimulationConfig) -> StreamInfo:
-    """Return how the EEG stream announces itself."""
+    """Return the announcement of the EEG stream."""
     return StreamInfo(
         source="eeg",
         kind="eeg",
@@ -154,7 +156,7 @@ def eeg_stream_info(config: SimulationConfig) -> StreamInfo:
 
 
 def true_rate(config: SimulationConfig) -> float:
-    """Return the rate in Hz at which the headset really samples: 20-50 ppm off its nominal rate."""
+    """Return the true rate of the headset in Hz: 20 to 50 ppm off its nominal rate."""
     rng = session_generator(config, Draw.CLOCK)
     drawn = rng.uniform(20.0, 50.0) * rng.choice([-1.0, 1.0])
     ppm = float(drawn) if config.drift_ppm is None else config.drift_ppm
@@ -164,10 +166,10 @@ def true_rate(config: SimulationConfig) -> float:
 def digitise(
     config: SimulationConfig, potentials: FloatArray, offsets: FloatArray, t0: float
 ) -> tuple[FloatArray, npt.NDArray[np.float32]]:
-    """Return stamps (n,) and the stream's values (19, n) float32, lost samples left out.
+    """Return the stamps (n,) and the stream's values (19, n) float32, without lost samples.
 
     Args:
-        config: Of the session.
+        config: Settings of the session.
         potentials: (14, N) uV without offset.
         offsets: (14,) uV.
         t0: LSL seconds of the first sample.
@@ -193,7 +195,7 @@ def digitise(
 def _runs(
     rng: np.random.Generator, per_min: float, length: tuple[int, int], config: SimulationConfig, n_times: int
 ) -> list[tuple[int, int]]:
-    """Return random runs of samples (first, end), none in the first second."""
+    """Return random runs of samples as (first, end), none in the first second."""
     n_runs = rng.poisson(per_min * config.seconds / 60)
     earliest = round(config.sfreq)
     firsts = rng.integers(earliest, max(n_times - length[1], earliest + 1), n_runs)
@@ -204,8 +206,8 @@ def _runs(
 
 
 SHORTEST_PAUSE_S = 0.8  # s between two blinks
-PAUSE_SHAPE = 2.0  # of the gamma distribution: blinks are more regular than chance
-PEAK_SHARE = 0.4  # of a blink's duration: lids close faster than they open
+PAUSE_SHAPE = 2.0  # of the gamma distribution; blinks are more regular than a Poisson process
+PEAK_SHARE = 0.4  # of a blink's duration; lids close faster than they open
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,16 +216,16 @@ class Blinks:
 
     onset: FloatArray  # (n,) seconds since the session began
     duration: FloatArray  # (n,) s, 0.2-0.3
-    strength: FloatArray  # (n,) how far the lids close, about 1
+    strength: FloatArray  # (n,) closure of the lids, about 1
 
     @property
     def peak(self) -> FloatArray:
-        """Moment of the fullest closure of each blink, (n,) seconds since the session began."""
+        """Time of the fullest closure of each blink, (n,) seconds since the session began."""
         return self.onset + PEAK_SHARE * self.duration
 
 
 def simulate_blinks(config: SimulationConfig, person: Participant) -> Blinks:
-    """Return the blinks of a session; pauses between them are gamma distributed, with a shortest one."""
+    """Return the blinks of a session; the pauses between them are gamma distributed above a minimum."""
     rng = session_generator(config, Draw.BLINKS)
     mean_pause = 60.0 / person.blinks_per_min - SHORTEST_PAUSE_S
     n_most = int(config.seconds * person.blinks_per_min / 60.0 * 2) + 20
@@ -235,7 +237,7 @@ def simulate_blinks(config: SimulationConfig, person: Participant) -> Blinks:
 
 
 def closure(blinks: Blinks, times: FloatArray) -> FloatArray:
-    """Return how far the lids are closed at increasing ``times`` (n,): 0 open, about 1 at a blink's peak."""
+    """Return the closure of the lids at increasing ``times`` (n,) in seconds: 0 open, about 1 at a blink's peak."""
     closed = np.zeros(times.shape)
     ends = blinks.onset + blinks.duration
     firsts = np.searchsorted(times, blinks.onset)
@@ -249,9 +251,9 @@ def closure(blinks: Blinks, times: FloatArray) -> FloatArray:
 
 
 LINE_HZ = 50.0
-MUSCLE_FROM_HZ = 20.0  # muscle noise lies above
-MUSCLE_FROM_INTENSITY = 1.5  # points; a weaker action unit leaves no trace in the EEG
-MUSCLE_UV = 3.5  # uV rms per point of intensity above that, where the reach is 1
+MUSCLE_FROM_HZ = 20.0  # lowest frequency of muscle noise
+MUSCLE_FROM_INTENSITY = 1.5  # points; weaker action units do not show in the EEG
+MUSCLE_UV = 3.5  # uV rms per point of intensity above that, at a weight of 1
 DRIFT_UV, DRIFT_S = 12.0, 8.0  # SD and time constant of slow electrode drift
 SENSOR_UV = 0.6  # uV rms, white
 POP_UV, POP_S = (60.0, 200.0), 0.25  # height and decay of an electrode pop
@@ -260,12 +262,12 @@ POP_UV, POP_S = (60.0, 200.0), 0.25  # height and decay of an electrode pop
 def simulate_artifacts(
     config: SimulationConfig, person: Participant, blinks: Blinks, intensities: FloatArray, times: FloatArray
 ) -> FloatArray:
-    """Return everything that is not brain, (14, n) uV.
+    """Return everything that is not brain, (14, n) uV: blinks, muscles, power line, sensor noise, drift and pops.
 
     Args:
-        config: Of the session.
-        person: Whose blinks, offsets and power line these are.
-        blinks: Of the session.
+        config: Settings of the session.
+        person: The participant.
+        blinks: Blinks of the session.
         intensities: (17, n) action units at ``times``.
         times: (n,) seconds since the session began, at the nominal rate.
     """

@@ -1,4 +1,8 @@
-"""What the camera makes of the face: a ``CLMER-Face`` stream at 30 Hz, with pose, gaze, quality and losses."""
+"""The face of a simulated session: action units, and the ``CLMER-Face`` stream that a camera makes of them.
+
+``simulate_action_units`` makes the true intensities from emotion, expressions, speech and blinks. ``simulate_face``
+makes the stream at 30 Hz from them: landmarks, readings with the extractor's errors, pose, gaze, quality and losses.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,23 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
+from clmer_streaming.face.action_units import ABSENT_BELOW, MAX_INTENSITY, PRESENT_FROM
+from clmer_streaming.face.geometry import EYE_DISTANCE_CM
 from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS
 from clmer_streaming.simulation.config import Draw, SimulationConfig, session_generator
 from clmer_streaming.simulation.eeg import Blinks, closure
 from clmer_streaming.simulation.participant import (
     DRIVES,
-    EYE_DISTANCE_CM,
     IDLE_GAINS,
     SPEECH_CLOSED,
     SPEECH_OPEN,
     Participant,
-    choose,
+    draw_expressions,
     gain_row,
     mirrored,
 )
 from clmer_streaming.simulation.trials import Emotion, ar1, stimulus_offsets, structured_noise
 from clmer_streaming.types import FACE_CALIBRATIONS, BoolArray, FaceFlag, FloatArray, StreamInfo
-
-MAX_INTENSITY = 5.0
 
 _SHIFTS: dict[str, dict[int, tuple[float, float, float]]] = {
     "AU01": {21: (0, 0.085, 0), 20: (0, 0.065, 0), 19: (0, 0.03, 0)},
@@ -73,19 +76,18 @@ def expression_shifts() -> FloatArray:
 
 
 def express(neutral: FloatArray, intensities: FloatArray) -> FloatArray:
-    """Return faces (n, 68, 3) cm: a neutral face (68, 3) cm with action units of intensities (17, n) at work."""
+    """Return the faces (n, 68, 3) cm of a neutral face (68, 3) cm with action units of intensities (17, n)."""
     shifts = expression_shifts()
     moved = intensities.T @ shifts.reshape(len(AU_NAMES), -1)
     faces: FloatArray = neutral + moved.reshape(-1, *neutral.shape)
     return faces
 
 
-TRIAL_SD, SECOND_SD = 0.55, 0.83  # of the noise of a drive; together 1
+TRIAL_SD, SECOND_SD = 0.55, 0.83  # SD of the noise of a drive; together 1
 GAIN = 1.5  # points of intensity per SD of drive above the threshold
-SMOOTHING_S = 0.15  # s, time constant with which muscles follow
-SYLLABLE_HZ = 4.0  # Hz, at which speech opens and closes the mouth
-SPEECH_AR = 0.7  # lag-1 autocorrelation of whether a person speaks, in seconds
-PRESENT_FROM, ABSENT_BELOW = 1.0, 0.7  # points; presence has a hysteresis, and needs two frames to begin
+SMOOTHING_S = 0.15  # s, time constant of muscles
+SYLLABLE_HZ = 4.0  # Hz, rate at which speech opens and closes the mouth
+SPEECH_AR = 0.7  # lag-1 autocorrelation of speaking, in seconds
 
 _OWN_SHARE = 0.4  # share of a driven unit's noise (variance) that is its own
 
@@ -93,7 +95,7 @@ _OWN_SHARE = 0.4  # share of a driven unit's noise (variance) that is its own
 def simulate_action_units(
     config: SimulationConfig, person: Participant, emotion: Emotion, blinks: Blinks, times: FloatArray
 ) -> FloatArray:
-    """Return the intensities (17, n), 0-5, at increasing, even ``times`` (n,) seconds since the session began."""
+    """Return the intensities (17, n), 0 to 5, at increasing, even ``times`` (n,) in seconds since the session began."""
     rng = session_generator(config, Draw.EXPRESSION)
     shared = structured_noise(rng, (len(DRIVES),), emotion, TRIAL_SD, SECOND_SD)
     own = structured_noise(rng, (len(AU_NAMES),), emotion, TRIAL_SD, SECOND_SD)
@@ -111,7 +113,7 @@ def simulate_action_units(
 
 
 def emotional_drives(config: SimulationConfig, person: Participant, emotion: Emotion) -> FloatArray:
-    """Return what emotion and stimulus add to the drives of each second, (3, S), in the order of DRIVES."""
+    """Return the effects of emotion and stimulus on the drives of each second, (3, S), in the order of DRIVES."""
     felt = np.stack([emotion.valence, -emotion.valence, emotion.arousal])
     offsets = stimulus_offsets(emotion, len(DRIVES), config.effects.stimuli_balanced)
     drives: FloatArray = 0.5 * person.au_d * felt + config.effects.stimulus_sd * offsets
@@ -119,18 +121,18 @@ def emotional_drives(config: SimulationConfig, person: Participant, emotion: Emo
 
 
 def _gains_by_second(rng: np.random.Generator, person: Participant, emotion: Emotion) -> FloatArray:
-    """Return what each drive moves in each second, (3, 17, S): one expression through a trial and the rest after."""
+    """Return the gains of each drive in each second, (3, 17, S): one expression for a trial and the rest after it."""
     starts = np.asarray([trial.t_start for trial in emotion.trials])
     block = np.searchsorted(starts, emotion.centres, side="right")
-    return np.stack([choose(rng, person.habits, drive, starts.size + 1)[:, block] for drive in DRIVES])
+    return np.stack([draw_expressions(rng, person.habits, drive, starts.size + 1)[:, block] for drive in DRIVES])
 
 
 def _speech(rng: np.random.Generator, person: Participant, emotion: Emotion, times: FloatArray) -> FloatArray:
-    """Return the intensities of speech (17, n): a mouth that opens and closes in some seconds, whatever is felt."""
+    """Return the intensities of speech (17, n), independent of emotion: the mouth opens and closes in some seconds."""
     speaks = ar1(rng, emotion.centres.shape, SPEECH_AR) < ndtri(person.talkativeness)
     loudness = np.interp(times, emotion.centres, speaks.astype(np.float64))
-    hurry = 1.0 + 0.3 * ar1(rng, emotion.centres.shape, SPEECH_AR)
-    phase = 2 * np.pi * SYLLABLE_HZ * np.cumsum(np.interp(times, emotion.centres, hurry)) * _step_s(times)
+    tempo = 1.0 + 0.3 * ar1(rng, emotion.centres.shape, SPEECH_AR)
+    phase = 2 * np.pi * SYLLABLE_HZ * np.cumsum(np.interp(times, emotion.centres, tempo)) * _step_s(times)
     opened = 0.5 + 0.5 * np.sin(phase)
     by_unit = gain_row(SPEECH_OPEN)[:, None] * opened + gain_row(SPEECH_CLOSED)[:, None] * (1 - opened)
     spoken: FloatArray = by_unit * loudness
@@ -138,7 +140,7 @@ def _speech(rng: np.random.Generator, person: Participant, emotion: Emotion, tim
 
 
 def presence(intensities: FloatArray) -> BoolArray:
-    """Return which units are present, (17, n): on at 1.0 for two frames running, off below 0.7."""
+    """Return which units are present, (17, n) bool, with the hysteresis of ``action_units.Presence``."""
     high = intensities >= PRESENT_FROM
     begins = high.copy()
     begins[:, 1:] &= high[:, :-1]
@@ -152,7 +154,7 @@ def presence(intensities: FloatArray) -> BoolArray:
 
 
 def _follow(by_second: FloatArray, centres: FloatArray, times: FloatArray) -> FloatArray:
-    """Return values of seconds (k, S) at ``times``: joined by lines, then smoothed as muscles do."""
+    """Return values of seconds (k, S) at ``times``: interpolated, then smoothed with the muscles' time constant."""
     joined = np.stack([np.interp(times, centres, row) for row in by_second])
     keep = np.exp(-_step_s(times) / SMOOTHING_S) if times.size > 1 else 0.0
     smooth: FloatArray = lfilter([1 - keep], [1, -keep], joined, axis=-1)
@@ -165,21 +167,21 @@ def _step_s(times: FloatArray) -> float:
 
 FRAME_RATE = 30.0  # Hz, nominal
 FRAME_JITTER_S = 0.0008  # s, SD of a frame's stamp
-LANDMARK_NOISE_CM = 0.018  # SD: 0.2 % of the distance between the outer eye corners, as a face mesh has
-INTENSITY_NOISE = 0.06  # points, SD, new in every frame
-INTENSITY_DRIFT, INTENSITY_DRIFT_S = 0.1, 3.0  # points and s, SD and time constant of what the neutral face is off
+LANDMARK_NOISE_CM = 0.018  # SD, 0.2 % of the distance of the outer eye corners, as in a face mesh
+INTENSITY_NOISE = 0.06  # points, SD of the noise of every frame
+INTENSITY_DRIFT, INTENSITY_DRIFT_S = 0.1, 3.0  # points and s, SD and time constant of the neutral face's drift
 POSE_SD = np.array([1.2, 0.8, 2.0, 0.05, 0.08, 0.03])  # cm and rad, of slow movement
 POSE_S = 6.0  # s, its time constant
-POSE_LEAK = 0.05  # share of a head turn that pose normalisation leaves in the landmarks
+POSE_LEAK = 0.05  # share of a head turn that pose normalization leaves in the landmarks
 GAZE_SD = np.array([0.12, 0.07])  # rad, of fixations: horizontal, vertical
 FIXATION_S = 0.6  # s, mean
 FIRM_YAW, TURNED_YAW = np.deg2rad(15.0), np.deg2rad(30.0)  # quality falls from the first, the second is flagged
-LOSS_S = (0.3, 1.2)  # s without a face
+LOSS_S = (0.3, 1.2)  # s, shortest and longest stretch without a face
 _QUALITY, _FLAGS = FACE_CH_NAMES.index("QUALITY"), FACE_CH_NAMES.index("FLAGS")
 
 
 @dataclass(frozen=True, eq=False)
-class FaceTrack:
+class SimulatedFace:
     """All frames of a session."""
 
     t: FloatArray  # (n,) LSL seconds
@@ -187,7 +189,7 @@ class FaceTrack:
 
 
 def face_stream_info(config: SimulationConfig) -> StreamInfo:
-    """Return how the face stream announces itself."""
+    """Return the announcement of the face stream."""
     return StreamInfo(
         source="face",
         kind="face",
@@ -208,8 +210,15 @@ def frame_times(config: SimulationConfig) -> FloatArray:
     return np.arange(int(config.seconds * FRAME_RATE)) / FRAME_RATE
 
 
-def simulate_face(config: SimulationConfig, person: Participant, intensities: FloatArray, t0: float) -> FaceTrack:
-    """Return the frames of a session that began at ``t0`` with action units (17, n) at ``frame_times``."""
+def simulate_face(config: SimulationConfig, person: Participant, intensities: FloatArray, t0: float) -> SimulatedFace:
+    """Return the frames of a session.
+
+    Args:
+        config: Settings of the session.
+        person: The participant.
+        intensities: (17, n) true action units at ``frame_times``.
+        t0: LSL seconds at which the session began.
+    """
     rng = session_generator(config, Draw.FACE)
     n_frames = intensities.shape[1]
     pose = person.seat + POSE_SD * _wander(rng, n_frames)
@@ -218,14 +227,14 @@ def simulate_face(config: SimulationConfig, person: Participant, intensities: Fl
     landmarks += _pose_leak(landmarks, POSE_LEAK * (pose[:, 3:5] - person.seat[3:5]))
     landmarks += LANDMARK_NOISE_CM * rng.standard_normal(landmarks.shape)
     numbers = (landmarks.reshape(-1, 3 * N_LANDMARKS), measured.T, presence(measured).T, _gaze(rng, n_frames), pose)
-    rows = np.concatenate([*numbers, _verdict(rng, pose[:, 4])], axis=1)
-    _lose(rows, config, rng)
+    rows = np.concatenate([*numbers, _quality_columns(rng, pose[:, 4])], axis=1)
+    _drop_faces(rows, config, rng)
     t = t0 + frame_times(config) + rng.normal(0.0, FRAME_JITTER_S, n_frames)
-    return FaceTrack(t=t, rows=rows.astype(np.float32))
+    return SimulatedFace(t=t, rows=rows.astype(np.float32))
 
 
 def _measure(rng: np.random.Generator, person: Participant, intensities: FloatArray) -> FloatArray:
-    """Return the intensities (17, n) as an extractor reads them: with its errors, noisy, rounded to float32."""
+    """Return the intensities (17, n) as an extractor reads them: with errors and noise, rounded to float32."""
     misread = intensities + person.cross_talk @ intensities + person.neutral_offset[:, None]
     keep = np.exp(-1.0 / (INTENSITY_DRIFT_S * FRAME_RATE))
     white = rng.standard_normal(intensities.shape) * np.sqrt(1 - keep**2)
@@ -237,7 +246,7 @@ def _measure(rng: np.random.Generator, person: Participant, intensities: FloatAr
 
 
 def _wander(rng: np.random.Generator, n_frames: int) -> FloatArray:
-    """Return slow noise (n, 6) of unit variance, twice smoothed so that a head has inertia."""
+    """Return slow noise (n, 6) of unit variance, smoothed twice because a head has inertia."""
     keep = np.exp(-1.0 / (POSE_S * FRAME_RATE))
     soft = np.exp(-1.0 / (0.3 * FRAME_RATE))
     start = round(4 * POSE_S * FRAME_RATE)
@@ -247,14 +256,14 @@ def _wander(rng: np.random.Generator, n_frames: int) -> FloatArray:
 
 
 def _pose_leak(faces: FloatArray, angles: FloatArray) -> FloatArray:
-    """Return how faces (n, 68, 3) move under small rotations (n, 2) of pitch (nose down) and yaw."""
+    """Return the shifts of faces (n, 68, 3) by small rotations (n, 2) of pitch (nose down) and yaw in rad."""
     pitch, yaw = angles[:, 0, None], angles[:, 1, None]
     x, y, z = np.moveaxis(faces, -1, 0)
     return np.stack([yaw * z, -pitch * z, pitch * y - yaw * x], axis=-1)
 
 
 def _gaze(rng: np.random.Generator, n_frames: int) -> FloatArray:
-    """Return gaze angles (n, 2) rad: fixations joined by jumps, and the tracker's noise."""
+    """Return gaze angles (n, 2) in rad: fixations joined by jumps, and the tracker's noise."""
     n_most = int(n_frames / (FIXATION_S * FRAME_RATE) * 3) + 20
     jumps = np.cumsum(0.15 + rng.exponential(FIXATION_S - 0.15, n_most))
     targets = GAZE_SD * rng.standard_normal((n_most + 1, 2))
@@ -263,7 +272,7 @@ def _gaze(rng: np.random.Generator, n_frames: int) -> FloatArray:
     return angles
 
 
-def _verdict(rng: np.random.Generator, yaw: FloatArray) -> FloatArray:
+def _quality_columns(rng: np.random.Generator, yaw: FloatArray) -> FloatArray:
     """Return quality, flags and calibration of each frame, (n, 3)."""
     turned = np.maximum(np.abs(yaw) - FIRM_YAW, 0.0) / (TURNED_YAW - FIRM_YAW)
     quality = np.clip(0.95 - 0.5 * turned + 0.015 * rng.standard_normal(yaw.size), 0.05, 1.0)
@@ -272,8 +281,8 @@ def _verdict(rng: np.random.Generator, yaw: FloatArray) -> FloatArray:
     return np.stack([quality, flags, np.full(yaw.size, float(FACE_CALIBRATIONS.index("running")))], axis=1)
 
 
-def _lose(rows: FloatArray, config: SimulationConfig, rng: np.random.Generator) -> None:
-    """Take the face away for short stretches: NaN, quality 0, MISSING; the first frame after is a RESET."""
+def _drop_faces(rows: FloatArray, config: SimulationConfig, rng: np.random.Generator) -> None:
+    """Remove the face for short stretches: NaN, quality 0, MISSING; the next frame is a RESET."""
     lost = np.zeros(len(rows), dtype=bool)
     for _ in range(rng.poisson(config.effects.face_losses_per_min * config.seconds / 60)):
         first = rng.uniform(1.0, max(config.seconds, 1.0))

@@ -1,4 +1,8 @@
-"""A simulated session: its streams as arrays, its truth, and the items a source would have delivered."""
+"""Simulated sessions: streams as arrays, ground truth, items as of a source, and XDF recordings.
+
+``simulate`` makes one session, ``simulate_cohort`` sessions of many people; ``write_session`` and ``write_dataset``
+write them to files.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ import numpy.typing as npt
 
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import row_to_face
-from clmer_streaming.simulation.config import PRESETS, SIMULATOR_ID, Draw, SimulationConfig, session_generator
+from clmer_streaming.simulation.config import SIMULATOR_ID, Draw, SimulationConfig, session_generator
 from clmer_streaming.simulation.eeg import (
     Blinks,
     digitise,
@@ -26,7 +30,7 @@ from clmer_streaming.simulation.eeg import (
     true_rate,
 )
 from clmer_streaming.simulation.face import (
-    FaceTrack,
+    SimulatedFace,
     face_stream_info,
     frame_times,
     simulate_action_units,
@@ -43,14 +47,23 @@ from clmer_streaming.simulation.trials import (
 )
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, Marker, StreamInfo
 from clmer_streaming.xdf.format import ChannelFormat
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
+
+PULL_S = 0.5  # s between two pulls of the simulated recorder
+
+OFFSET_EVERY, BOUNDARY_EVERY = 10, 20  # pulls: a clock offset every 5 s, a boundary every 10 s
+
+MANIFEST_HEAD = ("file", "participant", "session")
+
+TRIALS_HEAD = ("file", "trial", "start", "stop", "label", "stimulus")
 
 
 @dataclass(frozen=True, eq=False)
 class SessionTruth:
-    """What the simulator knows and no recording tells. Times are seconds since the session began."""
+    """The ground truth of a session, which no recording has. Times are seconds since the session began."""
 
-    trials: tuple[Trial, ...]  # with label_index 2V+A, valence and arousal levels
+    trials: tuple[Trial, ...]
     emotion: Emotion  # latent valence and arousal of each second
     blinks: Blinks
     intensities: FloatArray  # (17, n_frames) action units without the extractor's noise
@@ -59,7 +72,13 @@ class SessionTruth:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedSession:
-    """One session of one person. All stamps are LSL seconds; nothing depends on the wall clock."""
+    """One session of one person. All stamps are LSL seconds; nothing depends on the wall clock.
+
+    Example::
+
+        session = simulate(SimulationConfig(seconds=60.0))
+        windows = [window for item in session.items() for window in preprocessor.push(item)]
+    """
 
     config: SimulationConfig
     person: Participant
@@ -68,29 +87,29 @@ class SimulatedSession:
     eeg_t: FloatArray  # (n,)
     eeg_x: npt.NDArray[np.float32]  # (19, n) in the order of EMOTIV_CH_NAMES
     face_info: StreamInfo
-    face: FaceTrack
+    face: SimulatedFace
     markers_info: StreamInfo
     markers: tuple[Marker, ...]
     truth: SessionTruth
 
     @property
     def infos(self) -> tuple[StreamInfo, ...]:
-        """Announcements of the three streams."""
+        """The announcements of the three streams."""
         return self.eeg_info, self.face_info, self.markers_info
 
     def face_samples(self) -> Iterator[FaceSample]:
-        """Yield every frame in order."""
+        """Yield the face of every frame in order."""
         for t, row in zip(self.face.t.tolist(), self.face.rows, strict=True):
             yield row_to_face(t, row)
 
     def chunks(self, chunk: int = 8) -> Iterator[Chunk]:
-        """Yield the EEG in pieces of ``chunk`` samples, the last one shorter."""
+        """Yield the EEG in chunks of ``chunk`` samples; the last one may be shorter."""
         for first in range(0, self.eeg_t.size, chunk):
             piece = slice(first, first + chunk)
             yield Chunk("eeg", self.eeg_t[piece].copy(), self.eeg_x[:, piece].astype(np.float64))
 
     def items(self, chunk: int = 8) -> Iterator[Item]:
-        """Yield the announcements, then all items by stamp (a chunk goes by its last one).
+        """Yield the announcements, then all items by stamp; that of a chunk is its last one.
 
         Args:
             chunk: Samples per EEG chunk.
@@ -98,94 +117,14 @@ class SimulatedSession:
         yield from self.infos
         ends = [min(first + chunk, self.eeg_t.size) - 1 for first in range(0, self.eeg_t.size, chunk)]
         times = np.concatenate([self.eeg_t[ends], self.face.t, [marker.t for marker in self.markers]])
-        lanes = np.repeat([0, 1, 2], [len(ends), self.face.t.size, len(self.markers)])
+        stream = np.repeat([0, 1, 2], [len(ends), self.face.t.size, len(self.markers)])
         streams: tuple[Iterator[Item], ...] = (self.chunks(chunk), self.face_samples(), iter(self.markers))
-        for lane in lanes[np.argsort(times, kind="stable")].tolist():
-            yield next(streams[lane])
-
-
-PULL_S = 0.5  # s between two pulls of the recorder
-OFFSET_EVERY, BOUNDARY_EVERY = 10, 20  # pulls: a clock offset each 5 s, a boundary each 10 s
-
-
-def write_session(session: SimulatedSession, path: str | Path) -> None:
-    """Write a session to an XDF file; the same session gives the same bytes.
-
-    Every clock offset is 0, as on one computer: so a replay has the stamps of ``session.items()``, bit for bit.
-
-    Args:
-        session: What ``simulate`` returned.
-        path: File to create; an existing one is replaced.
-
-    Raises:
-        RecordingError: The file cannot be created.
-    """
-    with XdfWriter(path) as xdf:
-        ids = [xdf.add_stream(spec) for spec in stream_specs(session)]
-        stamps = (session.eeg_t, session.face.t, np.asarray([marker.t for marker in session.markers]))
-        labels = np.asarray([marker.label for marker in session.markers], dtype=object)
-        values = (session.eeg_x, session.face.rows.T, labels)
-        for number, (now, pieces) in enumerate(_pulls(session, stamps)):
-            for stream_id, t, x, piece in zip(ids, stamps, values, pieces, strict=True):
-                xdf.write_samples(stream_id, t[piece], x[..., piece])
-                if number % OFFSET_EVERY == 0:
-                    xdf.write_offset(stream_id, now, 0.0)
-            if number % BOUNDARY_EVERY == BOUNDARY_EVERY - 1:
-                xdf.boundary()
-
-
-def stream_specs(session: SimulatedSession) -> tuple[XdfStreamSpec, ...]:
-    """Return the headers of the EEG, face and marker streams."""
-    eeg, face, markers = (_spec(info, session) for info in session.infos)
-    units = tuple(session.eeg_info.unit if name in EPOC_CH_NAMES else "" for name in eeg.ch_names)
-    return (
-        dataclasses.replace(eeg, units=units),
-        dataclasses.replace(face, desc={**face.desc, "extractor": session.face_info.extractor}),
-        markers,
-    )
-
-
-def _spec(info: StreamInfo, session: SimulatedSession) -> XdfStreamSpec:
-    """Return what the headers of all streams have in common."""
-    return XdfStreamSpec(
-        name=info.name,
-        type=info.type,
-        ch_names=info.ch_names,
-        sfreq=info.sfreq,
-        channel_format=cast(ChannelFormat, info.channel_format),
-        source_id=info.source_id,
-        hostname=info.hostname,
-        manufacturer=info.manufacturer,
-        desc={"simulator": SIMULATOR_ID, "preset": session.config.preset},
-        created_at=session.t0,
-    )
-
-
-def _pulls(session: SimulatedSession, stamps: tuple[FloatArray, ...]) -> Iterator[tuple[float, tuple[slice, ...]]]:
-    """Yield for each pull its time and the pieces of the streams that had arrived since the one before."""
-    last = max(float(t[-1]) for t in stamps if t.size)
-    n_pulls = int((last - session.t0) / PULL_S) + 1
-    times = session.t0 + PULL_S * np.arange(1, n_pulls + 1)
-    cuts = [np.searchsorted(t, times).tolist() for t in stamps]
-    edges = [list(pairwise([0, *cut])) for cut in cuts]
-    for number, now in enumerate(times.tolist()):
-        yield now, tuple(slice(*edge[number]) for edge in edges)
-
-
-__all__ = [
-    "PRESETS",
-    "SIMULATOR_ID",
-    "SessionTruth",
-    "SimulatedSession",
-    "SimulationConfig",
-    "simulate",
-    "simulate_cohort",
-    "write_session",
-]
+        for i in stream[np.argsort(times, kind="stable")].tolist():
+            yield next(streams[i])
 
 
 def simulate(config: SimulationConfig) -> SimulatedSession:
-    """Return one session of one person."""
+    """Return one session of one person; the same settings give the same bits."""
     person = draw_participant(config)
     trials = plan_trials(config)
     t0 = round(float(session_generator(config, Draw.PLAN).uniform(1000.0, 9000.0)), 3)
@@ -218,9 +157,9 @@ def simulate_cohort(
     """Yield sessions of many people, one at a time: participants 0 to ``n_people`` - 1.
 
     Args:
-        n_people: How many people.
-        config: What the sessions have in common; ``participant`` counts on from the one named here, ``seed``
-            counts on from session to session, ``seconds`` follows from ``n_trials``.
+        n_people: Number of people.
+        config: Common settings of the sessions: ``participant`` and ``seed`` are those of the first person and session,
+            and count up; ``seconds`` is replaced by the length of ``n_trials``.
         n_trials: Trials per session.
         sessions_per_person: Sessions of each person, with new noise and a new order of trials.
     """
@@ -251,16 +190,76 @@ def _at(times: FloatArray, known_times: FloatArray, known: FloatArray) -> FloatA
     return np.stack([np.interp(times, known_times, row) for row in known])
 
 
-MANIFEST_HEAD = ("file", "participant", "session")
-TRIALS_HEAD = ("file", "trial", "start", "stop", "label", "stimulus")
+def write_session(session: SimulatedSession, path: str | Path) -> None:
+    """Write a session to an XDF file; the same session gives the same bytes.
+
+    Every clock offset is 0, as on one computer, so that a replay has the stamps of ``session.items()`` bit for bit.
+
+    Args:
+        session: The session.
+        path: File to create; an existing one is replaced.
+
+    Raises:
+        RecordingError: The file cannot be created.
+    """
+    with XdfWriter(path) as xdf:
+        ids = [xdf.add_stream(spec) for spec in stream_specs(session)]
+        stamps = (session.eeg_t, session.face.t, np.asarray([marker.t for marker in session.markers]))
+        labels = np.asarray([marker.label for marker in session.markers], dtype=object)
+        values = (session.eeg_x, session.face.rows.T, labels)
+        for number, (now, pieces) in enumerate(_pulls(session, stamps)):
+            for stream_id, t, x, piece in zip(ids, stamps, values, pieces, strict=True):
+                xdf.write_samples(stream_id, t[piece], x[..., piece])
+                if number % OFFSET_EVERY == 0:
+                    xdf.write_offset(stream_id, now, 0.0)
+            if number % BOUNDARY_EVERY == BOUNDARY_EVERY - 1:
+                xdf.boundary()
+
+
+def stream_specs(session: SimulatedSession) -> tuple[XdfStreamSpec, ...]:
+    """Return the headers of the EEG, face and marker streams."""
+    eeg, face, markers = (_spec(info, session) for info in session.infos)
+    units = tuple(session.eeg_info.unit if name in EPOC_CH_NAMES else "" for name in eeg.ch_names)
+    return (
+        dataclasses.replace(eeg, units=units),
+        dataclasses.replace(face, desc={**face.desc, "extractor": session.face_info.extractor}),
+        markers,
+    )
+
+
+def _spec(info: StreamInfo, session: SimulatedSession) -> XdfStreamSpec:
+    """Return the common part of the headers of all streams."""
+    return XdfStreamSpec(
+        name=info.name,
+        type=info.type,
+        ch_names=info.ch_names,
+        sfreq=info.sfreq,
+        channel_format=cast(ChannelFormat, info.channel_format),
+        source_id=info.source_id,
+        hostname=info.hostname,
+        manufacturer=info.manufacturer,
+        desc={"simulator": SIMULATOR_ID, "preset": session.config.preset},
+        created_at=session.t0,
+    )
+
+
+def _pulls(session: SimulatedSession, stamps: tuple[FloatArray, ...]) -> Iterator[tuple[float, tuple[slice, ...]]]:
+    """Yield the time of each pull, and the samples of each stream since the pull before."""
+    last = max(float(t[-1]) for t in stamps if t.size)
+    n_pulls = int((last - session.t0) / PULL_S) + 1
+    times = session.t0 + PULL_S * np.arange(1, n_pulls + 1)
+    cuts = [np.searchsorted(t, times).tolist() for t in stamps]
+    edges = [list(pairwise([0, *cut])) for cut in cuts]
+    for number, now in enumerate(times.tolist()):
+        yield now, tuple(slice(*edge[number]) for edge in edges)
 
 
 def write_dataset(sessions: Iterable[SimulatedSession], folder: Path) -> Iterator[Path]:
-    """Write each session as a recording and yield its path; the tables come last.
+    """Write each session as a recording and yield its path; write the tables of the data set at the end.
 
     Args:
         sessions: One session of each person.
-        folder: Where everything goes; files of the same names are replaced.
+        folder: Folder of the data set; files of the same names are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     manifest, trials = [], []

@@ -1,7 +1,7 @@
-"""The plan of a session: trials, their emotion, their stimuli, and the markers that say so.
+"""The trials of a session, their markers, and the latent emotion and stimulus effects of each second.
 
-A marker's label is ``trial_start/<trial id>/<label>/<stimulus id>`` or ``trial_end/...`` with the same rest,
-for example ``trial_start/3/HVLA/HVLA-2``. No part holds a slash.
+A marker's label is ``trial_start/<trial id>/<label>/<stimulus id>`` or ``trial_end/...`` with the same parts, for
+example ``trial_start/3/HVLA/HVLA-2``. No part contains a slash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STIMULI_PER_QUADRANT = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """One stimulus shown, and the emotion it stands for."""
+    """One presentation of a stimulus, and its emotion."""
 
     id: int  # counts from 1
     label_index: int  # into QUADRANTS
@@ -55,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialMarker:
-    """What a trial marker says."""
+    """The content of a trial marker."""
 
     kind: Literal["trial_start", "trial_end"]
     trial_id: int
@@ -64,12 +64,12 @@ class TrialMarker:
 
 
 def session_seconds(n_trials: int, trial_s: float = 12.0, rest_s: float = 2.0) -> float:
-    """Return the length in seconds of a session that holds exactly ``n_trials`` trials."""
+    """Return the length in seconds of a session with exactly ``n_trials`` trials."""
     return rest_s + n_trials * (trial_s + rest_s)
 
 
 def plan_trials(config: SimulationConfig) -> tuple[Trial, ...]:
-    """Return the trials of a session: every four hold each quadrant once, in random order."""
+    """Return the trials of a session: each block of four has every quadrant once, in random order."""
     rng = session_generator(config, Draw.PLAN)
     cycle_s = config.trial_s + config.rest_s
     n_trials = int((config.seconds - config.rest_s) / cycle_s + 1e-9)
@@ -86,7 +86,7 @@ def plan_trials(config: SimulationConfig) -> tuple[Trial, ...]:
 
 
 def trial_at(trials: tuple[Trial, ...], times: FloatArray) -> npt.NDArray[np.int64]:
-    """Return for each time (seconds since the session began) the index of its trial, or -1 in a rest."""
+    """Return for each time (n,), in seconds since the session began, the index of its trial, or -1 in a rest."""
     index = np.full(times.shape, -1, dtype=np.int64)
     for k, trial in enumerate(trials):
         index[(times >= trial.t_start) & (times < trial.t_end)] = k
@@ -94,7 +94,7 @@ def trial_at(trials: tuple[Trial, ...], times: FloatArray) -> npt.NDArray[np.int
 
 
 def trial_markers(trials: tuple[Trial, ...], t0: float) -> tuple[Marker, ...]:
-    """Return the markers of a session that began at ``t0`` (seconds of the LSL clock)."""
+    """Return the markers of a session that began at ``t0`` seconds of the LSL clock."""
     edges = [(kind, trial) for trial in trials for kind in ("trial_start", "trial_end")]
     return tuple(
         Marker(
@@ -107,7 +107,7 @@ def trial_markers(trials: tuple[Trial, ...], t0: float) -> tuple[Marker, ...]:
 
 
 def parse_trial_marker(label: str) -> TrialMarker | None:
-    """Return what a marker's label says, or None when it is no trial marker."""
+    """Parse the label of a marker; return None if it is not a trial marker."""
     parts = label.split("/")
     if len(parts) != 4 or not parts[1].isdecimal():
         return None
@@ -121,9 +121,9 @@ def parse_trial_marker(label: str) -> TrialMarker | None:
 
 SECOND_AR = 0.45  # lag-1 autocorrelation of one-second band powers (DASPS recordings, lower end)
 TRIAL_AR = 0.3  # lag-1 autocorrelation of trial offsets
-RISE_S = 1.0  # s, time constant with which an emotion comes and goes
-STRENGTH_SD = 0.2  # ln SD of how strongly a trial moves a person
-WAVER_SD = 0.3  # SD of the emotion within a trial; its mean there is about -1 or 1
+RISE_S = 1.0  # s, time constant of an emotion
+STRENGTH_SD = 0.2  # ln SD of the strength of a trial's emotion
+WAVER_SD = 0.3  # SD of the emotion within a trial, whose mean is about -1 or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ class Emotion:
 
 
 def simulate_emotion(config: SimulationConfig, trials: tuple[Trial, ...]) -> Emotion:
-    """Return valence and arousal of each second of a session."""
+    """Return the latent valence and arousal of each second of a session."""
     rng = session_generator(config, Draw.EMOTION)
     n_seconds = int(np.ceil(config.seconds))
     index = trial_at(trials, np.arange(n_seconds) + 0.5)
@@ -166,12 +166,12 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], coefficient: float) ->
 def structured_noise(
     rng: np.random.Generator, shape: tuple[int, ...], emotion: Emotion, trial_sd: float, second_sd: float
 ) -> FloatArray:
-    """Return noise of shape (*shape, S): an offset per trial (kept through the rest after it) plus seconds.
+    r"""Return noise (\*shape, S): an offset for each trial, kept through the rest after it, plus noise of each second.
 
     Args:
-        rng: Where the numbers come from.
-        shape: The leading axes; every series is independent.
-        emotion: Of the session, for its seconds and trials.
+        rng: Random generator.
+        shape: Leading axes; every series is independent.
+        emotion: Emotion of the session, for its seconds and trials.
         trial_sd: SD of the trial offsets.
         second_sd: SD of the seconds around them.
     """
@@ -182,15 +182,15 @@ def structured_noise(
 
 
 def stimulus_offsets(emotion: Emotion, n_measures: int, balanced: bool) -> FloatArray:
-    """Return what each second's stimulus does beside its emotion, (n_measures, S), SD about 1, 0 at rest.
+    """Return the effects of each second's stimulus beside its emotion, (n_measures, S), SD about 1, 0 at rest.
 
-    A stimulus does the same to everyone. A model that lives on the offsets fails with stimuli it has not met.
+    A stimulus has the same effects on everyone. A model that relies on them fails with unseen stimuli.
 
     Args:
-        emotion: Of the session, for its seconds and trials.
-        n_measures: How many numbers a stimulus shifts.
-        balanced: Within a quadrant the offsets sum to zero, so that they say nothing of emotion itself. The last
-            stimulus then follows from the others; without, each is drawn on its own.
+        emotion: Emotion of the session, for its seconds and trials.
+        n_measures: Number of measures that a stimulus shifts.
+        balanced: Make the effects sum to zero within a quadrant, so that they carry no information on emotion itself.
+            Otherwise those of each stimulus are drawn independently.
     """
     n_stimuli = len(QUADRANTS) * STIMULI_PER_QUADRANT
     table = np.stack([fixed_generator(k, Draw.STIMULUS).standard_normal(n_measures) for k in range(n_stimuli)], axis=1)

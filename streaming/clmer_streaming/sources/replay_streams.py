@@ -1,4 +1,9 @@
-"""Which streams of a recording a replay uses, and how it announces them."""
+"""The streams of a foreign recording that a replay delivers, and the order and times of their items.
+
+``choose_streams`` selects the streams and announces them. A ``Schedule`` cuts one stream into items and says when each
+is due; ``MergedSchedule`` joins several. ``chunk_edges`` and ``select_cuts`` decide where the EEG is cut into chunks,
+so that at any speed the signal path sees the other items at the same places between the samples.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from clmer_streaming.config import SignalConfig
+from clmer_streaming.config import SignalConfig, physio_source
 from clmer_streaming.errors import RecordingError, StreamError
 from clmer_streaming.face.layout import is_clmer_face, row_to_face
-from clmer_streaming.lsl.markers import MarkerWords, marker_words
+from clmer_streaming.lsl.markers import MarkerRow, parse_marker_rows
 from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.pipeline.rate import LONGEST_HOLD_S
 from clmer_streaming.types import BoolArray, Chunk, FaceSample, FloatArray, IndexArray, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.header import announcement
@@ -28,7 +32,7 @@ _FACE_TYPES = ("mocap", "landmark", "landmarks")
 
 @dataclass(frozen=True, eq=False)
 class UsedStream:
-    """A stream of the recording and its announcement."""
+    """A stream of a recording and its announcement."""
 
     info: StreamInfo
     xdf: XdfStream
@@ -36,40 +40,40 @@ class UsedStream:
 
 @dataclass(frozen=True, eq=False)
 class UsedStreams:
-    """What a replay delivers."""
+    """The streams that a replay delivers."""
 
     eeg: UsedStream | None
     face: UsedStream | None
-    foreign_face: StreamInfo | None  # announced only: another extractor's numbers are not what the model learnt
+    foreign_face: StreamInfo | None  # announced only: the model was trained on another extractor
     markers: tuple[UsedStream, ...]
-    physio: tuple[UsedStream, ...]  # further series of the model
-    warnings: tuple[str, ...]  # sentences for people
+    physio: tuple[UsedStream, ...]  # series of the model beside EEG and face
+    warnings: tuple[str, ...]  # sentences for the user
 
     @property
     def infos(self) -> tuple[StreamInfo, ...]:
-        """Announcements, in the order in which they are made; several marker streams share one."""
+        """The announcements in the order of delivery; several marker streams share one."""
         used = [stream.info for stream in (self.eeg, self.face, *self.physio, *self.markers[:1]) if stream is not None]
         return tuple(used) if self.foreign_face is None else (*used, self.foreign_face)
 
 
-def choose_streams(  # noqa: PLR0913 - a recording, and each choice of the user's
+def choose_streams(  # noqa: PLR0913 - a recording, and each option of the user
     file: XdfFile,
     eeg_map: str | None,
     signal: SignalConfig,
     extractor: str,
     physio: Mapping[str, str] | None = None,
     *,
-    beside: Sequence[XdfStream] = (),
+    frame_series: Sequence[XdfStream] = (),
 ) -> UsedStreams:
-    """Choose by type, labels and extractor, further series by name or type; streams without samples do not count.
+    """Choose the streams of a recording by type, labels and extractor; ignore streams without samples.
 
     Args:
         file: The recording.
-        eeg_map: Names for channels without labels.
-        signal: What the EEG must give.
-        extractor: Whose faces are wanted.
-        physio: By further series: name or type of the stream that gives it.
-        beside: Streams of a video beside the recording, which may give further series, too.
+        eeg_map: Names for EEG channels without labels.
+        signal: Signal settings of the model.
+        extractor: Face extractor that the model was trained with.
+        physio: Series of the model -> name or type of the stream that gives it.
+        frame_series: Series of a video beside the recording, which ``physio`` may name too.
 
     Raises:
         RecordingError: There are neither EEG nor usable face samples.
@@ -84,10 +88,10 @@ def choose_streams(  # noqa: PLR0913 - a recording, and each choice of the user'
     markers = tuple(
         UsedStream(announcement(stream, "markers"), stream)
         for stream in filled
-        if "marker" in stream.type.lower() and any(words is not None for words in marker_words(stream))
+        if "marker" in stream.type.lower() and any(row is not None for row in parse_marker_rows(stream))
     )
     others = [stream for stream in filled if eeg is None or stream is not eeg.xdf]
-    series = _choose_physio([*others, *beside], physio, warnings)
+    series = _choose_physio([*others, *frame_series], physio, warnings)
     return UsedStreams(eeg, face, foreign, markers, series, tuple(warnings))
 
 
@@ -95,17 +99,17 @@ def _choose_physio(
     streams: Sequence[XdfStream], physio: Mapping[str, str] | None, warnings: list[str]
 ) -> tuple[UsedStream, ...]:
     chosen = []
-    for series, wanted in (physio or {}).items():
+    for series, requested in (physio or {}).items():
         named = [
-            s for s in streams if s.channel_format != "string" and wanted.lower() in (s.name.lower(), s.type.lower())
+            s for s in streams if s.channel_format != "string" and requested.lower() in (s.name.lower(), s.type.lower())
         ]
         if not named:
             there = ", ".join(repr(stream.name) for stream in streams) or "nothing else"
-            warnings.append(f"No stream {wanted!r} for the series {series!r}; the recording has {there}.")
+            warnings.append(f"No stream {requested!r} for the series {series!r}; the recording has {there}.")
             continue
         if len(named) > 1:
             warnings.append(
-                f"{len(named)} streams are called {wanted!r}; the series {series!r} is taken from the first."
+                f"{len(named)} streams are called {requested!r}; the series {series!r} is taken from the first."
             )
         info = dataclasses.replace(announcement(named[0], "physio"), source=physio_source(series))
         chosen.append(UsedStream(info, named[0]))
@@ -147,12 +151,12 @@ def _choose_face(
             return UsedStream(announcement(stream, "face", extractor), stream), None
     if not faces:
         return None, None
-    said = faces[0].desc_text("extractor")
+    declared = faces[0].desc_text("extractor")
     warnings.append(
         f"The face stream {faces[0].name!r} is not used: it comes from another extractor "
-        f"({said or 'which it does not name'}), and the model wants {extractor!r}."
+        f"({declared or 'which it does not name'}), and the model wants {extractor!r}."
     )
-    return None, announcement(faces[0], "face", said if said != extractor else "")
+    return None, announcement(faces[0], "face", declared if declared != extractor else "")
 
 
 def _is_face(stream: XdfStream) -> bool:
@@ -175,7 +179,7 @@ def _nothing_usable(file: XdfFile) -> RecordingError:
 
 
 LONGEST_CHUNK_S = 0.25
-"""Seconds of the longest chunk of EEG."""
+"""Longest chunk of EEG in seconds."""
 
 _SILENT_S = 0.5  # s between two items of another stream; with a chunk of EEG still less than the second of a stall
 _ODD_STEP_S = 0.25  # s between two samples of EEG
@@ -183,12 +187,15 @@ _BEHIND_S = 2.0  # s behind such a step in which a stall, or the end of a segmen
 
 
 def chunk_edges(due: FloatArray, n_longest: int, forced: FloatArray) -> IndexArray:
-    """Return where the chunks begin, and the last one ends: as long as they may be, but cut where it is forced.
+    """Return the edges of chunks that are as long as allowed but are cut where it is forced.
 
     Args:
-        due: (n,) seconds, when the samples are delivered; never steps back.
-        n_longest: Samples of a chunk at most.
+        due: (n,) seconds, when the samples are delivered; non-decreasing.
+        n_longest: Most samples of a chunk.
         forced: (m,) seconds at which to cut, behind samples of equal time.
+
+    Returns:
+        (k + 1,) indices: chunk i holds samples edges[i] to edges[i + 1].
     """
     stops = np.unique(np.concatenate([np.searchsorted(due, forced, side="right"), [due.size]]))
     too_late = np.searchsorted(due, due + LONGEST_CHUNK_S, side="right").tolist()
@@ -199,11 +206,14 @@ def chunk_edges(due: FloatArray, n_longest: int, forced: FloatArray) -> IndexArr
     return np.array(edges, dtype=np.intp)
 
 
-def that_matter(due: FloatArray, t: FloatArray) -> FloatArray:
-    """Return those of another stream's items, due at (m,) seconds, that a replay at full speed cuts the EEG at.
+def select_cuts(due: FloatArray, t: FloatArray) -> FloatArray:
+    """Return the times of another stream's items at which a replay at full speed has to cut the EEG.
+
+    These are items behind a silence, and items near an odd step of the EEG's stamps, where a stall or the end of a
+    segment may show.
 
     Args:
-        due: (m,) seconds, when they are delivered; never steps back.
+        due: (m,) seconds, when the items are delivered; non-decreasing.
         t: (n,) stamps of the EEG in seconds.
     """
     matter: BoolArray = np.diff(due, prepend=-np.inf) > _SILENT_S
@@ -218,21 +228,21 @@ def that_matter(due: FloatArray, t: FloatArray) -> FloatArray:
 
 _TICK_S = 0.5  # s of silence after which, and then at which pace, ticks are given
 LONGEST_SILENCE_S = 600.0
-"""Seconds of one silence in which ticks are given; what is longer is passed over."""
+"""Longest silence in seconds that is filled with ticks; the rest of a longer one is skipped."""
 
 
-class Lane(Protocol):
-    """Items of one kind, in order."""
+class Schedule(Protocol):
+    """The items of one stream, in order, and when each is due."""
 
     due: FloatArray
-    """(n,) s, stream time at which each item is delivered; never steps back."""
+    """(n,) s, stream time at which each item is delivered; non-decreasing."""
 
     def item(self, i: int, shift_s: float, lap: int) -> Item:
-        """Return item ``i`` with its stamps moved by ``shift_s``, in the ``lap``-th round through the recording."""
+        """Return item ``i`` of repetition ``lap`` of the recording, with its stamps moved by ``shift_s`` seconds."""
 
 
-class FaceLane:
-    """One FaceSample per row of a ``CLMER-Face`` stream: t (n,) seconds, x (249, n)."""
+class FaceSchedule:
+    """One FaceSample for each sample of a ``CLMER-Face`` stream: t (n,) seconds, x (249, n)."""
 
     def __init__(self, source: str, t: FloatArray, x: FloatArray) -> None:
         self.due = running_maximum(t)
@@ -240,32 +250,32 @@ class FaceLane:
         self._rows = np.ascontiguousarray(x.T)
 
     def item(self, i: int, shift_s: float, lap: int) -> FaceSample:
-        """Return frame ``i``; a row of NaN is a frame without a face."""
+        """Return the face of frame ``i``; NaN is a frame without a face."""
         return row_to_face(float(self._t[i]) + shift_s, self._rows[i], self._source)
 
 
-class MarkerLane:
-    """Markers with running numbers as ids: t (n,) seconds, and what each of the n says."""
+class MarkerSchedule:
+    """Markers with running numbers as ids: t (n,) seconds, and the n parsed rows."""
 
-    def __init__(self, source: str, t: FloatArray, words: Sequence[MarkerWords]) -> None:
+    def __init__(self, source: str, t: FloatArray, rows: Sequence[MarkerRow]) -> None:
         self.due = running_maximum(t)
-        self._source, self._t, self._words = source, t, words
+        self._source, self._t, self._rows = source, t, rows
 
     def item(self, i: int, shift_s: float, lap: int) -> Marker:
-        """Return marker ``i``; its number goes on from lap to lap."""
-        number, words = lap * len(self._words) + i + 1, self._words[i]
-        t = float(self._t[i]) - words.age_s + shift_s
-        return Marker(t, str(number), words.label, words.value, self._source, words.fields)
+        """Return marker ``i``; its number continues from lap to lap."""
+        number, row = lap * len(self._rows) + i + 1, self._rows[i]
+        t = float(self._t[i]) - row.age_s + shift_s
+        return Marker(t, str(number), row.label, row.value, self._source, row.fields)
 
 
-class TickLane:
-    """Ticks every 0.5 s wherever a stream has no sample for that long between ``begin`` and ``end``.
+class TickSchedule:
+    """A tick every 0.5 s while a stream has no sample between ``begin`` and ``end``.
 
     Args:
-        source: The stream that is silent.
+        source: Source key of the stream.
         sample_due: (n,) seconds, when its samples are delivered.
-        begin: Seconds, the first sample of any stream that should be heard throughout.
-        end: Seconds, the last one.
+        begin: Seconds, when the first sample of EEG or face is due.
+        end: Seconds, when the last one is due.
     """
 
     def __init__(self, source: str, sample_due: FloatArray, begin: float, end: float) -> None:
@@ -281,16 +291,16 @@ class TickLane:
         return Tick(float(self.due[i]) + shift_s, self._source)
 
 
-class EegLane:
-    """Chunks of EEG of at most 0.25 s, cut wherever an item comes between that must find all EEG before it.
+class ChunkSchedule:
+    """Chunks of at most 0.25 s, cut wherever another item comes between that needs all samples before it.
 
     Args:
-        source: Name that the chunks carry.
+        source: Source key of the chunks.
         t: (n,) stamps in seconds.
         x: (C, n) in the stream's own unit.
-        sfreq: Nominal rate in Hz; 0 where none is declared.
+        sfreq: Nominal rate in Hz; 0 if none is declared.
         between: (m,) seconds, when such items are delivered; they come behind samples of equal time.
-        ahead: A chunk is due when its first sample is, rather than its last.
+        ahead: A chunk is due with its first sample rather than its last.
     """
 
     def __init__(  # noqa: PLR0913 - a stream, and how it is to be cut
@@ -308,25 +318,25 @@ class EegLane:
         return Chunk(self._source, self._t[start:stop] + shift_s, self._x[:, start:stop].copy())
 
 
-class Merge:
-    """The items of all lanes by the time they are due; where that is equal, in the order of the lanes."""
+class MergedSchedule:
+    """The items of several schedules by the time they are due; at equal times in the order of the schedules."""
 
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        sizes = [lane.due.size for lane in lanes]
-        due = np.concatenate([lane.due for lane in lanes])
-        lane_of = np.repeat(np.arange(len(lanes)), sizes)
+    def __init__(self, schedules: Sequence[Schedule]) -> None:
+        sizes = [schedule.due.size for schedule in schedules]
+        due = np.concatenate([schedule.due for schedule in schedules])
+        which = np.repeat(np.arange(len(schedules)), sizes)
         index = np.concatenate([np.arange(size) for size in sizes])
-        order = np.lexsort((index, lane_of, due))
-        self._lanes = tuple(lanes)
-        self._due, self._lane_of, self._index = due[order], lane_of[order], index[order]
+        order = np.lexsort((index, which, due))
+        self._schedules = tuple(schedules)
+        self._due, self._which, self._index = due[order], which[order], index[order]
 
     def items(self, shift_s: float, lap: int) -> Iterator[tuple[float, Item]]:
-        """Yield when each item is due, in seconds of stream time, and the item."""
-        for due, lane, i in zip(self._due.tolist(), self._lane_of.tolist(), self._index.tolist(), strict=True):
-            yield due + shift_s, self._lanes[lane].item(i, shift_s, lap)
+        """Yield when each item is due, in seconds of stream time, and the item; see ``Schedule.item``."""
+        for due, which, i in zip(self._due.tolist(), self._which.tolist(), self._index.tolist(), strict=True):
+            yield due + shift_s, self._schedules[which].item(i, shift_s, lap)
 
 
 def running_maximum(t: npt.NDArray[np.float64]) -> FloatArray:
-    """Return for each stamp (n,) the largest up to it: stamps may step back, the order of the file is kept."""
+    """Return for each stamp (n,) the largest one up to it, so that stamps that step back keep the order of the file."""
     largest: FloatArray = np.maximum.accumulate(t)
     return largest

@@ -1,1 +1,11 @@
-"""Extensible Data Format (XDF 1.0) files: reading what a file still holds, writing what others can open."""
+"""XDF 1.0 files: reading, writing and inspecting them.
+
+Modules in reading order; each imports only those below it:
+
+- ``inspect``: the spacing, clocks and faults of a recording
+- ``reader``: reading a file as a whole, on the recorder's clock
+- ``writer``: writing a file
+- ``scan``: one pass over a file, chunk by chunk, past damage
+- ``header``: the XML of headers and footers
+- ``format``: constants and length fields
+"""

@@ -1,6 +1,6 @@
-"""The words of the XDF 1.0 format that reading and writing share (https://github.com/sccn/xdf/wiki/Specifications).
+"""Constants and length fields of the XDF 1.0 format (https://github.com/sccn/xdf/wiki/Specifications).
 
-A file is ``XDF:`` and then chunks of ``NumLengthBytes (1, 4 or 8), Length, Tag u16, Content``; everything is
+A file is ``XDF:`` followed by chunks of ``NumLengthBytes (1, 4 or 8), Length, Tag u16, Content``; everything is
 little endian, and Length counts the tag and the content.
 """
 
@@ -11,13 +11,13 @@ from typing import Final, Literal, TypeAlias
 
 MAGIC: Final = b"XDF:"
 BOUNDARY_UUID: Final = bytes.fromhex("43A546DCCBF5410FB30ED5467383CBE4")
-"""Content of every Boundary chunk; a damaged file is taken up again behind it."""
+"""Content of every Boundary chunk, after which the reading of a damaged file can resume."""
 
 MAX_STAMP_S: Final = 1e12
-"""Seconds; no clock in use shows a stamp this far from zero (31,700 years)."""
+"""Largest plausible absolute stamp in seconds: 31,700 years."""
 
 ChannelFormat: TypeAlias = Literal["int8", "int16", "int32", "int64", "float32", "double64", "string"]
-"""How a stream stores its values."""
+"""Storage format of a stream's values."""
 
 NUMERIC_DTYPES: Final[dict[str, str]] = {
     "int8": "<i1",
@@ -27,11 +27,11 @@ NUMERIC_DTYPES: Final[dict[str, str]] = {
     "float32": "<f4",
     "double64": "<f8",
 }
-"""NumPy dtype of each numeric channel format; what is not here is ``string``."""
+"""NumPy dtype of each numeric channel format; the only other format is ``string``."""
 
 
 class Tag(IntEnum):
-    """What a chunk holds."""
+    """Kind of a chunk."""
 
     FILE_HEADER = 1
     STREAM_HEADER = 2
@@ -42,7 +42,7 @@ class Tag(IntEnum):
 
 
 def encode_length(value: int) -> bytes:
-    """Return ``value`` as XDF writes a length: the number of its bytes, then the bytes."""
+    """Return a length as XDF writes it: the number of its bytes, then the bytes."""
     if value < 2**8:
         return b"\x01" + value.to_bytes(1, "little")
     if value < 2**32:
@@ -51,7 +51,7 @@ def encode_length(value: int) -> bytes:
 
 
 def decode_length(data: memoryview, at: int) -> tuple[int, int] | None:
-    """Return the length written at ``at`` and where it ends; None where no length can stand."""
+    """Return the length written at byte ``at`` and the byte where it ends; None if it is not valid."""
     n_bytes = data[at] if at < len(data) else 0
     end = at + 1 + n_bytes
     if n_bytes not in (1, 4, 8) or end > len(data):

@@ -1,4 +1,8 @@
-"""The XML of headers and footers, as this project writes it."""
+"""The XML of XDF and LSL headers and footers: parsing it, and writing it.
+
+``parse_stream_header`` gives a ``StreamDescription``, and ``announcement`` makes a ``StreamInfo`` of that. Headers are
+written from an ``XdfStreamSpec``, or copied from foreign ones; footers from what was written (``WrittenStream``).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,19 @@ from dataclasses import dataclass, field
 from clmer_streaming.types import StreamInfo, StreamKind
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
 
-_MAX_DEPTH = 100  # elements within each other; headers have about ten, and what walks through them recurses
-_MAX_CHANNELS = 100_000  # a header beyond is damaged; no device comes near
+_MAX_DEPTH = 100  # of nested elements; headers have about ten, and functions that walk through them recurse
+_MAX_CHANNELS = 100_000  # a header with more is damaged
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold (https://www.w3.org/TR/xml/#charsets)."""
+
+_ELEMENT_PATH = re.compile(r"[A-Za-z_][\w.-]*(/[A-Za-z_][\w.-]*)*", re.ASCII)
+"""Paths of elements that are accepted; XML allows more names."""
 
 
 @dataclass(frozen=True, eq=False)
 class StreamDescription:
-    """The header of a stream; a word that is missing there is ``""``."""
+    """The header of a stream; a missing text is ``""``."""
 
     stream_id: int
     name: str
@@ -26,7 +36,7 @@ class StreamDescription:
     ch_names: tuple[str, ...]  # C labels
     units: tuple[str, ...]  # C
     ch_types: tuple[str, ...]  # C
-    unit: str  # the one most channels declare
+    unit: str  # the most frequent one of the channels
     sfreq: float  # Hz, nominal; 0 for irregular streams
     channel_format: str
     source_id: str
@@ -41,37 +51,19 @@ class StreamDescription:
         return len(self.ch_names)
 
     def desc_text(self, path: str) -> str:
-        """Return the text below ``<desc>`` at a path such as ``"synchronization/offset_mean"``."""
+        """Return the text of an element of ``<desc>``, by a path such as ``"synchronization/offset_mean"``."""
         return _text(self.desc, path)
 
 
-def parse_xml(content: bytes) -> ET.Element:
-    """Return the root element of a header or footer.
-
-    Raises:
-        ValueError: It is not well-formed, nests its elements without sense, or declares a document type, which
-            XDF never needs and which is the door to entity bombs.
-    """
-    text = content.decode("utf-8", errors="replace")
-    if "<!DOCTYPE" in text:
-        raise ValueError("a document type declaration is refused")
-    try:
-        root = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(str(error)) from error
-    level, depth = [root], 0
-    while level:
-        level, depth = [child for element in level for child in element], depth + 1
-        if depth > _MAX_DEPTH:
-            raise ValueError(f"more than {_MAX_DEPTH} elements within each other")
-    return root
-
-
 def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
-    """Return what a StreamHeader chunk says.
+    """Parse the content of a StreamHeader chunk, or the header of an LSL stream.
+
+    Args:
+        stream_id: Id of the stream in the file; 0 for an LSL stream.
+        content: The XML.
 
     Raises:
-        ValueError: Its samples could not be decoded: no sensible channel count or format, or broken XML.
+        ValueError: The XML is broken, or has no valid channel count or format.
     """
     info = parse_xml(content)
     channel_format = _text(info, "channel_format").lower()
@@ -102,6 +94,28 @@ def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
     )
 
 
+def parse_xml(content: bytes) -> ET.Element:
+    """Return the root element of a header or footer.
+
+    Raises:
+        ValueError: It is not well-formed, nests its elements too deeply, or declares a document type, which XDF never
+            needs and which allows entity expansion attacks.
+    """
+    text = content.decode("utf-8", errors="replace")
+    if "<!DOCTYPE" in text:
+        raise ValueError("a document type declaration is refused")
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(str(error)) from error
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_DEPTH} elements within each other")
+    return root
+
+
 def _text(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
@@ -124,24 +138,62 @@ def _rate(text: str) -> float:
     return rate if math.isfinite(rate) and rate > 0 else 0.0
 
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot hold (https://www.w3.org/TR/xml/#charsets)."""
+def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "") -> StreamInfo:
+    """Return the announcement of a stream, with its kind as its source key.
 
-_ELEMENT_PATH = re.compile(r"[A-Za-z_][\w.-]*(/[A-Za-z_][\w.-]*)*", re.ASCII)
-"""Names of elements, one within the other, that need no thought; XML allows more."""
+    The delay is ``desc/synchronization/offset_mean``, which is subtracted from the stamps (XDF meta-data,
+    https://github.com/sccn/xdf/wiki/Meta-Data).
+
+    Args:
+        header: Header of the stream; LSL and XDF share the layout.
+        kind: What the stream carries.
+        extractor: Id of the face extractor, for a stream of faces.
+    """
+    return StreamInfo(
+        source=kind,
+        kind=kind,
+        name=header.name,
+        ch_names=header.ch_names,
+        sfreq=header.sfreq,
+        unit=header.unit,
+        units=header.units if len(set(filter(None, header.units))) > 1 else (),
+        source_id=header.source_id,
+        hostname=header.hostname,
+        manufacturer=header.manufacturer,
+        extractor=extractor,
+        type=header.type,
+        channel_format=header.channel_format,
+        xml=header.xml,
+        delay_s=_delay_s(header.desc_text("synchronization/offset_mean")),
+    )
+
+
+def _delay_s(text: str) -> float:
+    try:
+        delay = float(text)
+    except ValueError:
+        return 0.0
+    return delay if math.isfinite(delay) else 0.0
 
 
 @dataclass(frozen=True)
 class XdfStreamSpec:
-    """What the header of a stream says.
+    """The header of a stream to be written.
 
-    ``units`` and ``ch_types`` hold one word per channel, or are empty where nothing is known. A path in
-    ``desc`` is the name of an element, or names with slashes: ``{"synchronization/offset_mean": "0.2"}``.
+    ``units`` and ``ch_types`` have one entry for each channel, or none. A path in ``desc`` is the name of an element,
+    or names separated by slashes: ``{"synchronization/offset_mean": "0.2"}``.
+
+    Example::
+
+        XdfStreamSpec("EPOC", "EEG", ("AF3", "AF4"), sfreq=128.0, units=("microvolts", "microvolts"))
+
+    Raises:
+        ValueError: ``units`` or ``ch_types`` has another number of entries, or a path in ``desc`` is not valid.
     """
 
     name: str
     type: str  # content, e.g. "EEG", "Markers", "MoCap"
-    ch_names: tuple[str, ...]  # one per channel; "" where unnamed
+    ch_names: tuple[str, ...]  # one for each channel; "" if unnamed
     sfreq: float = 0.0  # Hz; 0 for irregular streams
     channel_format: ChannelFormat = "float32"
     units: tuple[str, ...] = ()
@@ -149,8 +201,8 @@ class XdfStreamSpec:
     source_id: str = ""
     hostname: str = ""
     manufacturer: str = ""
-    desc: Mapping[str, str] = field(default_factory=dict)  # further words of <desc>: path -> text
-    uid: str = ""  # of this start of the stream; fixed by default so that equal calls give equal bytes
+    desc: Mapping[str, str] = field(default_factory=dict)  # further elements of <desc>: path -> text
+    uid: str = ""  # of this start of the stream; empty by default so that equal calls give equal bytes
     created_at: float = 0.0  # s, the stream's clock
 
     def __post_init__(self) -> None:
@@ -161,7 +213,7 @@ class XdfStreamSpec:
 
 
 @dataclass
-class StreamRecord:
+class WrittenStream:
     """What was written of a stream so far, for its footer."""
 
     name: str
@@ -174,7 +226,7 @@ class StreamRecord:
 
 
 def file_header(datetime: str) -> bytes:
-    """Return the XML of the file header; ``datetime`` is left out when empty."""
+    """Return the XML of the file header; an empty ``datetime`` is left out."""
     info = ET.Element("info")
     _add(info, "version", "1.0")
     if datetime:
@@ -206,7 +258,7 @@ def _desc(spec: XdfStreamSpec) -> ET.Element:
     desc = ET.Element("desc")
     if spec.manufacturer:
         _add(desc, "manufacturer", spec.manufacturer)
-    _add_words(desc, spec.desc)
+    _set_elements(desc, spec.desc)
     channels = ET.SubElement(desc, "channels")
     for i, label in enumerate(spec.ch_names):
         channel = ET.SubElement(channels, "channel")
@@ -217,25 +269,32 @@ def _desc(spec: XdfStreamSpec) -> ET.Element:
     return desc
 
 
-def copied_header(xml: str, desc: Mapping[str, str]) -> tuple[StreamRecord, bytes]:
-    """Return what to keep of a foreign header, and its bytes: to the letter where no words are added to its desc.
+def copied_header(xml: str, desc: Mapping[str, str]) -> tuple[WrittenStream, bytes]:
+    """Return a foreign header with further elements of ``<desc>``; without those, its bytes are unchanged.
+
+    Args:
+        xml: The header.
+        desc: Elements of ``<desc>`` to set: path -> text.
+
+    Returns:
+        What is known of the stream, and the bytes of the header.
 
     Raises:
-        ValueError: Its samples could not be decoded, or a path in ``desc`` cannot name an element.
+        ValueError: The header cannot be parsed, or a path in ``desc`` is not valid.
     """
     content = xml.encode("utf-8", errors="replace")
     described = parse_stream_header(0, content)
-    record = StreamRecord(described.name, described.channel_format, described.n_channels)
+    record = WrittenStream(described.name, described.channel_format, described.n_channels)
     if not desc:
         return record, content
     _check_paths(desc, described.name)
     info = parse_xml(content)
     found = info.find("desc")
-    _add_words(ET.SubElement(info, "desc") if found is None else found, desc)
+    _set_elements(ET.SubElement(info, "desc") if found is None else found, desc)
     return record, _xml(info)
 
 
-def stream_footer(record: StreamRecord) -> bytes:
+def stream_footer(record: WrittenStream) -> bytes:
     """Return the XML of the footer of a stream."""
     info = ET.Element("info")
     if record.count:
@@ -256,9 +315,9 @@ def _check_paths(desc: Mapping[str, str], name: str) -> None:
             raise ValueError(f"{path!r} cannot name a further element of <desc> of {name!r}")
 
 
-def _add_words(desc: ET.Element, words: Mapping[str, str]) -> None:
-    """Set the text of each path, making what elements are missing on the way."""
-    for path, text in words.items():
+def _set_elements(desc: ET.Element, texts: Mapping[str, str]) -> None:
+    """Set the text of each path; add missing elements."""
+    for path, text in texts.items():
         element = desc
         for tag in path.split("/"):
             found = element.find(tag)
@@ -277,40 +336,3 @@ def _xml_text(text: str) -> str:
 def _xml(element: ET.Element) -> bytes:
     text: bytes = ET.tostring(element, encoding="utf-8", xml_declaration=False)
     return b'<?xml version="1.0"?>' + text
-
-
-def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "") -> StreamInfo:
-    """Return the announcement of a stream, whose source key is its kind.
-
-    The delay is ``desc/synchronization/offset_mean``, which is to be subtracted from the stamps (XDF meta-data).
-
-    Args:
-        header: The stream's own description; LSL and XDF share the layout.
-        kind: What the stream carries.
-        extractor: Of a face stream: which extractor made the numbers.
-    """
-    return StreamInfo(
-        source=kind,
-        kind=kind,
-        name=header.name,
-        ch_names=header.ch_names,
-        sfreq=header.sfreq,
-        unit=header.unit,
-        units=header.units if len(set(filter(None, header.units))) > 1 else (),
-        source_id=header.source_id,
-        hostname=header.hostname,
-        manufacturer=header.manufacturer,
-        extractor=extractor,
-        type=header.type,
-        channel_format=header.channel_format,
-        xml=header.xml,
-        delay_s=_delay_s(header.desc_text("synchronization/offset_mean")),
-    )
-
-
-def _delay_s(text: str) -> float:
-    try:
-        delay = float(text)
-    except ValueError:
-        return 0.0
-    return delay if math.isfinite(delay) else 0.0

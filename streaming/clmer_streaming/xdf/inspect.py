@@ -1,4 +1,8 @@
-"""What is in a recording, and what is wrong with it."""
+"""Inspecting a recording: the spacing of its samples, the state of its clocks, and its faults.
+
+``inspect`` returns the whole ``Inspection``. ``measure_spacing`` finds rate, gaps and jumps; ``find_faults`` turns
+measurements into faults with stable codes.
+"""
 
 from __future__ import annotations
 
@@ -17,39 +21,132 @@ from clmer_streaming.xdf.reader import ClockHealth, XdfFile, XdfStream, measure_
 from clmer_streaming.xdf.scan import ScanReport
 
 SHORTEST_GAP_S = 0.1
-"""Seconds; shorter losses are bridged by the signal path, and counted here as short."""
+"""Shortest gap in seconds; shorter losses are bridged by the signal path and counted as short."""
 
-_LEAST_LOSS_S = 0.03  # s, and three samples: less cannot be told from jitter, as in the timeline
+_LEAST_LOSS_S = 0.03  # s, and three samples; less is not distinguishable from jitter, as in the timeline
 _CONFIRM_S = 0.25  # s on both sides for which an offset must last, as in the timeline
 _LEAST_SIDE = 3  # samples on each side of a gap
-_FIRST_SPAN_S, _RATE_SPAN_S = 1.0, 10.0  # s over which a measurement of the rate goes, before and behind the gaps
-_MOST_RATES = 10_000  # measurements; more make the median no better
-_STEADY = 0.05  # relative interquartile range of the rate up to which a stream is steady
-_LEAST_PERIOD_S = 1e-6  # s; stamps nearer to each other than this tell no rate
-_LEAST_STEADY = 20  # samples, of an irregular stream whose rate can be called steady
-_SLOWEST_STEADY_HZ = 4.0  # of such a stream; what comes seldom is an event
+_FIRST_SPAN_S, _RATE_SPAN_S = 1.0, 10.0  # s of one measurement of the rate, before and after gaps are removed
+_MOST_RATES = 10_000  # measurements
+_STEADY = 0.05  # largest relative interquartile range of the rate of a steady stream
+_LEAST_PERIOD_S = 1e-6  # s; no rate is estimated from stamps that are nearer to each other
+_LEAST_STEADY = 20  # samples of an irregular stream whose rate can be steady
+_SLOWEST_STEADY_HZ = 4.0  # lowest rate of such a stream; slower ones are events
+_WRONG_RATE = 0.01  # relative; rates of devices differ from the nominal one by up to 0.4 %
+_LEAST_RATE_S = 2.0  # s, shortest stream whose rate is checked
+_STAIRCASE = 0.005  # share of stamps that step back or come in bunches
+_UNIX_S = (1e9, 1e10)  # s since 1970, the years 2001 to 2286; no computer has run that long
+
+
+class FaultCode(StrEnum):
+    """The kinds of faults. The vocabulary is stable; codes are only added."""
+
+    NO_SAMPLES = "no_samples"
+    BACKWARD_STEPS = "backward_steps"
+    STAIRCASE = "staircase"
+    CLOCK_JUMP = "clock_jump"
+    CLOCK_RESTARTED = "clock_restarted"
+    WRONG_RATE = "wrong_rate"
+    NO_LABELS = "no_labels"
+    UNIT_UNKNOWN = "unit_unknown"
+    UNIX_STAMPS = "unix_stamps"
+    NO_CLOCK_OFFSETS = "no_clock_offsets"
+    NO_FOOTER = "no_footer"
+    FOOTER_DISAGREES = "footer_disagrees"
+    DAMAGED_CHUNKS = "damaged_chunks"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a stream."""
+
+    code: FaultCode
+    text: str  # a sentence for the user
 
 
 @dataclass(frozen=True)
 class Spacing:
-    """Where the samples of one stream lie."""
+    """The spacing of the samples of one stream."""
 
-    rate_hz: float  # effective rate between gaps; 0 where it cannot be told
-    steady: bool  # whether the samples keep a rate at all
+    rate_hz: float  # effective rate between gaps; 0 if it cannot be estimated
+    steady: bool  # whether the samples have a constant rate
     gaps: tuple[tuple[float, float], ...]  # (stamp before, seconds from there to the next sample) of each gap
-    n_short_losses: int  # places where samples are missing for less than a gap
-    n_back_jumps: int  # places where the clock went back for good
-    n_steps_back: int  # stamps that lie before the one in front of them
+    n_short_losses: int  # losses shorter than a gap
+    n_back_jumps: int  # places where the clock went back permanently
+    n_steps_back: int  # stamps before the preceding one
     step_back_s: float  # the largest such step
-    n_bunched: int  # stamps that follow within a tenth of the period, as where a burst was stamped on arrival
+    n_bunched: int  # stamps within a tenth of the period after the preceding one, as in bursts stamped on arrival
+
+
+@dataclass(frozen=True)
+class StreamInspection:
+    """The inspection of one stream."""
+
+    stream: XdfStream
+    first_s: float | None  # first stamp on the recorder's clock; None without samples
+    last_s: float | None  # last stamp
+    spacing: Spacing
+    clock: ClockHealth
+    faults: tuple[Fault, ...]
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first to the last stamp."""
+        return 0.0 if self.first_s is None or self.last_s is None else self.last_s - self.first_s
+
+    @property
+    def longest_gap_s(self) -> float:
+        """Longest gap in seconds; 0 without gaps."""
+        return max((length for _, length in self.spacing.gaps), default=0.0)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The inspection of a recording."""
+
+    path: Path
+    n_bytes: int
+    readable_share: float  # 0-1, share of bytes in intact chunks of known streams
+    streams: tuple[StreamInspection, ...]  # in the order of their headers
+    warnings: tuple[str, ...]  # sentences on the file as a whole
+
+
+def inspect(file: XdfFile) -> Inspection:
+    """Return the inspection of a recording.
+
+    Example::
+
+        for stream in inspect(read_xdf("session.xdf")).streams:
+            print(stream.stream.name, stream.spacing.rate_hz, stream.faults)
+    """
+    return Inspection(
+        path=file.path,
+        n_bytes=file.report.n_bytes,
+        readable_share=file.report.n_used / file.report.n_bytes,
+        streams=tuple(_inspect_stream(stream, file) for stream in file.streams),
+        warnings=file.warnings,
+    )
+
+
+def _inspect_stream(stream: XdfStream, file: XdfFile) -> StreamInspection:
+    spacing = measure_spacing(stream.t_synced, stream.sfreq)
+    clock = measure_clock(stream.t, stream.clock_times, stream.clock_offsets)
+    return StreamInspection(
+        stream=stream,
+        first_s=float(np.min(stream.t_synced)) if stream.t.size else None,
+        last_s=float(np.max(stream.t_synced)) if stream.t.size else None,
+        spacing=spacing,
+        clock=clock,
+        faults=find_faults(stream, spacing, clock, file.report),
+    )
 
 
 def measure_spacing(t: FloatArray, nominal_hz: float) -> Spacing:
-    """Return how the stamps (n,) of a stream lie, in seconds and in the order of the file.
+    """Return the spacing of a stream's samples.
 
     Args:
-        t: Finite stamps.
-        nominal_hz: Declared rate; 0 for an irregular stream, which has gaps only where it turns out steady.
+        t: (n,) finite stamps in seconds, in the order of the file.
+        nominal_hz: Declared rate in Hz; 0 for an irregular stream, which has gaps only if it turns out to be steady.
     """
     steps = np.diff(t)
     period, steady = _period(t, nominal_hz)
@@ -73,7 +170,7 @@ def measure_spacing(t: FloatArray, nominal_hz: float) -> Spacing:
 
 
 def _period(t: FloatArray, nominal_hz: float) -> tuple[float, bool]:
-    """Return the seconds per sample, and whether they are the same throughout."""
+    """Return the seconds per sample, and whether they are constant."""
     if t.size < 2:
         return 0.0, False
     mean_s = max(0.0, float(t[-1] - t[0]) / (t.size - 1))
@@ -87,7 +184,7 @@ def _period(t: FloatArray, nominal_hz: float) -> tuple[float, bool]:
 
 
 def _period_between(t: FloatArray, losses: list[tuple[int, float]], period: float) -> float:
-    """Return the seconds per sample when all losses are taken out."""
+    """Return the seconds per sample without the losses."""
     lost = np.zeros(t.size)
     for i, lost_s in losses:
         lost[i + 1] += lost_s
@@ -96,7 +193,7 @@ def _period_between(t: FloatArray, losses: list[tuple[int, float]], period: floa
 
 
 def _periods(t: FloatArray, lag: float) -> FloatArray:
-    """Return measurements of the seconds per sample over ``lag`` samples, or half of all there are."""
+    """Return measurements of the seconds per sample over ``lag`` samples, at most half of all."""
     n = int(max(1, min(t.size // 2, lag)))
     first = np.arange(0, t.size - n, max(1, (t.size - n) // _MOST_RATES))
     periods: FloatArray = (t[first + n] - t[first]) / n
@@ -108,8 +205,8 @@ def _side(residual: FloatArray, period: float) -> int:
 
 
 def _losses(residual: FloatArray, period: float) -> list[tuple[int, float]]:
-    """Return behind which sample each loss is and how many seconds it took beyond the usual period."""
-    step = _ahead(residual, period, least=True) - _behind(residual, period, least=False)
+    """Return the index of the sample before each loss, and its seconds beyond the period."""
+    step = _after(residual, period, least=True) - _before(residual, period, least=False)
     side, found = _side(residual, period), []
     for i in _inner(np.flatnonzero(step > max(_LEAST_LOSS_S, 3 * period)), residual.size).tolist():
         before, after = residual[max(0, i + 1 - side) : i + 1], residual[i + 1 : i + 1 + side]
@@ -118,18 +215,18 @@ def _losses(residual: FloatArray, period: float) -> list[tuple[int, float]]:
 
 
 def _back_jumps(residual: FloatArray, period: float) -> IndexArray:
-    """Return behind which samples the clock goes back and stays there."""
-    step = _ahead(residual, period, least=False) - _behind(residual, period, least=True)
+    """Return the indices of the samples after which the clock goes back permanently."""
+    step = _after(residual, period, least=False) - _before(residual, period, least=True)
     return _inner(np.flatnonzero(step < -max(SHORTEST_GAP_S, 3 * period)), residual.size)
 
 
-def _ahead(residual: FloatArray, period: float, *, least: bool) -> FloatArray:
-    """Return the least or largest residual of the samples behind each of the first n - 1."""
-    return _behind(residual[::-1], period, least=least)[::-1]
+def _after(residual: FloatArray, period: float, *, least: bool) -> FloatArray:
+    """Return the smallest or largest residual after each of the first n - 1 samples, within a quarter of a second."""
+    return _before(residual[::-1], period, least=least)[::-1]
 
 
-def _behind(residual: FloatArray, period: float, *, least: bool) -> FloatArray:
-    """Return the least or largest residual up to each of the first n - 1 samples, a quarter of a second back."""
+def _before(residual: FloatArray, period: float, *, least: bool) -> FloatArray:
+    """Return the smallest or largest residual up to each of the first n - 1 samples, within a quarter of a second."""
     side = _side(residual, period)
     rank = minimum_filter1d if least else maximum_filter1d
     reached: FloatArray = rank(residual, size=side, origin=(side - 1) // 2, mode="nearest")
@@ -137,44 +234,12 @@ def _behind(residual: FloatArray, period: float, *, least: bool) -> FloatArray:
 
 
 def _inner(index: IndexArray, n_samples: int) -> IndexArray:
-    """Leave out what has too few samples on one side to be told from odd stamps."""
+    """Drop indices with too few samples on one side."""
     return index[(index >= _LEAST_SIDE - 1) & (index < n_samples - _LEAST_SIDE)]
 
 
-_WRONG_RATE = 0.01  # relative; true rates of devices differ from the nominal one by up to 0.4 %
-_LEAST_RATE_S = 2.0  # s of a stream from which its rate can be called wrong
-_STAIRCASE = 0.005  # share of stamps that step back or come in bunches
-_UNIX_S = (1e9, 1e10)  # s since 1970: years 2001 to 2286; no computer has run that long
-
-
-class FaultCode(StrEnum):
-    """The kinds of faults. The vocabulary is stable; words are only added."""
-
-    NO_SAMPLES = "no_samples"
-    BACKWARD_STEPS = "backward_steps"
-    STAIRCASE = "staircase"
-    CLOCK_JUMP = "clock_jump"
-    CLOCK_RESTARTED = "clock_restarted"
-    WRONG_RATE = "wrong_rate"
-    NO_LABELS = "no_labels"
-    UNIT_UNKNOWN = "unit_unknown"
-    UNIX_STAMPS = "unix_stamps"
-    NO_CLOCK_OFFSETS = "no_clock_offsets"
-    NO_FOOTER = "no_footer"
-    FOOTER_DISAGREES = "footer_disagrees"
-    DAMAGED_CHUNKS = "damaged_chunks"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong."""
-
-    code: FaultCode
-    text: str  # a sentence for people
-
-
 def find_faults(stream: XdfStream, spacing: Spacing, clock: ClockHealth, report: ScanReport) -> tuple[Fault, ...]:
-    """Return what is wrong with a stream, in the order of FaultCode."""
+    """Return the faults of a stream, in the order of FaultCode."""
     found = [
         *(_stamp_faults(stream, spacing, clock) if stream.t.size else _without_samples()),
         *_header_faults(stream),
@@ -227,8 +292,8 @@ def _header_faults(stream: XdfStream) -> Iterator[Fault]:
             FaultCode.NO_LABELS, f"{stream.n_channels - n_named} of {stream.n_channels} channels have no label."
         )
     if stream.type.lower() == "eeg" and microvolts_per_unit(stream.unit) is None:
-        said = f"the unit {stream.unit!r}, which is not known" if stream.unit else "no unit"
-        yield Fault(FaultCode.UNIT_UNKNOWN, f"It declares {said}.")
+        declared = f"the unit {stream.unit!r}, which is not known" if stream.unit else "no unit"
+        yield Fault(FaultCode.UNIT_UNKNOWN, f"It declares {declared}.")
 
 
 def _file_faults(stream: XdfStream, clock: ClockHealth, report: ScanReport) -> Iterator[Fault]:
@@ -251,64 +316,7 @@ def _same(a: StreamDescription, b: StreamDescription) -> bool:
 def _footer_faults(stream: XdfStream, count: str) -> Iterator[Fault]:
     if not count.strip().isdecimal() or len(count) > 20:
         return
-    if abs(int(count) - stream.t.size) > 1:  # LabRecorder often leaves one out of its count
+    if abs(int(count) - stream.t.size) > 1:  # LabRecorder often counts one too few
         yield Fault(
             FaultCode.FOOTER_DISAGREES, f"The recorder counted {int(count)} samples; {stream.t.size} can be read."
         )
-
-
-@dataclass(frozen=True)
-class StreamInspection:
-    """One stream of a recording."""
-
-    stream: XdfStream
-    first_s: float | None  # s, the recorder's clock; None without samples
-    last_s: float | None
-    spacing: Spacing
-    clock: ClockHealth
-    faults: tuple[Fault, ...]
-
-    @property
-    def span_s(self) -> float:
-        """Seconds from the first to the last stamp."""
-        return 0.0 if self.first_s is None or self.last_s is None else self.last_s - self.first_s
-
-    @property
-    def longest_gap_s(self) -> float:
-        """Seconds; 0 without gaps."""
-        return max((length for _, length in self.spacing.gaps), default=0.0)
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """A whole recording."""
-
-    path: Path
-    n_bytes: int
-    readable_share: float  # bytes of intact chunks of known streams / bytes of the file
-    streams: tuple[StreamInspection, ...]  # in the order of their headers
-    warnings: tuple[str, ...]  # sentences on the file as a whole
-
-
-def inspect(file: XdfFile) -> Inspection:
-    """Return what is in a recording; pure, and the same for the same file."""
-    return Inspection(
-        path=file.path,
-        n_bytes=file.report.n_bytes,
-        readable_share=file.report.n_used / file.report.n_bytes,
-        streams=tuple(_inspect_stream(stream, file) for stream in file.streams),
-        warnings=file.warnings,
-    )
-
-
-def _inspect_stream(stream: XdfStream, file: XdfFile) -> StreamInspection:
-    spacing = measure_spacing(stream.t_synced, stream.sfreq)
-    clock = measure_clock(stream.t, stream.clock_times, stream.clock_offsets)
-    return StreamInspection(
-        stream=stream,
-        first_s=float(np.min(stream.t_synced)) if stream.t.size else None,
-        last_s=float(np.max(stream.t_synced)) if stream.t.size else None,
-        spacing=spacing,
-        clock=clock,
-        faults=find_faults(stream, spacing, clock, file.report),
-    )

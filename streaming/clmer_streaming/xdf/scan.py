@@ -1,4 +1,8 @@
-"""One pass over a file: what each chunk holds, in the order of the file, past whatever is damaged."""
+"""One pass over an XDF file: the content of each chunk in the order of the file, with damaged parts skipped.
+
+``read_in_order`` returns a ``Scan``, which yields entries and counts the damage in its ``ScanReport``. Below it are the
+chunks (``chunk_at``) and the decoding of samples (``decode_samples``).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,241 @@ from clmer_streaming.xdf.header import StreamDescription, parse_stream_header, p
 _LENGTH = struct.Struct("<I")
 _OF_STREAM = struct.Struct("<HI")  # tag and stream id
 _OF_A_STREAM = (Tag.STREAM_HEADER, Tag.SAMPLES, Tag.CLOCK_OFFSET, Tag.STREAM_FOOTER)
+_BATCH = 1024  # samples that are compared at once; bounds the work on chunks in which the two kinds alternate
+
+
+def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] | None = None) -> Scan:
+    """Return the entries of a file in the order in which they were written.
+
+    Stamps are as stored: no clock offset is applied, and no implausible stamp is left out. A file that was not closed,
+    or is cut off, yields what it holds.
+
+    Example::
+
+        for entry in read_in_order(path):
+            if isinstance(entry, SampleBlock):
+                print(entry.stream.name, entry.t, entry.x)
+
+    Args:
+        path: Path of the file.
+        wanted: Returns, after each entry, whether the samples of a stream are decoded; None: decode all.
+
+    Raises:
+        RecordingError: The file is missing, empty or not XDF.
+    """
+    return Scan(load_recording(Path(path)), wanted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleBlock:
+    """The samples of one chunk, of a stream whose header came before."""
+
+    stream: StreamDescription
+    samples: Samples  # (n, C), in the stream's own format
+
+    @property
+    def t(self) -> FloatArray:
+        """Stamps as stored, (n,) in seconds."""
+        return self.samples.t
+
+    @property
+    def x(self) -> FloatArray:
+        """Values (C, n); (0, n) for a string stream."""
+        with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
+            return np.ascontiguousarray(self.samples.x.T, dtype=np.float64)
+
+    @property
+    def strings(self) -> list[tuple[str, ...]]:
+        """Rows of C strings, one for each sample; empty for a numeric stream."""
+        return self.samples.strings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClockOffset:
+    """A measurement of a stream's clock."""
+
+    stream: StreamDescription
+    time: float  # s, the stream's clock, when it was measured
+    offset: float  # s to add to the stream's clock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footer:
+    """The footer of a stream, which the recorder wrote when it closed the file."""
+
+    stream: StreamDescription
+    info: ET.Element
+
+
+Entry: TypeAlias = StreamDescription | SampleBlock | ClockOffset | Footer
+"""The decoded content of a chunk; the StreamDescription comes before all other entries of its stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a file that could not be used."""
+
+    at: int  # first byte
+    n_bytes: int
+    stream: StreamDescription | None  # stream of the damaged chunk, if known
+
+
+@dataclass(eq=False)
+class ScanReport:
+    """The damage that a scan has found."""
+
+    n_bytes: int  # of the file
+    n_used: int = 0  # bytes in whole, intact chunks of known streams
+    damage: list[Damage] = field(default_factory=list)
+    cut_off: bool = False  # the file ends within a chunk
+    without_header: set[int] = field(default_factory=set)  # ids of streams with samples and no readable header
+    notes: list[str] = field(default_factory=list)  # sentences about headers
+
+    def warnings(self) -> list[str]:
+        """Return the damage as sentences for the user."""
+        warnings = list(self.notes)
+        if self.damage:
+            warnings.append(
+                f"The file is damaged in {len(self.damage)} place(s), first at byte {self.damage[0].at}; "
+                f"{sum(place.n_bytes for place in self.damage)} bytes around the damage were left out."
+            )
+        if self.cut_off:
+            warnings.append("The file is cut off within its last chunk.")
+        if self.without_header:
+            ids = ", ".join(map(str, sorted(self.without_header)))
+            warnings.append(f"Samples of stream id {ids} were left out, because that stream has no readable header.")
+        return warnings
+
+
+@dataclass(eq=False)
+class _Known:
+    """A stream whose header was read."""
+
+    description: StreamDescription
+    layout: SampleLayout
+    last: float = 0.0  # s, stamp of the newest sample
+
+
+class Scan:
+    """An iterable over the entries of a file, in the order of the file; iterate over it once.
+
+    Args:
+        data: The whole file.
+        wanted: Returns whether the samples of a stream are decoded; those of other streams are skipped. It is called
+            again after each entry. None: decode all.
+
+    Attributes:
+        report: What was damaged or missing; complete after the last entry.
+    """
+
+    def __init__(self, data: bytes, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
+        self.report = ScanReport(len(data), n_used=len(MAGIC))
+        self._data = data
+        self._wanted = wanted
+        self._view = memoryview(data)
+        self._by_id: dict[int | None, _Known] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        at = len(MAGIC)
+        while (at := self._skip_unwanted(at)) < len(self._data):
+            chunk = chunk_at(self._view, at)
+            intact = False
+            if chunk is not None and chunk.whole:
+                entry, intact = self._decode(chunk)
+                if entry is not None:
+                    yield entry
+            if chunk is None or not intact:
+                at = yield from self._skip_damage(at, chunk)
+                continue
+            if chunk.stream_id is None or chunk.stream_id in self._by_id:
+                self.report.n_used += chunk.end - at
+            at = chunk.end
+
+    def _skip_unwanted(self, at: int) -> int:
+        """Return the byte where the next chunk begins that has to be decoded."""
+        if self._wanted is None:
+            return at
+        unwanted = [stream_id for stream_id, known in self._by_id.items() if not self._wanted(known.description)]
+        end = skip_samples_of(self._view, at, unwanted)
+        self.report.n_used += end - at
+        return end
+
+    def _decode(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
+        """Return the entry of a whole chunk, and whether the chunk is intact."""
+        if chunk.tag == Tag.STREAM_HEADER:
+            return self._header(chunk)
+        if chunk.stream_id is None:
+            return None, chunk.tag in tuple(Tag) or can_continue(self._view, chunk.end, self._by_id)
+        known = self._by_id.get(chunk.stream_id)
+        if known is None:
+            self.report.without_header.add(chunk.stream_id)
+            return None, can_continue(self._view, chunk.end, self._by_id.keys() | self.report.without_header)
+        if chunk.tag == Tag.SAMPLES:
+            return self._samples(known, chunk.content)
+        return _offset(known, chunk) if chunk.tag == Tag.CLOCK_OFFSET else _footer(known, chunk)
+
+    def _header(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
+        assert chunk.stream_id is not None
+        try:
+            description = parse_stream_header(chunk.stream_id, bytes(chunk.content))
+        except ValueError as error:
+            self.report.notes.append(f"The header of stream id {chunk.stream_id} cannot be used: {error}.")
+            return None, can_continue(self._view, chunk.end, self._by_id)
+        before = self._by_id.get(chunk.stream_id)
+        if before is not None:
+            self.report.notes.append(f"Stream id {chunk.stream_id} ({description.name!r}) has more than one header.")
+            old = before.description
+            if (old.channel_format, old.n_channels) == (description.channel_format, description.n_channels):
+                return None, True
+        interval = 1.0 / description.sfreq if description.sfreq else 0.0
+        layout = SampleLayout(description.channel_format, description.n_channels, interval)
+        self._by_id[chunk.stream_id] = _Known(description, layout)
+        return description, True
+
+    def _samples(self, known: _Known, content: memoryview) -> tuple[Entry | None, bool]:
+        if self._wanted is not None and not self._wanted(known.description):
+            return None, True
+        samples = decode_samples(content, known.layout, known.last)
+        if not samples.t.size:
+            return None, samples.intact
+        known.last = float(samples.t[-1])
+        return SampleBlock(known.description, samples), samples.intact
+
+    def _skip_damage(self, at: int, chunk: RawChunk | None) -> Generator[Entry, None, int]:
+        """Return the byte at which to continue: after the damaged chunk if possible, else after the next boundary.
+
+        The complete samples of a chunk that is cut off by the end of the file are yielded.
+        """
+        known = None if chunk is None else self._by_id.get(chunk.stream_id)
+        stream = None if known is None else known.description
+        if chunk is not None and chunk.whole and can_continue(self._view, chunk.end, self._by_id):
+            self.report.damage.append(Damage(at, chunk.end - at, stream))
+            return chunk.end
+        end = after_next_boundary(self._data, at)
+        if chunk is None or chunk.whole or end < len(self._data):
+            self.report.damage.append(Damage(at, end - at, stream))
+            return end
+        self.report.cut_off = True
+        if chunk.tag == Tag.SAMPLES and known is not None:
+            entry, _ = self._samples(known, chunk.content)
+            if entry is not None:
+                yield entry
+        return end
+
+
+def _offset(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
+    if len(chunk.content) != 16:
+        return None, False
+    time, offset = struct.unpack("<dd", chunk.content)
+    possible = abs(time) <= MAX_STAMP_S and abs(offset) <= MAX_STAMP_S
+    return ClockOffset(known.description, time, offset) if possible else None, True
+
+
+def _footer(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
+    try:
+        return Footer(known.description, parse_xml(bytes(chunk.content))), True
+    except ValueError:
+        return None, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +269,12 @@ class RawChunk:
     tag: int
     stream_id: int | None  # None for chunks of the file
     content: memoryview  # behind tag and stream id
-    end: int  # where the next chunk begins
-    whole: bool = True  # False where the file ends before the chunk does
+    end: int  # byte where the next chunk begins
+    whole: bool = True  # False if the file ends within the chunk
 
 
 def chunk_at(data: memoryview, at: int) -> RawChunk | None:
-    """Return the chunk that begins at byte ``at``; None where none can begin."""
+    """Return the chunk that begins at byte ``at``; None if no valid chunk begins there."""
     length = decode_length(data, at)
     if length is None:
         return None
@@ -53,10 +292,10 @@ def chunk_at(data: memoryview, at: int) -> RawChunk | None:
     return RawChunk(tag, stream_id, body[6:], end, whole)
 
 
-def behind_samples_of(data: memoryview, at: int, stream_ids: Container[int | None]) -> int:
-    """Return where the run of whole chunks of samples of these streams ends that begins at byte ``at``.
+def skip_samples_of(data: memoryview, at: int, stream_ids: Container[int | None]) -> int:
+    """Return the byte where a run of whole sample chunks of these streams ends that begins at byte ``at``.
 
-    As quick as Python allows: in an hour of a session there are hundreds of thousands of them.
+    Written for speed: an hour of a session has hundreds of thousands of such chunks.
     """
     n = len(data)
     while at + 9 <= n:  # the shortest chunk of a stream: two bytes of length, two of tag, four of stream, one of count
@@ -76,8 +315,8 @@ def behind_samples_of(data: memoryview, at: int, stream_ids: Container[int | Non
     return at
 
 
-def may_follow(data: memoryview, at: int, known: Container[int | None]) -> bool:
-    """Tell whether the file can go on at byte ``at``: it ends there, or a chunk of a kind and stream we know begins."""
+def can_continue(data: memoryview, at: int, known: Container[int | None]) -> bool:
+    """Return whether the file ends at byte ``at``, or a chunk of a known kind and stream begins there."""
     if at == len(data):
         return True
     chunk = chunk_at(data, at)
@@ -86,17 +325,17 @@ def may_follow(data: memoryview, at: int, known: Container[int | None]) -> bool:
     return chunk.stream_id is None or chunk.tag == Tag.STREAM_HEADER or chunk.stream_id in known
 
 
-def behind_next_boundary(data: bytes, at: int) -> int:
-    """Return where the chunk behind the next boundary begins; the end of the file where there is none."""
+def after_next_boundary(data: bytes, at: int) -> int:
+    """Return the byte after the next boundary chunk; the end of the file if there is none."""
     found = data.find(BOUNDARY_UUID, at)
     return len(data) if found < 0 else found + len(BOUNDARY_UUID)
 
 
 def load_recording(path: Path) -> bytes:
-    """Return the content of a file that begins as XDF does.
+    """Return the content of an XDF file.
 
     Raises:
-        RecordingError: The file is missing, cannot be read, is empty or is not XDF.
+        RecordingError: The file is missing, cannot be read, is empty or does not begin as XDF does.
     """
     found = mend = ""
     try:
@@ -118,44 +357,41 @@ def load_recording(path: Path) -> bytes:
     return data
 
 
-_LOOK_AHEAD = 1024  # samples; bounds the work on chunks in which the two kinds alternate
-
-
-@dataclass(frozen=True)
-class SampleLayout:
-    """How a stream stores its samples."""
-
-    channel_format: str
-    n_channels: int  # C
-    interval: float  # s between samples that have no stamp of their own
-
-    @cached_property
-    def bare(self) -> np.dtype[np.void]:
-        """A numeric sample without a stamp: ``n`` (0), ``x`` (C,)."""
-        return np.dtype([("n", "u1"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
-
-    @cached_property
-    def stamped(self) -> np.dtype[np.void]:
-        """A numeric sample with its stamp: ``n`` (8), ``t`` in seconds, ``x`` (C,)."""
-        return np.dtype([("n", "u1"), ("t", "<f8"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
-
-
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What one chunk holds, in the order of the file."""
+    """The samples of one chunk, in the order of the file."""
 
     t: FloatArray  # (n,) s, the stream's clock
     x: npt.NDArray[np.generic]  # (n, C) in the stream's own format; (n, 0) for strings
     strings: list[tuple[str, ...]]  # n rows of C; empty for numbers
-    intact: bool  # False where the chunk is damaged; what precedes the damage is here
+    intact: bool  # False if the chunk is damaged; the samples before the damage are here
+
+
+@dataclass(frozen=True)
+class SampleLayout:
+    """Storage layout of a stream's samples."""
+
+    channel_format: str
+    n_channels: int  # C
+    interval: float  # s between samples without a stamp of their own
+
+    @cached_property
+    def bare(self) -> np.dtype[np.void]:
+        """The dtype of a numeric sample without a stamp: ``n`` (0), ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
+
+    @cached_property
+    def stamped(self) -> np.dtype[np.void]:
+        """The dtype of a numeric sample with its stamp: ``n`` (8), ``t`` in seconds, ``x`` (C,)."""
+        return np.dtype([("n", "u1"), ("t", "<f8"), ("x", NUMERIC_DTYPES[self.channel_format], (self.n_channels,))])
 
 
 def decode_samples(content: memoryview, layout: SampleLayout, last: float) -> Samples:
     """Return the samples of one chunk.
 
     Args:
-        content: Of the chunk, behind the stream id.
-        layout: Of the stream.
+        content: Content of the chunk after the stream id.
+        layout: Layout of the stream.
         last: Stamp of the stream's sample before this chunk, in seconds.
     """
     length = decode_length(content, 0)
@@ -174,7 +410,7 @@ def _decode_numbers(content: memoryview, length: tuple[int, int], layout: Sample
     row, damaged = 0, False
     while row < size:
         rows = stamped if flags[at] == 8 else bare
-        limit = min(size - row, (len(content) - at) // rows.itemsize, _LOOK_AHEAD)
+        limit = min(size - row, (len(content) - at) // rows.itemsize, _BATCH)
         equal = flags[at : at + limit * rows.itemsize : rows.itemsize] == (8 if rows is stamped else 0)
         run = limit if equal.all() else int(equal.argmin())
         if run == 0:
@@ -220,237 +456,3 @@ def _string_row(content: memoryview, at: int, n_channels: int) -> tuple[tuple[st
         at = start + size
         row.append(bytes(content[start:at]).decode("utf-8", errors="replace"))
     return tuple(row), at
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Bytes that could not be used."""
-
-    at: int  # byte in the file
-    n_bytes: int
-    stream: StreamDescription | None  # whose chunk it was, where that could be read
-
-
-@dataclass(eq=False)
-class ScanReport:
-    """What was found wrong on the way."""
-
-    n_bytes: int  # of the file
-    n_used: int = 0  # bytes of the file that belong to whole, intact chunks of known streams
-    damage: list[Damage] = field(default_factory=list)
-    cut_off: bool = False  # the file ends within a chunk
-    headless: set[int] = field(default_factory=set)  # stream ids with samples and no readable header
-    notes: list[str] = field(default_factory=list)  # sentences about headers
-
-    def warnings(self) -> list[str]:
-        """Return sentences for people."""
-        warnings = list(self.notes)
-        if self.damage:
-            warnings.append(
-                f"The file is damaged in {len(self.damage)} place(s), first at byte {self.damage[0].at}; "
-                f"{sum(place.n_bytes for place in self.damage)} bytes around the damage were left out."
-            )
-        if self.cut_off:
-            warnings.append("The file is cut off within its last chunk.")
-        if self.headless:
-            ids = ", ".join(map(str, sorted(self.headless)))
-            warnings.append(f"Samples of stream id {ids} were left out, because that stream has no readable header.")
-        return warnings
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleBlock:
-    """The samples of one chunk, of a stream whose header came before."""
-
-    stream: StreamDescription
-    samples: Samples  # (n, C), in the stream's own format
-
-    @property
-    def t(self) -> FloatArray:
-        """(n,) s, stamps as stored."""
-        return self.samples.t
-
-    @property
-    def x(self) -> FloatArray:
-        """(C, n) values; (0, n) of a string stream."""
-        with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
-            return np.ascontiguousarray(self.samples.x.T, dtype=np.float64)
-
-    @property
-    def strings(self) -> list[tuple[str, ...]]:
-        """N rows of C strings; empty of a numeric stream."""
-        return self.samples.strings
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClockOffset:
-    """A measurement of a stream's clock."""
-
-    stream: StreamDescription
-    time: float  # s, the stream's clock, when it was measured
-    offset: float  # s to add to the stream's clock
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Footer:
-    """The recorder closed a stream."""
-
-    stream: StreamDescription
-    info: ET.Element
-
-
-Entry: TypeAlias = StreamDescription | SampleBlock | ClockOffset | Footer
-"""What a chunk says; a StreamDescription comes before all else of its stream."""
-
-
-@dataclass(eq=False)
-class _Known:
-    """A stream of which the header was seen."""
-
-    description: StreamDescription
-    layout: SampleLayout
-    last: float = 0.0  # s, stamp of the newest sample
-
-
-class Scan:
-    """The entries of a file, in its order, each as soon as it was read; to be gone through once.
-
-    Args:
-        data: The whole file.
-        wanted: Tells whose samples are to be decoded; None: all. Of others the chunks are passed over, unseen. It is
-            asked anew after each entry.
-
-    Attributes:
-        report: What was damaged or missing; complete when the last entry was given.
-    """
-
-    def __init__(self, data: bytes, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
-        self.report = ScanReport(len(data), n_used=len(MAGIC))
-        self._data = data
-        self._wanted = wanted
-        self._view = memoryview(data)
-        self._by_id: dict[int | None, _Known] = {}
-
-    def __iter__(self) -> Iterator[Entry]:
-        at = len(MAGIC)
-        while (at := self._behind_unwanted(at)) < len(self._data):
-            chunk = chunk_at(self._view, at)
-            intact = False
-            if chunk is not None and chunk.whole:
-                entry, intact = self._decode(chunk)
-                if entry is not None:
-                    yield entry
-            if chunk is None or not intact:
-                at = yield from self._behind_damage(at, chunk)
-                continue
-            if chunk.stream_id is None or chunk.stream_id in self._by_id:
-                self.report.n_used += chunk.end - at
-            at = chunk.end
-
-    def _behind_unwanted(self, at: int) -> int:
-        """Return where the next chunk begins that has to be looked at."""
-        if self._wanted is None:
-            return at
-        unwanted = [stream_id for stream_id, known in self._by_id.items() if not self._wanted(known.description)]
-        end = behind_samples_of(self._view, at, unwanted)
-        self.report.n_used += end - at
-        return end
-
-    def _decode(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
-        """Return what a whole chunk says, and whether it is intact."""
-        if chunk.tag == Tag.STREAM_HEADER:
-            return self._header(chunk)
-        if chunk.stream_id is None:
-            return None, chunk.tag in tuple(Tag) or may_follow(self._view, chunk.end, self._by_id)
-        known = self._by_id.get(chunk.stream_id)
-        if known is None:
-            self.report.headless.add(chunk.stream_id)
-            return None, may_follow(self._view, chunk.end, self._by_id.keys() | self.report.headless)
-        if chunk.tag == Tag.SAMPLES:
-            return self._samples(known, chunk.content)
-        return _offset(known, chunk) if chunk.tag == Tag.CLOCK_OFFSET else _footer(known, chunk)
-
-    def _header(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
-        assert chunk.stream_id is not None
-        try:
-            description = parse_stream_header(chunk.stream_id, bytes(chunk.content))
-        except ValueError as error:
-            self.report.notes.append(f"The header of stream id {chunk.stream_id} cannot be used: {error}.")
-            return None, may_follow(self._view, chunk.end, self._by_id)
-        before = self._by_id.get(chunk.stream_id)
-        if before is not None:
-            self.report.notes.append(f"Stream id {chunk.stream_id} ({description.name!r}) has more than one header.")
-            old = before.description
-            if (old.channel_format, old.n_channels) == (description.channel_format, description.n_channels):
-                return None, True
-        interval = 1.0 / description.sfreq if description.sfreq else 0.0
-        layout = SampleLayout(description.channel_format, description.n_channels, interval)
-        self._by_id[chunk.stream_id] = _Known(description, layout)
-        return description, True
-
-    def _samples(self, known: _Known, content: memoryview) -> tuple[Entry | None, bool]:
-        if self._wanted is not None and not self._wanted(known.description):
-            return None, True
-        samples = decode_samples(content, known.layout, known.last)
-        if not samples.t.size:
-            return None, samples.intact
-        known.last = float(samples.t[-1])
-        return SampleBlock(known.description, samples), samples.intact
-
-    def _behind_damage(self, at: int, chunk: RawChunk | None) -> Generator[Entry, None, int]:
-        """Return at which byte to go on: behind the damaged chunk where that can be, else behind the next boundary.
-
-        Of a chunk that the end of the file cut off, the whole samples are given.
-        """
-        known = None if chunk is None else self._by_id.get(chunk.stream_id)
-        stream = None if known is None else known.description
-        if chunk is not None and chunk.whole and may_follow(self._view, chunk.end, self._by_id):
-            self.report.damage.append(Damage(at, chunk.end - at, stream))
-            return chunk.end
-        end = behind_next_boundary(self._data, at)
-        if chunk is None or chunk.whole or end < len(self._data):
-            self.report.damage.append(Damage(at, end - at, stream))
-            return end
-        self.report.cut_off = True
-        if chunk.tag == Tag.SAMPLES and known is not None:
-            entry, _ = self._samples(known, chunk.content)
-            if entry is not None:
-                yield entry
-        return end
-
-
-def _offset(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
-    if len(chunk.content) != 16:
-        return None, False
-    time, offset = struct.unpack("<dd", chunk.content)
-    possible = abs(time) <= MAX_STAMP_S and abs(offset) <= MAX_STAMP_S
-    return ClockOffset(known.description, time, offset) if possible else None, True
-
-
-def _footer(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
-    try:
-        return Footer(known.description, parse_xml(bytes(chunk.content))), True
-    except ValueError:
-        return None, False
-
-
-def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] | None = None) -> Scan:
-    """Open a file to be gone through chunk by chunk, in the order in which it was written.
-
-    ::
-
-        for entry in read_in_order(path):
-            if isinstance(entry, SampleBlock):
-                take(entry.stream.stream_id, entry.t, entry.x)
-
-    Stamps are those that were stored: no clock offset is applied and no odd stamp is left out. A file that was
-    not closed, or is cut off, gives what it holds.
-
-    Args:
-        path: Of the file.
-        wanted: Tells, after each entry, whether the samples of a stream are to be decoded; None: all.
-
-    Raises:
-        RecordingError: The file is missing, empty or not XDF.
-    """
-    return Scan(load_recording(Path(path)), wanted)

@@ -1,4 +1,8 @@
-"""Writing XDF 1.0: a file that any reader of the format opens, the same bytes for the same calls."""
+"""Writing XDF 1.0 files that any reader of the format opens; the same calls give the same bytes.
+
+``XdfWriter`` encodes streams and samples; ``ChunkFile`` writes whole chunks, so that a file is readable whenever the
+program ends.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ import numpy.typing as npt
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.xdf.format import BOUNDARY_UUID, MAGIC, MAX_STAMP_S, NUMERIC_DTYPES, Tag, encode_length
 from clmer_streaming.xdf.header import (
-    StreamRecord,
+    WrittenStream,
     XdfStreamSpec,
     copied_header,
     file_header,
@@ -25,140 +29,24 @@ from clmer_streaming.xdf.header import (
     stream_header,
 )
 
-_MOST_PENDING = 2**16  # bytes held back until they are handed over, asked or not
-
-
-class ChunkFile:
-    """Takes chunks and hands them to the operating system, several at once.
-
-    What was flushed outlives the program (``kill -9``); what was flushed ``to_disk`` outlives a power cut too.
-    When the disk is full, or fails, the file is cut back to its last whole chunk and closed, and every later
-    chunk raises the same error.
-
-    Args:
-        path: File to create; an existing one is replaced.
-
-    Raises:
-        RecordingError: The file cannot be created.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._pending: list[bytes] = []
-        self._n_pending = 0
-        self._size = 0  # bytes of the file, always whole chunks
-        self._failure: RecordingError | None = None
-        self._file = _create(path)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file takes no more: it was closed, or it failed."""
-        return self._file.closed
-
-    def append(self, chunk: bytes) -> None:
-        """Take one whole chunk.
-
-        Raises:
-            RecordingError: The disk is full or failed, now or before.
-        """
-        self._raise_failure()
-        self._pending.append(chunk)
-        self._n_pending += len(chunk)
-        if self._n_pending >= _MOST_PENDING:
-            self.flush()
-
-    def flush(self, *, to_disk: bool = False) -> None:
-        """Hand over all chunks taken so far; with ``to_disk``, wait until the disk has them.
-
-        Raises:
-            RecordingError: The disk is full or failed, now or before.
-        """
-        self._raise_failure()
-        pending, self._pending, self._n_pending = self._pending, [], 0
-        try:
-            self._write(b"".join(pending))
-            if to_disk:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            self._fail(error, pending)
-        self._size += sum(map(len, pending))
-
-    def close(self) -> None:
-        """Hand over what is left and close; a second call, or one behind a failure, does nothing.
-
-        Raises:
-            RecordingError: The disk is full or failed.
-        """
-        if self.closed:
-            return
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-
-    def _write(self, content: bytes) -> None:
-        view = memoryview(content)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def _fail(self, error: OSError, pending: list[bytes]) -> None:
-        """Keep the chunks that arrived whole, close, and raise.
-
-        Raises:
-            RecordingError: Always.
-        """
-        with contextlib.suppress(OSError), self._file:
-            self._file.truncate(self._whole(self._file.tell(), pending))
-        self._failure = RecordingError(
-            expected=f"room and leave to write to {self._path}",
-            found=error.strerror or repr(error),
-            mend="free space on that disk, or record to another one; what was written so far can be read",
-        )
-        raise self._failure from error
-
-    def _whole(self, reached: int, pending: list[bytes]) -> int:
-        """Return where the last whole chunk ends, in bytes, when writing got as far as ``reached``."""
-        end = self._size
-        for chunk in pending:
-            if end + len(chunk) > reached:
-                break
-            end += len(chunk)
-        return end
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-
-def _create(path: Path) -> FileIO:
-    try:
-        return path.open("wb", buffering=0)
-    except OSError as error:
-        raise RecordingError(
-            expected=f"a file that can be written at {path}",
-            found=error.strerror or repr(error),
-            mend="name a file in a folder that exists and that you may write to",
-        ) from error
-
-
-__all__ = ["XdfStreamSpec", "XdfWriter"]
+_MOST_PENDING = 2**16  # bytes after which pending chunks are written without a flush
 
 
 class XdfWriter:
-    """Writes one file chunk by chunk; what was written stays readable when the program dies or the disk is full.
+    """Writes one XDF file chunk by chunk; what was written stays readable if the program dies or the disk is full.
 
-    ::
+    Example::
 
         with XdfWriter(path) as xdf:
             eeg = xdf.add_stream(XdfStreamSpec("EPOC", "EEG", ("AF3", "AF4"), sfreq=128.0))
             xdf.write_samples(eeg, t, x)
 
-    Who records live calls ``flush`` once a second, and ``boundary`` with ``flush(to_disk=True)`` every 10 s: then
-    a killed program loses the last second at most, and a power cut the last ten.
+    For a live recording, call ``flush`` every second, and ``boundary`` and ``flush(to_disk=True)`` every 10 s: then a
+    killed program loses at most the last second, and a power cut at most the last ten.
 
     Args:
         path: File to create; an existing one is replaced.
-        datetime: Wall clock of the recording (ISO 8601) for the file header; left out when empty.
+        datetime: Wall clock time of the recording (ISO 8601) for the file header; left out if empty.
 
     Raises:
         RecordingError: The file cannot be created. Of every later call: the disk is full or failed, now or
@@ -166,7 +54,7 @@ class XdfWriter:
     """
 
     def __init__(self, path: str | Path, *, datetime: str = "") -> None:
-        self._streams: dict[int, StreamRecord] = {}
+        self._streams: dict[int, WrittenStream] = {}
         self._file = ChunkFile(Path(path))
         self._file.append(MAGIC)
         self._chunk(Tag.FILE_HEADER, file_header(datetime))
@@ -180,19 +68,18 @@ class XdfWriter:
         self.close()
 
     def add_stream(self, spec: XdfStreamSpec) -> int:
-        """Write the header of a stream and return the id that its samples go by; streams may come late."""
-        return self._add(StreamRecord(spec.name, spec.channel_format, len(spec.ch_names)), stream_header(spec))
+        """Write the header of a stream and return its id; streams may be added at any time."""
+        return self._add(WrittenStream(spec.name, spec.channel_format, len(spec.ch_names)), stream_header(spec))
 
     def add_stream_xml(self, xml: str, desc: Mapping[str, str] | None = None) -> int:
-        """Write a foreign stream's header as it is and return the id that its samples go by.
+        """Write a foreign stream's header and return the id of the stream.
 
         Args:
-            xml: The whole header, as LSL and XDF have it; without ``desc`` it is kept to the letter.
-            desc: Words to set below ``<desc>``: path -> text, as in XdfStreamSpec.
+            xml: The whole header of an LSL or XDF stream; without ``desc`` it is written unchanged.
+            desc: Elements of ``<desc>`` to set: path -> text, as in XdfStreamSpec.
 
         Raises:
-            ValueError: It is no header by which samples can be read: broken XML, no sensible format or channel
-                count.
+            ValueError: The XML is broken, or has no valid channel count or format.
         """
         return self._add(*copied_header(xml, desc or {}))
 
@@ -200,7 +87,7 @@ class XdfWriter:
         """Write one chunk of samples, each with its own stamp.
 
         Args:
-            stream_id: From ``add_stream``.
+            stream_id: Id from ``add_stream``.
             t: (n,) stamps in seconds of the stream's clock.
             x: (C, n) values; for a string stream n strings, or n rows of C strings.
 
@@ -224,10 +111,10 @@ class XdfWriter:
         written.count += stamps.size
 
     def write_offset(self, stream_id: int, collection_time: float, offset: float) -> None:
-        """Write a measurement of a stream's clock.
+        """Write a measurement of a stream's clock (a ClockOffset chunk).
 
         Args:
-            stream_id: From ``add_stream``.
+            stream_id: Id from ``add_stream``.
             collection_time: When it was measured, in seconds of the stream's own clock: the recorder's clock
                 less the offset, as LabRecorder writes it and readers expect it.
             offset: Seconds to add to the stream's stamps.
@@ -236,11 +123,11 @@ class XdfWriter:
         self._streams[stream_id].offsets.append((collection_time, offset))
 
     def flush(self, *, to_disk: bool = False) -> None:
-        """Hand everything to the operating system, where it outlives this program; with ``to_disk``, to the disk."""
+        """Write everything to the operating system, or ``to_disk``; see ``ChunkFile``."""
         self._file.flush(to_disk=to_disk)
 
     def boundary(self) -> None:
-        """Write a mark behind which a damaged file is taken up again, and flush.
+        """Write a boundary, after which the reading of a damaged file can resume, and flush.
 
         Readers expect one every 10 s.
         """
@@ -248,14 +135,14 @@ class XdfWriter:
         self._file.flush()
 
     def close(self) -> None:
-        """Write the footers and close the file; a second call, or one behind a failure, does nothing."""
+        """Write the footers and close the file; a second call, or one after a failure, does nothing."""
         if self._file.closed:
             return
         for stream_id, written in self._streams.items():
             self._chunk(Tag.STREAM_FOOTER, stream_footer(written), stream_id)
         self._file.close()
 
-    def _add(self, record: StreamRecord, header: bytes) -> int:
+    def _add(self, record: WrittenStream, header: bytes) -> int:
         stream_id = len(self._streams) + 1
         self._chunk(Tag.STREAM_HEADER, header, stream_id)
         self._streams[stream_id] = record
@@ -266,7 +153,7 @@ class XdfWriter:
         self._file.append(encode_length(len(body)) + body)
 
 
-def _numeric_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: npt.NDArray[np.generic]) -> bytes:
+def _numeric_samples(stream: WrittenStream, stamps: npt.NDArray[np.float64], x: npt.NDArray[np.generic]) -> bytes:
     n_channels = stream.n_channels
     if x.shape != (n_channels, stamps.size):
         raise ValueError(f"{stream.name!r} takes ({n_channels}, {stamps.size}) values, got {x.shape}")
@@ -280,7 +167,7 @@ def _numeric_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: n
     return rows.tobytes()
 
 
-def _string_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: npt.ArrayLike) -> bytes:
+def _string_samples(stream: WrittenStream, stamps: npt.NDArray[np.float64], x: npt.ArrayLike) -> bytes:
     cells = np.asarray(x, dtype=object)
     cells = cells[:, np.newaxis] if cells.ndim == 1 else cells
     if cells.shape != (stamps.size, stream.n_channels) or not all(isinstance(cell, str) for cell in cells.flat):
@@ -292,3 +179,116 @@ def _string_samples(stream: StreamRecord, stamps: npt.NDArray[np.float64], x: np
             text = cell.encode("utf-8", errors="replace")
             parts.append(encode_length(len(text)) + text)
     return b"".join(parts)
+
+
+class ChunkFile:
+    """A file of whole chunks, of which several are written at once.
+
+    Flushed chunks survive the end of the program (``kill -9``); chunks flushed ``to_disk`` also survive a power cut.
+    When the disk is full or fails, the file is truncated to its last whole chunk and closed, and every later call
+    raises the same error.
+
+    Args:
+        path: File to create; an existing one is replaced.
+
+    Raises:
+        RecordingError: The file cannot be created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[bytes] = []
+        self._n_pending = 0
+        self._size = 0  # bytes of the file, always whole chunks
+        self._failure: RecordingError | None = None
+        self._file = _create(path)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed, or has failed."""
+        return self._file.closed
+
+    def append(self, chunk: bytes) -> None:
+        """Append one whole chunk.
+
+        Raises:
+            RecordingError: The disk is full or failed, now or before.
+        """
+        self._raise_failure()
+        self._pending.append(chunk)
+        self._n_pending += len(chunk)
+        if self._n_pending >= _MOST_PENDING:
+            self.flush()
+
+    def flush(self, *, to_disk: bool = False) -> None:
+        """Write all pending chunks; with ``to_disk``, wait until the disk has them.
+
+        Raises:
+            RecordingError: The disk is full or failed, now or before.
+        """
+        self._raise_failure()
+        pending, self._pending, self._n_pending = self._pending, [], 0
+        try:
+            self._write(b"".join(pending))
+            if to_disk:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            self._fail(error, pending)
+        self._size += sum(map(len, pending))
+
+    def close(self) -> None:
+        """Write all pending chunks and close; a second call, or one after a failure, does nothing.
+
+        Raises:
+            RecordingError: The disk is full or failed.
+        """
+        if self.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+    def _write(self, content: bytes) -> None:
+        view = memoryview(content)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def _fail(self, error: OSError, pending: list[bytes]) -> None:
+        """Truncate the file to its last whole chunk, close it, and raise.
+
+        Raises:
+            RecordingError: Always.
+        """
+        with contextlib.suppress(OSError), self._file:
+            self._file.truncate(self._whole(self._file.tell(), pending))
+        self._failure = RecordingError(
+            expected=f"room and leave to write to {self._path}",
+            found=error.strerror or repr(error),
+            mend="free space on that disk, or record to another one; what was written so far can be read",
+        )
+        raise self._failure from error
+
+    def _whole(self, reached: int, pending: list[bytes]) -> int:
+        """Return the byte where the last whole chunk ends if writing got as far as byte ``reached``."""
+        end = self._size
+        for chunk in pending:
+            if end + len(chunk) > reached:
+                break
+            end += len(chunk)
+        return end
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _create(path: Path) -> FileIO:
+    try:
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise RecordingError(
+            expected=f"a file that can be written at {path}",
+            found=error.strerror or repr(error),
+            mend="name a file in a folder that exists and that you may write to",
+        ) from error

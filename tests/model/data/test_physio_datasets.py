@@ -16,20 +16,16 @@ from clmer_model.artifact import find_artifact
 from clmer_model.data.prepare import SeriesRequest, declare_series
 from clmer_model.data.store import open_store, read_index
 from clmer_server.cli import main
-from clmer_streaming.config import PhysioConfig, PreprocessConfig
+from clmer_streaming.config import PhysioConfig, PreprocessConfig, physio_source
 from clmer_streaming.errors import DatasetError, SettingsError
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import (
-    SimulatedSession,
-    SimulationConfig,
-    simulate_cohort,
-    stream_specs,
-    write_dataset,
-)
-from clmer_streaming.sources.session_replay import NamedSeries, SessionReplaySource
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import SimulatedSession, simulate_cohort, stream_specs, write_dataset
+from clmer_streaming.sources.session_replay import SessionReplaySource
+from clmer_streaming.sources.transform import SeriesNames, TransformedSource
 from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, Window
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.streaming.sources.test_session_replay import session_file
 from tests.support.serving import serving
 from tests.support.signals import EEG_INFO, cut, eeg_like, stamps
@@ -159,7 +155,8 @@ def test_a_recorded_session_gives_a_series_that_its_model_did_not_know(tmp_path:
     config = PreprocessConfig(physio=(PhysioConfig("breath", belt.ch_names, 32.0),), modalities=("eeg", "breath"))
     recorded = session_file(tmp_path / "s.xdf", list(_with_belt(belt)))
     heard: list[Item] = []
-    NamedSeries(SessionReplaySource(recorded, speed=math.inf), {"breath": "belt"}).run(heard.append, threading.Event())
+    recording = SessionReplaySource(recorded, speed=math.inf)
+    TransformedSource(recording, SeriesNames({"breath": "belt"}).apply).run(heard.append, threading.Event())
     live, replayed = (_windows(items, config) for items in (list(_with_belt(known)), heard))
     assert live[-1].mask["breath"].all()
     assert [window.crc for window in live] == [window.crc for window in replayed]

@@ -22,18 +22,15 @@ from clmer_server.cli import main
 from clmer_streaming.config import SlotSeriesConfig, WindowConfig
 from clmer_streaming.errors import DatasetError
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate_cohort, write_dataset
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate_cohort, write_dataset
 from clmer_streaming.types import Marker
 from tests.streaming.sources.test_session_replay import session_file
 from tests.support.model_windows import CONFIG
+from tests.support.tiny_training import unwatched
 
 PEOPLE = SimulationConfig(seed=3, preset="easy", trial_s=5.0, rest_s=2.0)
 ALL = PrepareConfig(CONFIG, every=1)
-
-
-def quietly(recordings: Iterable[Recording], total: int) -> Iterable[Recording]:
-    assert total > 0
-    return recordings
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 def test_the_store_has_the_very_windows_of_the_live_path(made: Path, tmp_path: Path) -> None:
     """Read back from XDF and disk, series, masks and labels are those of the items that a live session would push."""
-    prepare_sessions(made, tmp_path / "store", ALL, quietly)
+    prepare_sessions(made, tmp_path / "store", ALL, unwatched)
     store = open_store(tmp_path / "store")
     for number, session in enumerate(simulate_cohort(2, PEOPLE, n_trials=2)):
         live = make_examples(session.items(64), CONFIG, LABELS_VA4, person=number)
@@ -74,10 +71,10 @@ def test_the_store_has_the_very_windows_of_the_live_path(made: Path, tmp_path: P
 
 def test_a_session_recorded_by_clmer_gives_the_same_windows(root: Path, tmp_path: Path) -> None:
     """Our own recordings replay in file order; marker words and stimuli are the same."""
-    prepare_sessions(root, tmp_path / "foreign", ALL, quietly)
+    prepare_sessions(root, tmp_path / "foreign", ALL, unwatched)
     for session, path in zip(simulate_cohort(2, PEOPLE, n_trials=2), sorted(root.glob("*.xdf")), strict=True):
         session_file(path, list(session.items(64)))
-    prepare_sessions(root, tmp_path / "own", ALL, quietly)
+    prepare_sessions(root, tmp_path / "own", ALL, unwatched)
     foreign, own = open_store(tmp_path / "foreign"), open_store(tmp_path / "own")
     assert foreign.key != own.key
     for name in CONFIG.modalities:
@@ -87,7 +84,7 @@ def test_a_session_recorded_by_clmer_gives_the_same_windows(root: Path, tmp_path
 
 def test_every_window_is_kept_or_left_out_for_a_reason(made: Path, tmp_path: Path) -> None:
     """The counts add up to all windows of the recordings."""
-    index = prepare_sessions(made, tmp_path / "store", dataclasses.replace(ALL, every=4), quietly)
+    index = prepare_sessions(made, tmp_path / "store", dataclasses.replace(ALL, every=4), unwatched)
     for told, session in zip(index["recordings"], simulate_cohort(2, PEOPLE, n_trials=2), strict=True):
         preprocessor = Preprocessor(CONFIG)
         n_windows = sum(len(preprocessor.push(item)) for item in session.items(64))
@@ -104,7 +101,7 @@ def test_what_was_not_measured_is_left_out_with_its_reasons(root: Path, tmp_path
     t0 = session.t0
     rows = f"S000.xdf,{t0},{t0 + 8},LVLA\nS001.xdf,{t0},{t0 + 8},HVHA\n"
     (root / "trials.csv").write_text("file,t_start,t_end,label\n" + rows, encoding="utf-8")
-    told = prepare_sessions(root, tmp_path / "store", ALL, quietly)["recordings"]
+    told = prepare_sessions(root, tmp_path / "store", ALL, unwatched)["recordings"]
     unmeasured = [reason for reason in told[0]["left_out"] if reason.startswith("nothing measured")]
     assert unmeasured == ["nothing measured: warming_up, face_missing"]
     assert told[1]["notes"]  # its clock began elsewhere
@@ -119,7 +116,7 @@ def test_a_broken_off_run_goes_on_where_it_was(made: Path, tmp_path: Path) -> No
         raise KeyboardInterrupt
 
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    prepare_sessions(made, whole, ALL, quietly)
+    prepare_sessions(made, whole, ALL, unwatched)
     with pytest.raises(KeyboardInterrupt):
         prepare_sessions(made, resumed, ALL, broken)
     with pytest.raises(DatasetError, match="no finished one"):
@@ -127,7 +124,7 @@ def test_a_broken_off_run_goes_on_where_it_was(made: Path, tmp_path: Path) -> No
     (part,) = (resumed / "parts").iterdir()
     marks = np.load(part / "t_end.npy")
     np.save(part / "t_end.npy", marks + 1000.0)  # to know it again
-    prepare_sessions(made, resumed, ALL, quietly)
+    prepare_sessions(made, resumed, ALL, unwatched)
     assert not (resumed / "parts").exists()
     expected, found = open_store(whole), open_store(resumed)
     for name in CONFIG.modalities:
@@ -209,13 +206,13 @@ def test_a_recording_that_cannot_be_read_is_told_with_its_row(root: Path, tmp_pa
     """The fault is that of the reader; file and row are added."""
     (root / "S001.xdf").write_bytes(b"no XDF")
     with pytest.raises(DatasetError, match=r"S001\.xdf; manifest\.csv, row 3"):
-        prepare_sessions(root, tmp_path / "store", ALL, quietly)
+        prepare_sessions(root, tmp_path / "store", ALL, unwatched)
 
 
 def test_a_store_that_was_altered_is_refused(made: Path, tmp_path: Path) -> None:
     """A missing array, an index of something else, arrays of another length."""
     out = tmp_path / "store"
-    prepare_sessions(made, out, ALL, quietly)
+    prepare_sessions(made, out, ALL, unwatched)
     (folder,) = out.glob("windows-*")
     np.save(folder / "series_eeg.npy", np.zeros((3, 14, 256), np.float32))
     with pytest.raises(DatasetError, match="windows of eeg"):

@@ -10,7 +10,8 @@ import pytest
 from clmer_model.data.store import open_store
 from clmer_server.cli import main
 from clmer_streaming.pipeline.baseline import REST_SCALE_UV
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.signals import EEG_INFO, eeg_like, stamps
 
 SPECS = (

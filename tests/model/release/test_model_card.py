@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from clmer_model.artifact import find_artifact
+from clmer_model.artifact import ArtifactFile, find_artifact
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
 from clmer_model.training.splits import PROTOCOLS
 from clmer_model.training.train import Run, train
 from scripts.release import NULLS, EvidenceConfig, card_text, gather, machine, measure_latency, simulated_store
-from tests.support.model_windows import SMALL, small_checkpoint
+from tests.support.model_windows import SMALL
 
 TINY = TrainConfig(
     n_people=5, n_trials=8, sim_preset="easy", dims=SMALL, pretrain=PretrainConfig(epochs=0), fit=FitConfig(epochs=1)
 )
 
 
-def test_the_latency_names_the_machine(tmp_path: Path) -> None:
+def test_the_latency_names_the_machine(small_artifact: ArtifactFile) -> None:
     """Two times in milliseconds, the median first, and what they were measured on."""
-    export(small_checkpoint(), tmp_path / "small.ts")
-    said = measure_latency(Predictor(find_artifact(str(tmp_path / "small.ts")), "cpu"), n_calls=20)
+    said = measure_latency(Predictor(small_artifact, "cpu"), n_calls=20)
     assert 0 < said["p50_ms"] <= said["p99_ms"]
     assert said["machine"] == machine()
     assert "cores, torch" in said["machine"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +13,22 @@ import pytest
 from clmer_model.config import LABELS_VA4, ClmerDims
 from clmer_model.data.simulated import PersonRecipe
 from clmer_model.data.store import WindowStore
-from clmer_model.training.compare import Answers, Learner, NeighbourLearner, NetworkLearner, compare
+from clmer_model.training.compare import Estimator, NeighborEstimator, NetworkEstimator, SplitPredictions, compare
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
-from clmer_model.training.splits import PROTOCOLS, Split, SplitKind, draw_split
-from clmer_streaming.simulation.session import SimulationConfig
+from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_split
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
 from scripts.release import p_of_chance, simulated_store
 from tests.support.model_windows import CONFIG
+from tests.support.tiny_training import unwatched
 
 CHANCE_P = 0.001
 N_STIMULI, TRIAL_S, REST_S = 16, 8.0, 1.0
 UNSEEN_SHUFFLES = 3  # four unseen stimuli can be dealt in 24 ways: fewer shuffles never leave chance
 
-NEIGHBOURS = NeighbourLearner(len(LABELS_VA4), CONFIG)
+NEIGHBOURS = NeighborEstimator(len(LABELS_VA4), CONFIG)
 
-EAGER = NetworkLearner(
+EAGER = NetworkEstimator(
     TrainConfig(
         dims=ClmerDims(width=16, heads=2, conv_widths=(16, 16, 32), head_width=32, conv_dropout=0.0, dropout=0.0),
         preprocess=CONFIG,
@@ -53,33 +54,29 @@ def people_without(preset: str, n_people: int, every: int, cache: Path, n_views:
     return simulated_store([PersonRecipe(session, CONFIG, LABELS_VA4, every) for session in sessions], cache)
 
 
-def quietly(splits: Iterable[Split]) -> Iterable[Split]:
-    return splits
-
-
 def answers_by_split(
-    store: WindowStore, learner: Learner, n_shuffles: Mapping[SplitKind, int]
-) -> dict[SplitKind, list[Answers]]:
+    store: WindowStore, estimator: Estimator, n_shuffles: Mapping[SplitKind, int]
+) -> dict[SplitKind, list[SplitPredictions]]:
     """Return what is answered with all modalities, and see to it that good answers would not pass for chance."""
     splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, n + 1)] for name, n in n_shuffles.items()}
-    answers = {name: rows["all"] for name, rows in compare(store, splits, learner, quietly, controls=False).items()}
+    answers = {name: rows["all"] for name, rows in compare(store, splits, estimator, unwatched, controls=False).items()}
     for name, shuffles in answers.items():
         assert p_of_chance(store, name, [always_right(one) for one in shuffles]) <= CHANCE_P, name
     return answers
 
 
-def always_right(answers: Answers) -> Answers:
+def always_right(answers: SplitPredictions) -> SplitPredictions:
     return dataclasses.replace(answers, probs=np.eye(answers.probs.shape[1])[answers.truth])
 
 
-def p_by_split(store: WindowStore, answers: Mapping[SplitKind, Sequence[Answers]]) -> dict[SplitKind, float]:
+def p_by_split(store: WindowStore, answers: Mapping[SplitKind, Sequence[SplitPredictions]]) -> dict[SplitKind, float]:
     """Return how probable the right answers are by chance."""
     return {name: p_of_chance(store, name, shuffles) for name, shuffles in answers.items()}
 
 
-def says_something(answers: Mapping[SplitKind, Sequence[Answers]]) -> bool:
+def says_something(answers: Mapping[SplitKind, Sequence[SplitPredictions]]) -> bool:
     """Tell whether in no split one class is nearly always the answer, which is at chance whatever was learned."""
-    said = [np.bincount(np.concatenate([one.answer for one in shuffles])) for shuffles in answers.values()]
+    said = [np.bincount(np.concatenate([one.predicted for one in shuffles])) for shuffles in answers.values()]
     return all(counts.max() < 0.9 * counts.sum() for counts in said)
 
 

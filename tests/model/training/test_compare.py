@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from clmer_model.data.examples import Examples
 from clmer_model.data.store import WindowStore, open_store
 from clmer_model.training.compare import (
     ROWS,
-    NeighbourLearner,
-    NetworkLearner,
+    NeighborEstimator,
+    NetworkEstimator,
     compare,
     summary,
     without_muscle,
@@ -37,15 +37,13 @@ from clmer_model.training.splits import PROTOCOLS, Split, SplitKind, draw_split
 from clmer_server.cli import main
 from clmer_server.commands.evaluate import SCORES
 from clmer_streaming.config import PhysioConfig
-from clmer_streaming.simulation.session import SimulationConfig, simulate_cohort, write_dataset
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate_cohort, write_dataset
 from tests.support.feature_store import small_store
-from tests.support.model_windows import CONFIG, SMALL, random_input, small_model
+from tests.support.model_windows import CONFIG, SMALL, small_model
+from tests.support.tiny_training import small_examples, unwatched
 
-NEIGHBOURS = NeighbourLearner(n_classes=2, preprocess=CONFIG)
-
-
-def quietly(splits: Iterable[Split]) -> Iterable[Split]:
-    return splits
+NEIGHBOURS = NeighborEstimator(n_classes=2, preprocess=CONFIG)
 
 
 def shuffles_of(store: WindowStore, n: int = 2) -> dict[SplitKind, list[Split]]:
@@ -58,7 +56,7 @@ class Oracle:
 
     label: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
-    def answer(
+    def fit_predict(
         self, train: Examples, validation: Examples, test: Examples, subsets: Mapping[str, Sequence[str]]
     ) -> dict[str, Floats]:
         """Return 0.9 for the class that is answered."""
@@ -71,7 +69,7 @@ def test_the_summary_equals_what_follows_from_the_answers() -> None:
     """Accuracy, baselines, confusion matrix and calibration of a classifier whose answers are known."""
     store = small_store()
     splits = shuffles_of(store)
-    answers = compare(store, splits, Oracle(store.examples.label), quietly)
+    answers = compare(store, splits, Oracle(store.examples.label), unwatched)
     plain = summary(store, answers)
     for protocol, shuffles in splits.items():
         row = plain[protocol]["rows"]["all"]
@@ -92,7 +90,7 @@ def test_the_summary_equals_what_follows_from_the_answers() -> None:
             told = {"precision": precision, "recall": recall, "f1": f1}
             assert row["classes"][label] == pytest.approx(told, abs=1e-4)
     first = answers["people"]["all"][0]
-    matrix = confusion(first.truth, first.answer, 2)
+    matrix = confusion(first.truth, first.predicted, 2)
     assert plain["people"]["rows"]["all"]["shuffles"]["eq8_over_all"][0] == pytest.approx(
         eq8_over_all(matrix), abs=1e-4
     )
@@ -101,7 +99,7 @@ def test_the_summary_equals_what_follows_from_the_answers() -> None:
 def test_random_windows_never_stand_alone() -> None:
     """Whatever was computed, all four splits are in the summary, each with its title and its reason."""
     store = small_store(n_people=2, stimuli_per_label=1)
-    answers = compare(store, {"random": [draw_split(store, "random", 1, 1)]}, NEIGHBOURS, quietly)
+    answers = compare(store, {"random": [draw_split(store, "random", 1, 1)]}, NEIGHBOURS, unwatched)
     plain = summary(store, answers)
     assert list(plain) == list(PROTOCOLS)
     assert plain["random"]["title"].endswith("leaks")
@@ -116,7 +114,7 @@ def test_random_windows_never_stand_alone() -> None:
 def test_one_person_alone_has_no_interval() -> None:
     """With four people one is in the test; nothing is known of how people differ."""
     store = small_store(n_people=4)
-    answers = compare(store, {"people": [draw_split(store, "people", 1, 1)]}, NEIGHBOURS, quietly)
+    answers = compare(store, {"people": [draw_split(store, "people", 1, 1)]}, NEIGHBOURS, unwatched)
     row = summary(store, answers)["people"]["rows"]["all"]
     assert row["n_people"] == 1
     assert row["interval"] == {}
@@ -150,28 +148,28 @@ def test_neighbours_find_the_band_that_tells_the_classes_apart() -> None:
     size = 10.0 ** store.examples.label[:, None, None]
     eeg = (store.examples.series["eeg"] * 0.1 + size * np.sin(2 * np.pi * 10 * t)).astype(np.float32)
     examples = dataclasses.replace(store.examples, series={"eeg": eeg})
-    rows = draw_split(store, "people", 1, 1).sides
+    rows = draw_split(store, "people", 1, 1).by_set
     train, validation, test = (examples.take(part) for part in rows.values())
-    probs = NEIGHBOURS.answer(train, validation, test, {"all": ("eeg",)})["all"]
+    probs = NEIGHBOURS.fit_predict(train, validation, test, {"all": ("eeg",)})["all"]
     assert (probs.argmax(1) == test.label).all()
     shouting = dataclasses.replace(validation, series={"eeg": 1e6 * validation.series["eeg"]})
-    assert np.array_equal(probs, NEIGHBOURS.answer(train, shouting, test, {"all": ("eeg",)})["all"])
+    assert np.array_equal(probs, NEIGHBOURS.fit_predict(train, shouting, test, {"all": ("eeg",)})["all"])
     alone = test.take(np.arange(1))
-    assert np.array_equal(probs[:1], NEIGHBOURS.answer(train, validation, alone, {"all": ("eeg",)})["all"])
+    assert np.array_equal(probs[:1], NEIGHBOURS.fit_predict(train, validation, alone, {"all": ("eeg",)})["all"])
 
 
 def test_every_signal_is_cut_into_bands_by_its_own_rate() -> None:
     """A sine of 1 Hz has its power at 1 Hz, at 64 samples a second, at 8, and whatever the rate of the EEG is."""
     rates = {"ecg": 64.0, "gsr": 8.0}
     series = tuple(PhysioConfig(name, ("X",), rate) for name, rate in rates.items())
-    learner = NeighbourLearner(2, dataclasses.replace(CONFIG, modalities=("eeg", *rates), physio=series))
+    estimator = NeighborEstimator(2, dataclasses.replace(CONFIG, modalities=("eeg", *rates), physio=series))
     n, store = 3, small_store(n_people=1)
     times = {name: np.arange(round(2 * rate)) / rate for name, rate in rates.items()}
     waves = {name: np.tile(np.sin(2 * np.pi * t), (n, 1, 1)).astype(np.float32) for name, t in times.items()}
     whole = np.ones((n, 1), dtype=np.bool_)
     examples = dataclasses.replace(store.examples, series=waves, mask=dict.fromkeys(rates, whole))
     for name, n_bands in (("ecg", 7), ("gsr", 4)):  # up to 32 Hz, and up to 4 Hz
-        features = learner.features(examples, name)
+        features = estimator.features(examples, name)
         assert features.shape == (n, n_bands)
         assert (features.argmax(1) == 2).all()  # from 1 Hz to 2 Hz
         assert features[:, 2] == pytest.approx(np.log(rates[name] ** 2))
@@ -197,15 +195,15 @@ def test_the_network_learns_nothing_from_the_test_side(store_folder: Path) -> No
         pretrain=dataclasses.replace(usual.pretrain, epochs=1, batch=16),
         fit=dataclasses.replace(usual.fit, epochs=1, batch=16),
     )
-    learner = NetworkLearner(config, report=lambda line: None)
-    train, validation, test = (store.examples.take(rows) for rows in draw_split(store, "people", 1, 1).sides.values())
+    estimator = NetworkEstimator(config, report=lambda line: None)
+    train, validation, test = (store.examples.take(rows) for rows in draw_split(store, "people", 1, 1).by_set.values())
     subsets = {"all": tuple(store.examples.series), "eeg": ("eeg",)}
-    whole = learner.answer(train, validation, test, subsets)
+    whole = estimator.fit_predict(train, validation, test, subsets)
     changed = dataclasses.replace(test, label=(test.label + 1) % 4, series={k: v * 2 for k, v in test.series.items()})
     mixed = changed.take(np.arange(len(test)))
     mixed.series["eeg"][:1], mixed.series["aus"][:1] = test.series["eeg"][:1], test.series["aus"][:1]
     mixed.series["landmarks"][:1] = test.series["landmarks"][:1]
-    other = learner.answer(train, validation, mixed, subsets)
+    other = estimator.fit_predict(train, validation, mixed, subsets)
     for name in subsets:
         assert np.allclose(whole[name].sum(1), 1.0)
         assert np.array_equal(whole[name][0], other[name][0])
@@ -225,15 +223,13 @@ def test_a_recipe_of_whole_windows_has_a_network_of_its_own_for_eeg_alone() -> N
         pretrain=dataclasses.replace(paper.pretrain, epochs=1, batch=8),
         fit=dataclasses.replace(paper.fit, epochs=1, batch=8),
     )
-    x, mask = random_input(16, specs=modality_specs(paper.preprocess))
-    who = np.arange(16)
-    series, known = ({name: values.numpy() for name, values in part.items()} for part in (x, mask))
-    train = Examples(series, known, who % 4, who, who)
-    other = dataclasses.replace(train, series={k: v if k == "eeg" else v[::-1].copy() for k, v in series.items()})
+    train = small_examples(16, modality_specs(paper.preprocess))
+    moved = {name: values if name == "eeg" else values[::-1].copy() for name, values in train.series.items()}
+    other = dataclasses.replace(train, series=moved)
     subsets = {"all": paper.preprocess.modalities, "eeg": ("eeg",)}
     lines: list[dict[str, object]] = []
-    learner = NetworkLearner(tiny, report=lines.append)
-    found, changed = (learner.answer(part, train, train, subsets) for part in (train, other))
+    estimator = NetworkEstimator(tiny, report=lines.append)
+    found, changed = (estimator.fit_predict(part, train, train, subsets) for part in (train, other))
     assert not np.array_equal(found["all"], changed["all"])
     assert np.array_equal(found["eeg"], changed["eeg"])
     assert np.isfinite(found["eeg"]).all()
@@ -241,7 +237,7 @@ def test_a_recipe_of_whole_windows_has_a_network_of_its_own_for_eeg_alone() -> N
 
     lines.clear()
     dropping = dataclasses.replace(tiny, fit=dataclasses.replace(tiny.fit, modality_dropout=0.5))
-    NetworkLearner(dropping, report=lines.append).answer(train, train, train, subsets)
+    NetworkEstimator(dropping, report=lines.append).fit_predict(train, train, train, subsets)
     assert sum(line["stage"] == "calibrate" for line in lines) == 1
 
 
@@ -359,10 +355,7 @@ def test_only_what_was_trained_and_measured_is_scored() -> None:
     model = small_model()
     assert set(trained_subsets(model, 0.5)) == {"all", "eeg", "face"}
     assert set(trained_subsets(model, 0.0)) == {"all"}
-    x, mask = random_input(8)
-    who = np.arange(8)
-    series, known = ({name: values.numpy() for name, values in part.items()} for part in (x, mask))
-    examples = Examples(series, known, who % 4, who, who)
+    examples = small_examples(8)
     assert set(evaluate(model, examples, 0)) == {"all", "eeg", "face"}
     assert set(evaluate(model, examples.showing(("eeg",)), 0)) == {"all", "eeg"}
     assert set(evaluate(model, examples, 0, trained_subsets(model, 0.0))) == {"all"}

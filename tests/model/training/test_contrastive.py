@@ -12,17 +12,17 @@ from torch import Tensor
 
 from clmer_model.config import ClmerDims, ModalitySpec, find_preset, modality_spec
 from clmer_model.network.encoder import ModalityEncoder
-from clmer_model.training.augment import VIEWS, band_stopped, drop, drop_modalities, view_of
-from clmer_model.training.config import PretrainConfig, ViewConfig, recipe
+from clmer_model.training.augment import AUGMENTATIONS, augmentation_of, drop, drop_modalities, stop_band
+from clmer_model.training.config import AugmentationConfig, PretrainConfig, recipe
 from clmer_model.training.contrastive import (
     ContextSummary,
-    Contrast,
+    ContrastiveLosses,
     ProjectionHead,
-    kept_statistics,
+    batch_norm_frozen,
+    default_negatives,
     nt_xent,
     past_tokens,
     temporal_loss,
-    usual_negatives,
 )
 from clmer_streaming.config import PhysioConfig, WindowConfig
 from clmer_streaming.errors import SettingsError
@@ -61,8 +61,8 @@ def test_views_are_drawn_anew(name: str) -> None:
     x, mask = random_input(4)
     before = x[name].clone()
     rng = generator()
-    first, _ = VIEWS[name](x[name], mask[name], ViewConfig(), rng)
-    second, _ = VIEWS[name](x[name], mask[name], ViewConfig(), rng)
+    first, _ = AUGMENTATIONS[name](x[name], mask[name], AugmentationConfig(), rng)
+    second, _ = AUGMENTATIONS[name](x[name], mask[name], AugmentationConfig(), rng)
     assert not torch.equal(first, second)
     assert torch.equal(x[name], before)
 
@@ -71,16 +71,16 @@ def test_eeg_views_never_mix_channels() -> None:
     """A channel that is silent stays silent beside loud ones."""
     x = 10.0 * torch.randn(8, 14, 256, generator=generator(1))
     x[:, 5] = 0.0
-    seen, _ = VIEWS["eeg"](x, torch.ones(8, 14, dtype=torch.bool), ViewConfig(), generator())
+    seen, _ = AUGMENTATIONS["eeg"](x, torch.ones(8, 14, dtype=torch.bool), AugmentationConfig(), generator())
     assert bool((seen[:, 5] == 0).all())
     assert bool((seen[:, 4] != 0).any())
 
 
 def test_eeg_gain_is_one_factor_for_a_whole_channel() -> None:
     """Without noise, shift and blanks, a view is the window times one factor in 0.5-2 for each channel."""
-    config = ViewConfig(eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.0)
+    config = AugmentationConfig(eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.0)
     x = 10.0 * torch.randn(4, 14, 256, generator=generator(1))
-    seen, _ = VIEWS["eeg"](x, torch.ones(4, 14, dtype=torch.bool), config, generator())
+    seen, _ = AUGMENTATIONS["eeg"](x, torch.ones(4, 14, dtype=torch.bool), config, generator())
     ratio = seen / x
     assert torch.allclose(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4)
     assert bool(((ratio > 0.499) & (ratio < 2.001)).all())
@@ -88,16 +88,16 @@ def test_eeg_gain_is_one_factor_for_a_whole_channel() -> None:
 
 def test_eeg_shift_moves_all_channels_alike() -> None:
     """A ramp of sample numbers comes back shifted by up to the limit, with zeros where nothing was recorded."""
-    config = ViewConfig(eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_blank=0, eeg_band_stop=0.0)
+    config = AugmentationConfig(eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_blank=0, eeg_band_stop=0.0)
     x = torch.arange(1.0, 257.0).expand(16, 14, 256)
-    seen, _ = VIEWS["eeg"](x, torch.ones(16, 14, dtype=torch.bool), config, generator())
+    seen, _ = AUGMENTATIONS["eeg"](x, torch.ones(16, 14, dtype=torch.bool), config, generator())
     shift = (torch.arange(1.0, 257.0) - seen)[seen > 0].view(-1)
     assert bool((shift.abs() <= config.eeg_shift).all())
     assert len(set(shift.tolist())) > 4
     assert torch.equal(seen[:, 0], seen[:, 13])
 
 
-STILL = ViewConfig(
+STILL = AugmentationConfig(
     eeg_gain=(1.0, 1.0), eeg_jitter=0.0, eeg_shift=0, eeg_blank=0, eeg_band_stop=0.5, channel_dropout=0.0,
     slot_dropout=0.0, landmark_scale=(1.0, 1.0), landmark_jitter=0.0, landmark_identity=(0.0, 0.0, 0.0),
     au_scale=(1.0, 1.0), au_jitter=0.0, au_offset=0.0, gaze_offset=0.0, gaze_jitter=0.0, slot_offset=0.0,
@@ -110,7 +110,7 @@ def test_a_stopped_band_is_silent_in_all_channels_and_the_others_stay() -> None:
     """Of sines at every whole Hz, those within one band of at most the width asked for are gone; no other changes."""
     t = torch.arange(256) / 128.0
     comb = torch.stack([torch.sin(2 * torch.pi * hz * t) for hz in range(1, 64)]).sum(0)
-    seen = band_stopped(comb.expand(64, 14, 256), 0.25, generator())
+    seen = stop_band(comb.expand(64, 14, 256), 0.25, generator())
     power = torch.fft.rfft(seen).abs()[..., 2:128:2] / 128.0
     left = power > 0.5
     assert torch.allclose(power, left.float(), atol=1e-3)
@@ -131,7 +131,7 @@ def test_only_eeg_loses_a_band() -> None:
     given = {**x, "gsr": torch.rand(16, 1, 64), "ecg": torch.rand(16, 2, 256)}
     given = {**given, "gaze": torch.rand(16, 8, 2), "hog": torch.rand(16, 8, 9)}
     known = {**mask, **further, "gaze": mask["aus"], "hog": mask["aus"]}
-    views = {name: view_of(name, name in ("eeg", "gsr", "ecg")) for name in given}
+    views = {name: augmentation_of(name, name in ("eeg", "gsr", "ecg")) for name in given}
     seen = {name: views[name](values, known[name], STILL, generator())[0] for name, values in given.items()}
     assert [name for name in given if not torch.allclose(seen[name], given[name], atol=1e-5)] == ["eeg"]
 
@@ -139,7 +139,7 @@ def test_only_eeg_loses_a_band() -> None:
 def test_a_short_series_is_never_shifted_or_blanked_away() -> None:
     """Sixty-four samples of skin conductance lose at most an eighth to a shift and a quarter to a blank stretch."""
     x = torch.ones(500, 1, 64)
-    seen, _ = view_of("gsr", True)(x, torch.ones(500, 1, dtype=torch.bool), ViewConfig(), generator())
+    seen, _ = augmentation_of("gsr", True)(x, torch.ones(500, 1, dtype=torch.bool), AugmentationConfig(), generator())
     n_gone = (seen == 0).sum(2)
     assert 16 < int(n_gone.max()) <= 8 + 16
 
@@ -149,16 +149,16 @@ def test_action_units_keep_their_sign_and_scale() -> None:
     intensity = torch.tensor([0.0, 0.1, 2.5, 5.0]).repeat(5)[:17].expand(64, 8, 17)
     x = torch.stack([intensity, (intensity > 1).float()], dim=3)
     known = torch.ones(64, 8, dtype=torch.bool)
-    seen, _ = VIEWS["aus"](x, known, ViewConfig(), generator())
+    seen, _ = AUGMENTATIONS["aus"](x, known, AugmentationConfig(), generator())
     assert bool(((seen[..., 0] >= 0) & (seen[..., 0] <= 5)).all())
     assert torch.equal(seen[..., 1], x[..., 1])
-    level, _ = VIEWS["aus"](x, known, ViewConfig(au_offset=0.0), generator())
+    level, _ = AUGMENTATIONS["aus"](x, known, AugmentationConfig(au_offset=0.0), generator())
     assert bool((level[..., 0][intensity == 0] == 0).all())
 
 
 def test_another_neutral_is_the_same_in_all_slots() -> None:
     """The shift of a landmark, the offset of a unit, an angle or any value differ between samples, not over time."""
-    config = ViewConfig(
+    config = AugmentationConfig(
         landmark_scale=(1.0, 1.0), landmark_jitter=0.0, au_scale=(1.0, 1.0), au_jitter=0.0, gaze_jitter=0.0,
         slot_jitter=0.0,
     )  # fmt: skip
@@ -169,7 +169,7 @@ def test_another_neutral_is_the_same_in_all_slots() -> None:
         ("gaze", torch.zeros(32, 8, 2)),
         ("hog", torch.randn(32, 8, 9, generator=generator(1))),
     ):
-        shift = view_of(name, False)(x, known, config, generator())[0][..., 0] - x[..., 0]
+        shift = augmentation_of(name, False)(x, known, config, generator())[0][..., 0] - x[..., 0]
         assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-6)
         assert float(shift[:, 0].std()) > 0.04
 
@@ -178,7 +178,7 @@ def test_a_view_of_gaze_is_off_by_degrees() -> None:
     """Most angles move by less than 6 degrees, and one slot beside another by less than 5; two views of one differ."""
     x, known = 0.3 * torch.randn(500, 8, 2, generator=generator(1)), torch.ones(500, 8, dtype=torch.bool)
     rng = generator()
-    first, second = (view_of("gaze", False)(x, known, ViewConfig(), rng)[0] for _ in range(2))
+    first, second = (augmentation_of("gaze", False)(x, known, AugmentationConfig(), rng)[0] for _ in range(2))
     moved = torch.rad2deg((first - x).abs())
     assert float(moved.quantile(0.9)) < 6.0
     assert float((torch.rad2deg(first - x).diff(dim=1)).abs().quantile(0.99)) < 5.0
@@ -192,14 +192,14 @@ def test_a_view_of_unknown_values_does_not_depend_on_their_unit() -> None:
     known[3] = False
     x[3] = math.nan
     units = torch.tensor([1e-3, 1e3, 1.0])
-    view = view_of("hog", False)
-    seen, left = view(x, known, ViewConfig(), generator())
-    other, _ = view(x * units, known, ViewConfig(), generator())
+    view = augmentation_of("hog", False)
+    seen, left = view(x, known, AugmentationConfig(), generator())
+    other, _ = view(x * units, known, AugmentationConfig(), generator())
     assert torch.allclose(other[left], (seen * units)[left], rtol=1e-4)
     assert bool((seen[..., 2][left] == 7.0).all())
     assert not bool((seen[..., :2][left] == x[..., :2][left]).any())
     assert not bool((left & ~known).any())
-    nothing, _ = view(x, torch.zeros_like(known), ViewConfig(), generator())
+    nothing, _ = view(x, torch.zeros_like(known), AugmentationConfig(), generator())
     assert nothing.shape == x.shape
 
 
@@ -207,7 +207,7 @@ def test_landmark_views_keep_the_face_recognisable() -> None:
     """Landmarks move by less than a tenth of the face's radius on average."""
     x = 5.0 * torch.randn(32, 8, 68, 3, generator=generator(1))
     radius = x.pow(2).sum(3).mean().sqrt()
-    seen, _ = VIEWS["landmarks"](x, torch.ones(32, 8, dtype=torch.bool), ViewConfig(), generator())
+    seen, _ = AUGMENTATIONS["landmarks"](x, torch.ones(32, 8, dtype=torch.bool), AugmentationConfig(), generator())
     assert float((seen - x).abs().mean()) < 0.1 * float(radius)
 
 
@@ -352,7 +352,7 @@ def test_within_a_frame_only_earlier_points_are_convolved() -> None:
 
 
 def read_by_context(
-    contrast: Contrast, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], seed: int
+    contrast: ContrastiveLosses, encoder: ModalityEncoder, batch: tuple[Tensor, Tensor], seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Return what the summaries of both views were given when the losses of a batch were computed."""
     assert contrast.context is not None
@@ -380,7 +380,7 @@ IN_TIME = [(preset, name) for preset in ("default", "paper") for name in SERIES 
 def test_the_context_reads_nothing_of_what_is_to_come(preset: str, name: str) -> None:
     """Through views and losses as they are trained: no gradient from raw samples after the cut, and no bit of them."""
     encoder = encoder_of(preset, name).train()
-    contrast = Contrast(encoder, dataclasses.replace(recipe(preset).pretrain, lambda_temporal=1.0))
+    contrast = ContrastiveLosses(encoder, dataclasses.replace(recipe(preset).pretrain, lambda_temporal=1.0))
     cuts = set()
     for seed in range(4):
         x, mask = noise(encoder, preset, seed=seed)
@@ -403,7 +403,7 @@ def test_of_later_landmarks_of_a_frame_the_context_knows_centre_and_size() -> No
     """In the paper's layout later points in another order, with the same centre and size, change nothing."""
     encoder = encoder_of("paper", "landmarks").train()
     scaled = dataclasses.replace(recipe("paper").pretrain.views, landmark_jitter=0.0)
-    contrast = Contrast(encoder, dataclasses.replace(recipe("paper").pretrain, views=scaled))
+    contrast = ContrastiveLosses(encoder, dataclasses.replace(recipe("paper").pretrain, views=scaled))
     x, mask = noise(encoder, "paper")
     given = read_by_context(contrast, encoder, (x, mask), 0)
     changed = x.clone()
@@ -430,17 +430,19 @@ def test_faces_in_slots_are_told_from_other_times_and_all_else_from_other_sample
     """So it is by preset and modality, unless somebody chooses."""
     encoder = encoder_of(preset, name)
     slots = preset == "default" and name in ("landmarks", "aus", "gaze")
-    assert usual_negatives(encoder) == ("time" if slots else "batch")
-    assert Contrast(encoder, BOTH).negatives == usual_negatives(encoder)
+    assert default_negatives(encoder) == ("time" if slots else "batch")
+    assert ContrastiveLosses(encoder, BOTH).negatives == default_negatives(encoder)
     for chosen in ("batch", "time"):
-        assert Contrast(encoder, dataclasses.replace(BOTH, negatives=chosen)).negatives == chosen
+        assert ContrastiveLosses(encoder, dataclasses.replace(BOTH, negatives=chosen)).negatives == chosen
 
 
 def test_without_a_temporal_loss_views_may_move_in_time() -> None:
     """Only where something is predicted do shift and stopped band have no place."""
     encoder = encoder_of("default", "eeg")
-    assert Contrast(encoder, PretrainConfig()).views == ViewConfig()
-    assert Contrast(encoder, BOTH).views == dataclasses.replace(ViewConfig(), eeg_shift=0, eeg_band_stop=0.0)
+    assert ContrastiveLosses(encoder, PretrainConfig()).views == AugmentationConfig()
+    assert ContrastiveLosses(encoder, BOTH).views == dataclasses.replace(
+        AugmentationConfig(), eeg_shift=0, eeg_band_stop=0.0
+    )
 
 
 def test_a_past_as_long_as_the_window_is_the_window() -> None:
@@ -470,11 +472,11 @@ def test_the_summary_does_not_read_invalid_tokens() -> None:
 def test_both_losses_reach_every_parameter(sample_of: Any) -> None:
     """The weighted sum of Eq. 4 gives the encoder, the summary and the head a gradient."""
     encoder = ModalityEncoder(SPECS[2], SMALL).train()
-    contrast = Contrast(encoder, PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0, sample_of=sample_of))
+    contrast = ContrastiveLosses(encoder, PretrainConfig(lambda_sample=0.7, lambda_temporal=1.0, sample_of=sample_of))
     rng = torch.Generator().manual_seed(0)
     x, mask = torch.rand(16, 8, 17, 2, generator=rng), torch.ones(16, 8, dtype=torch.bool)
     losses = contrast.losses(encoder, (x, mask), rng)
-    total = contrast.weigh(losses)
+    total = contrast.weighted_sum(losses)
     assert total.item() == pytest.approx(0.7 * losses["sample"].item() + losses["temporal"].item(), rel=1e-6)
     total.backward()  # type: ignore[no-untyped-call]
     owners = {"encoder": encoder, "contrast": contrast}
@@ -486,7 +488,7 @@ def test_a_past_leaves_the_running_statistics_alone() -> None:
     """Only whole windows decide what batch normalisation knows in evaluation mode."""
     encoder = encoder_of("default", "eeg").train()
     before = {name: value.clone() for name, value in encoder.state_dict().items() if "running" in name}
-    with kept_statistics(encoder):
+    with batch_norm_frozen(encoder):
         past_tokens(encoder, *noise(encoder, "default"), 2)
     assert all(torch.equal(encoder.state_dict()[name], value) for name, value in before.items())
     encoder(*noise(encoder, "default"))
@@ -510,7 +512,7 @@ def test_pretraining_learns_what_follows() -> None:
 def test_a_modality_with_one_token_has_no_future() -> None:
     """Gaze of one slot is trained by the sample loss alone."""
     spec = ModalitySpec("gaze", (1, 2), ("GAZE_X", "GAZE_Y"))
-    contrast = Contrast(ModalityEncoder(spec, ClmerDims()), BOTH)
+    contrast = ContrastiveLosses(ModalityEncoder(spec, ClmerDims()), BOTH)
     assert contrast.context is None
 
 
@@ -527,9 +529,9 @@ def test_no_view_copies_one_channel_over_all(name: str) -> None:
     spec = spec_of("default", name)
     x = 0.5 + 4.0 * torch.rand(8, *spec.shape, generator=torch.Generator().manual_seed(5))
     rng = torch.Generator().manual_seed(0)
-    view = view_of(name, spec.kind == "signal")
+    view = augmentation_of(name, spec.kind == "signal")
     for _ in range(5):
-        seen, _ = view(x, torch.ones(8, spec.n_masked, dtype=torch.bool), ViewConfig(), rng)
+        seen, _ = view(x, torch.ones(8, spec.n_masked, dtype=torch.bool), AugmentationConfig(), rng)
         channels = seen if spec.kind == "signal" else seen.flatten(2).transpose(1, 2)
         for sample in channels:
             rows = sample[:, sample.abs().amax(0) > 0]
@@ -543,14 +545,14 @@ def test_views_differ_from_epoch_to_epoch(preset: str, name: str, monkeypatch: p
     spec = spec_of(preset, name)
     x = torch.rand(1, *spec.shape, generator=torch.Generator().manual_seed(5)).repeat(4, *[1] * len(spec.shape))
     drawn: list[Tensor] = []
-    usual = view_of(name, spec.kind == "signal")
+    usual = augmentation_of(name, spec.kind == "signal")
 
     def remembered(*given: Any) -> tuple[Tensor, Tensor]:
         seen, known = usual(*given)
         drawn.append(seen)
         return seen, known
 
-    monkeypatch.setitem(VIEWS, name, remembered)
+    monkeypatch.setitem(AUGMENTATIONS, name, remembered)
     config = PretrainConfig(epochs=3, batch=4, views=recipe(preset).pretrain.views)
     pretrain_encoder(ModalityEncoder(spec, SMALL), x, torch.ones(4, spec.n_masked, dtype=torch.bool), config, print)
     views = torch.cat(drawn)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clmer_model.checkpoint import load_checkpoint
-from clmer_model.training.distributed import n_ranks, shares
+from clmer_model.training.distributed import rank_rows, world_size
 from tests.support.paths import ROOT
 
 TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -35,6 +35,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_same_weights(said: list[dict[str, Any]]) -> None:
     """After both stages the weights and statistics are the same bits, and so are the validation losses."""
     assert said[0]["weights"] == said[1]["weights"]
@@ -43,12 +44,14 @@ def test_two_processes_end_with_the_same_weights(said: list[dict[str, Any]]) -> 
     assert validation[0] == validation[1]
 
 
+@pytest.mark.slow
 def test_each_process_sees_its_own_share(said: list[dict[str, Any]]) -> None:
     """The training losses of the two differ, since their rows and views do."""
     losses = [[line["loss"] for line in part["log"]] for part in said]
     assert all(first != second for first, second in zip(*losses, strict=True))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch(said: list[dict[str, Any]]) -> None:
     """The mean over the processes equals the gradient of one process with all eight ramps, their mean."""
     whole = torch.arange(24.0).view(8, 3).mean(0).tolist()
@@ -58,8 +61,8 @@ def test_gradients_are_those_of_the_whole_batch(said: list[dict[str, Any]]) -> N
 
 def test_one_process_takes_whole_batches() -> None:
     """Alone, a share is the batch."""
-    assert n_ranks() == 1
-    assert [rows.tolist() for rows in shares([torch.arange(3), torch.arange(2)])] == [[0, 1, 2], [0, 1]]
+    assert world_size() == 1
+    assert [rows.tolist() for rows in rank_rows([torch.arange(3), torch.arange(2)])] == [[0, 1, 2], [0, 1]]
 
 
 @pytest.mark.deep

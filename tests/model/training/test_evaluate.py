@@ -9,20 +9,20 @@ from clmer_model.training.evaluate import (
     MATRIX_SCORES,
     PLAIN_SCORES,
     accuracy,
+    bootstrap_intervals,
     calibration_bins,
     calibration_error,
+    calibration_error_of_bins,
     class_f1,
     class_precision,
     class_recall,
+    compute_scores,
     confusion,
     eq8_as_printed,
     eq8_over_all,
-    error_of_bins,
-    intervals_of,
     kappa,
     macro_f1,
     permutation_p,
-    scores_of,
     weighted_f1,
 )
 
@@ -33,7 +33,7 @@ MATRIX = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
 def test_scores_equal_those_worked_out_by_hand() -> None:
     """Three of five right: recalls 2/3 and 1/2, F1 2/3 and 1/2; sure of 0.8 and right in 0.6 of all."""
     truth, answer = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
-    scores = scores_of(truth, np.where(np.arange(2) == answer[:, None], 0.8, 0.2))
+    scores = compute_scores(truth, np.where(np.arange(2) == answer[:, None], 0.8, 0.2))
     assert scores["accuracy"] == pytest.approx(0.6)
     assert scores["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -87,9 +87,9 @@ def test_kappa_of_one_class_alone_is_nothing() -> None:
 def test_the_interval_knows_that_windows_of_a_person_go_together() -> None:
     """Ten people who are all right or all wrong give a far wider interval than a thousand windows would."""
     person, truth = np.repeat(np.arange(10), 100), np.zeros(1000, dtype=np.int64)
-    low, high = intervals_of(truth, np.eye(2)[person % 2], person)["accuracy"]
+    low, high = bootstrap_intervals(truth, np.eye(2)[person % 2], person)["accuracy"]
     assert high - low > 0.4
-    low, high = intervals_of(truth, np.eye(2)[np.arange(1000) % 2], person)["accuracy"]
+    low, high = bootstrap_intervals(truth, np.eye(2)[np.arange(1000) % 2], person)["accuracy"]
     assert high - low < 0.01
 
 
@@ -102,8 +102,8 @@ def test_calibration_errors_of_people_add_up_by_their_bins() -> None:
     """One person is sure of 0.9 and always right, another never: apart the errors are 0.1 and 0.9, together 0.4."""
     sure, right = np.full(10, 0.9), np.arange(10) < 5
     parts = [calibration_bins(sure[mine], right[mine]) for mine in (right, ~right)]
-    assert [error_of_bins(bins) for bins in parts] == pytest.approx([0.1, 0.9])
-    assert error_of_bins(parts[0] + parts[1]) == pytest.approx(0.4)
+    assert [calibration_error_of_bins(bins) for bins in parts] == pytest.approx([0.1, 0.9])
+    assert calibration_error_of_bins(parts[0] + parts[1]) == pytest.approx(0.4)
 
 
 def test_every_score_has_an_interval_by_the_same_draws() -> None:
@@ -114,12 +114,12 @@ def test_every_score_has_an_interval_by_the_same_draws() -> None:
     truth, person = np.tile([0, 0, 1, 1, 1, 1], 10), np.repeat(np.arange(10), 6)
     answer = np.tile([0, 1, 1, 1, 1, 0], 10)
     probs = np.where(np.arange(2) == answer[:, None], 0.9, 0.1)
-    scores = scores_of(truth, probs)
-    for name, edges in intervals_of(truth, probs, person).items():
+    scores = compute_scores(truth, probs)
+    for name, edges in bootstrap_intervals(truth, probs, person).items():
         assert edges == pytest.approx((scores[name], scores[name]))
     answer[:6] = 1 - truth[:6]
     probs = np.where(np.arange(2) == answer[:, None], 0.9, 0.1)
-    scores, intervals = scores_of(truth, probs), intervals_of(truth, probs, person)
+    scores, intervals = compute_scores(truth, probs), bootstrap_intervals(truth, probs, person)
     assert set(intervals) == set(PLAIN_SCORES)
     assert all(low < scores[name] < high for name, (low, high) in intervals.items())
     low, high = intervals["accuracy"]

@@ -11,15 +11,15 @@ import torch
 
 from clmer_model.artifact import find_artifact
 from clmer_model.checkpoint import load_checkpoint
-from clmer_model.data.examples import Examples
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
-from clmer_model.training.compare import NetworkLearner
+from clmer_model.training.compare import NetworkEstimator
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
-from clmer_model.training.fit import Fitting
+from clmer_model.training.fit import SupervisedStage
 from clmer_model.training.optimizer import ResumeFile
 from clmer_model.training.train import SPLIT_NAME, Run, train
-from tests.support.model_windows import SMALL, make_window, random_input, small_model
+from tests.support.model_windows import SMALL, make_window, small_model
+from tests.support.tiny_training import small_examples
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,12 +29,6 @@ pytestmark = [
 
 DEVICE = "cuda"
 CLOSE = 1e-2  # of a loss, relative; rounding that differs grows from step to step
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that keeps the simulated people for all tests of this file."""
-    return tmp_path_factory.mktemp("cache")
 
 
 def tiny(mixed_precision: bool = False) -> TrainConfig:
@@ -52,23 +46,16 @@ def tiny(mixed_precision: bool = False) -> TrainConfig:
     )
 
 
-def small_examples(n: int = 64) -> Examples:
-    """Noise with labels in turn."""
-    x, mask = random_input(n)
-    who = np.arange(n)
-    return Examples({k: v.numpy() for k, v in x.items()}, {k: v.numpy() for k, v in mask.items()}, who % 4, who, who)
-
-
 def numbers(line: dict[str, Any]) -> dict[str, float]:
     """Return the losses of a line of the log."""
     return {name: value for name, value in line.items() if isinstance(value, float)}
 
 
 @pytest.mark.parametrize("mixed_precision", [False, True])
-def test_a_model_trained_on_cuda_serves_on_a_cpu(mixed_precision: bool, tmp_path: Path, cache: Path) -> None:
+def test_a_model_trained_on_cuda_serves_on_a_cpu(mixed_precision: bool, tmp_path: Path, people_cache: Path) -> None:
     """In float32 and in mixed precision the loss falls, and the exported file answers windows on the CPU."""
     lines: list[dict[str, Any]] = []
-    trained = train(tiny(mixed_precision), Run(tmp_path / "run", cache, lines.append, lambda made, _: made))
+    trained = train(tiny(mixed_precision), Run(tmp_path / "run", people_cache, lines.append, lambda made, _: made))
     losses = [line["loss"] for line in lines if "loss" in line and line["stage"] == "fit"]
     assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
     assert losses[-1] < 0.9 * losses[0]
@@ -81,20 +68,20 @@ def test_a_model_trained_on_cuda_serves_on_a_cpu(mixed_precision: bool, tmp_path
     assert sum(answer.probs.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_snapshot_taken_on_cuda_is_restored_there(tmp_path: Path) -> None:
+def test_a_resume_state_taken_on_cuda_is_restored_there(tmp_path: Path) -> None:
     """Weights, optimiser and both random states come back bit for bit; the epochs that follow are close."""
     config = FitConfig(epochs=4, batch=16)
-    examples, file = small_examples(), ResumeFile(tmp_path, {"batch": 16}, "these")
-    fitting = Fitting(small_model().to(DEVICE), examples, examples, config)
+    examples, file = small_examples(64), ResumeFile(tmp_path, {"batch": 16}, "these")
+    fitting = SupervisedStage(small_model().to(DEVICE), examples, examples, config)
     for _ in range(2):
         fitting.run_epoch()
-    file.write(fitting.snapshot(), n_lines=2)
+    file.write(fitting.resume_state(), n_lines=2)
     expected = [fitting.run_epoch() for _ in range(2)]
 
-    resumed = Fitting(small_model(seed=9).to(DEVICE), examples, examples, config)
+    resumed = SupervisedStage(small_model(seed=9).to(DEVICE), examples, examples, config)
     kept, _ = file.read()
     resumed.restore(kept)
-    again = resumed.snapshot()
+    again = resumed.resume_state()
     assert again.values == kept.values
     assert again.tensors.keys() == kept.tensors.keys()
     assert ("random.cuda" in kept.tensors) is (DEVICE == "cuda")
@@ -106,10 +93,10 @@ def test_a_snapshot_taken_on_cuda_is_restored_there(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_close_losses() -> None:
     """Two trainings that begin alike draw the same batches, views and dropout; only the last digits differ."""
-    examples, config = small_examples(), FitConfig(epochs=3, batch=16)
+    examples, config = small_examples(64), FitConfig(epochs=3, batch=16)
     runs = []
     for _ in range(2):
-        fitting = Fitting(small_model().to(DEVICE), examples, examples, config)
+        fitting = SupervisedStage(small_model().to(DEVICE), examples, examples, config)
         runs.append([fitting.run_epoch() for _ in range(3)])
     for line, other in zip(*runs, strict=True):
         assert numbers(other) == pytest.approx(numbers(line), rel=CLOSE)
@@ -122,7 +109,7 @@ def test_a_learner_on_cuda_answers_in_the_host_s_memory() -> None:
         dims=SMALL, pretrain=PretrainConfig(epochs=1, batch=8), fit=FitConfig(epochs=1, batch=8), device=DEVICE
     )
     subsets = {"all": tuple(examples.series), "eeg": ("eeg",)}
-    answers = NetworkLearner(config, report=lambda line: None).answer(examples, examples, examples, subsets)
+    answers = NetworkEstimator(config, report=lambda line: None).fit_predict(examples, examples, examples, subsets)
     for probs in answers.values():
         assert probs.shape == (24, 4)
         assert probs.sum(1) == pytest.approx(np.ones(24))

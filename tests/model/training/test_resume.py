@@ -15,8 +15,8 @@ import torch
 
 from clmer_model.training.config import FitConfig, PretrainConfig
 from clmer_model.training.contrastive import pretrain
-from clmer_model.training.fit import Fitting
-from clmer_model.training.optimizer import SNAPSHOT_NAME, Keeper, ResumeFile, ResumeState
+from clmer_model.training.fit import SupervisedStage
+from clmer_model.training.optimizer import RESUME_NAME, ResumeFile, ResumePoint, ResumeState
 from clmer_model.training.train import CURVES_NAME, train
 from clmer_server.cli import main
 from clmer_streaming.errors import SettingsError
@@ -46,17 +46,11 @@ def prepare(file: Path, store: Path) -> None:
     assert main(["prepare", "--dataset", "arrays", str(file), "--out", str(store)]) == 0
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that keeps the simulated people for all tests of this file."""
-    return tmp_path_factory.mktemp("cache")
-
-
-def test_a_resumed_training_is_the_one_without_interruption(tmp_path: Path, cache: Path) -> None:
+def test_a_resumed_training_is_the_one_without_interruption(tmp_path: Path, people_cache: Path) -> None:
     """Interrupted amid an encoder's epochs and again amid those with labels, weights and curves are the same bits."""
     config = tiny("default")
     config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, epochs=2))
-    train(config, run_in(tmp_path / "whole", cache))
+    train(config, run_in(tmp_path / "whole", people_cache))
     for stage, epoch in (("pretrain landmarks", 1), ("fit", 1)):
 
         def cut(line: dict[str, Any], stage: str = stage, epoch: int = epoch) -> None:
@@ -64,29 +58,29 @@ def test_a_resumed_training_is_the_one_without_interruption(tmp_path: Path, cach
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train(config, run_in(tmp_path / "cut", cache, cut, resume=stage == "fit"))
-        assert (tmp_path / "cut" / SNAPSHOT_NAME).is_file()
-    train(config, run_in(tmp_path / "cut", cache, resume=True))
+            train(config, run_in(tmp_path / "cut", people_cache, cut, resume=stage == "fit"))
+        assert (tmp_path / "cut" / RESUME_NAME).is_file()
+    train(config, run_in(tmp_path / "cut", people_cache, resume=True))
     for name in ("model.safetensors", "curves.jsonl", "checkpoint.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert not (tmp_path / "cut" / SNAPSHOT_NAME).exists()
+    assert not (tmp_path / "cut" / RESUME_NAME).exists()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_snapshot_holds_all_that_decides_the_next_epoch(schedule: Any, tmp_path: Path) -> None:
+def test_a_resume_state_holds_all_that_decides_the_next_epoch(schedule: Any, tmp_path: Path) -> None:
     """Written to disk and read by a fresh model, two epochs and two more are four, for either schedule."""
     config = FitConfig(epochs=4, batch=8, schedule=schedule, plateau_patience=0)
     examples, file = small_examples(), ResumeFile(tmp_path, {"batch": 8}, "these")
     whole = small_model()
-    fitting = Fitting(whole, examples, examples, config)
+    fitting = SupervisedStage(whole, examples, examples, config)
     lines = [fitting.run_epoch() for _ in range(2)]
-    file.write(fitting.snapshot(), n_lines=2)
+    file.write(fitting.resume_state(), n_lines=2)
     lines += [fitting.run_epoch() for _ in range(2)]
     other = small_model(seed=9)
-    resumed = Fitting(other, examples, examples, config)
-    snapshot, n_lines = file.read()
+    resumed = SupervisedStage(other, examples, examples, config)
+    state, n_lines = file.read()
     assert n_lines == 2
-    resumed.restore(snapshot)
+    resumed.restore(state)
     assert [resumed.run_epoch() for _ in range(2)] == lines[2:]
     assert resumed.finish() == fitting.finish()
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in other.state_dict().items())
@@ -98,33 +92,33 @@ def test_the_contrastive_stage_goes_on_from_any_epoch(tmp_path: Path) -> None:
     examples, file = random_input(12), ResumeFile(tmp_path, {"batch": 8}, "these")
     whole, lines, kept = small_model(), list[dict[str, Any]](), list[ResumeState]()
 
-    def keep(snapshot: ResumeState) -> None:
-        file.write(snapshot, len(lines))
+    def save(state: ResumeState) -> None:
+        file.write(state, len(lines))
         kept.append(file.read()[0])
 
-    pretrain(whole, examples, config, lines.append, Keeper(keep=keep))
-    assert [(snapshot.values["encoder"], snapshot.values["epoch"]) for snapshot in kept] == [
+    pretrain(whole, examples, config, lines.append, ResumePoint(save=save))
+    assert [(state.values["encoder"], state.values["epoch"]) for state in kept] == [
         (encoder, epoch) for encoder in range(3) for epoch in (1, 2)
     ]
     for n_lines, start in enumerate(kept, 1):
         other, rest = small_model(seed=9), list[dict[str, Any]]()
-        pretrain(other, examples, config, rest.append, Keeper(start))
+        pretrain(other, examples, config, rest.append, ResumePoint(start))
         assert rest == lines[n_lines:]
         assert all(torch.equal(value, whole.state_dict()[name]) for name, value in other.state_dict().items())
 
 
 def test_only_an_unfinished_training_of_the_same_settings_is_resumed(tmp_path: Path) -> None:
-    """Without a snapshot, with a file that is none, or with one of other settings, the error says what to do."""
+    """Without a state, with a file that is none, or with one of other settings, the error says what to do."""
     with pytest.raises(SettingsError, match="train without --resume"):
         ResumeFile(tmp_path, {"seed": 1}, "these").read()
     examples = small_examples()
-    reached = Fitting(small_model(), examples, examples, FitConfig()).snapshot()
+    reached = SupervisedStage(small_model(), examples, examples, FitConfig()).resume_state()
     ResumeFile(tmp_path, {"seed": 1}, "these").write(reached, 0)
     with pytest.raises(SettingsError, match="other values of seed"):
         ResumeFile(tmp_path, {"seed": 2}, "these").read()
     with pytest.raises(SettingsError, match="the windows that the training began with"):
         ResumeFile(tmp_path, {"seed": 1}, "others").read()
-    (tmp_path / SNAPSHOT_NAME).write_bytes(b"not a snapshot at all")
+    (tmp_path / RESUME_NAME).write_bytes(b"not a resume file at all")
     with pytest.raises(SettingsError, match="train without --resume"):
         ResumeFile(tmp_path, {"seed": 1}, "these").read()
 
@@ -152,12 +146,14 @@ def test_windows_that_were_prepared_anew_are_refused(tmp_path: Path, capsys: pyt
     assert stages == ["examples", "fit", "fit", "calibrate", "test"]
 
 
-def test_people_of_another_simulator_are_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_of_another_simulator_are_refused(
+    tmp_path: Path, people_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the same options another version of the simulator makes other people."""
     config = tiny("default")
     config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, epochs=0))
     with pytest.raises(KeyboardInterrupt):
-        train(config, run_in(tmp_path / "run", cache, interrupt))
+        train(config, run_in(tmp_path / "run", people_cache, interrupt))
     monkeypatch.setattr("clmer_model.data.simulated.SIMULATOR_ID", "another")
     with pytest.raises(SettingsError, match="another version of clmer"):
-        train(config, run_in(tmp_path / "run", cache, resume=True))
+        train(config, run_in(tmp_path / "run", people_cache, resume=True))

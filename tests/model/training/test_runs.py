@@ -19,8 +19,8 @@ from clmer_model.data.examples import Examples
 from clmer_model.export import export
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
-from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig, ViewConfig, recipe
-from clmer_model.training.fit import Fitting, fit
+from clmer_model.training.config import AugmentationConfig, FitConfig, PretrainConfig, TrainConfig, recipe
+from clmer_model.training.fit import SupervisedStage, fit
 from clmer_model.training.train import draw_curves, train
 from clmer_server.cli import main
 from clmer_streaming.errors import DeviceError, SettingsError
@@ -29,16 +29,10 @@ from tests.support.model_windows import SMALL, SPECS, small_model
 from tests.support.tiny_training import pretrain_encoder, run_in, small_examples, tiny
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that keeps the simulated people for all tests of this file."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_a_preset_goes_from_people_to_a_prediction(preset: str, tmp_path: Path, cache: Path) -> None:
+def test_a_preset_goes_from_people_to_a_prediction(preset: str, tmp_path: Path, people_cache: Path) -> None:
     """Trained, exported and loaded, it answers a window of its own settings with a probability for each class."""
-    trained = train(tiny(preset), run_in(tmp_path / "run", cache))
+    trained = train(tiny(preset), run_in(tmp_path / "run", people_cache))
     assert trained.training["preset"] == preset
     export(load_checkpoint(tmp_path / "run"), tmp_path / "tiny.ts")
     predictor = Predictor(find_artifact(str(tmp_path / "tiny.ts")), "cpu")
@@ -78,7 +72,7 @@ def test_frozen_features_have_no_dropout() -> None:
     expected = encoder(x["eeg"], mask["eeg"])[0]
     seen: list[torch.Tensor] = []
     encoder.register_forward_hook(lambda module, given, result: seen.append(result[0]))
-    Fitting(model, examples, examples, config).run_epoch()
+    SupervisedStage(model, examples, examples, config).run_epoch()
     order = torch.randperm(24, generator=torch.Generator().manual_seed(config.seed))
     assert torch.allclose(seen[0], expected[order], atol=1e-5)
 
@@ -100,10 +94,10 @@ def test_the_plateau_lowers_the_learning_rate() -> None:
     examples = small_examples()
     wrong = dataclasses.replace(examples, label=(examples.label + 1) % 4)
     config = FitConfig(epochs=12, batch=8, learning_rate=1e-2, schedule="plateau", plateau_patience=1)
-    fitting = Fitting(small_model(), examples, wrong, config)
+    fitting = SupervisedStage(small_model(), examples, wrong, config)
     for _ in range(12):
         fitting.run_epoch()
-    rate = fitting.snapshot().values["groups"][0]["lr"]
+    rate = fitting.resume_state().values["groups"][0]["lr"]
     assert rate in [pytest.approx(1e-2 * 0.6**n) for n in range(1, 7)]
 
 
@@ -114,7 +108,7 @@ def test_the_paper_recipe_is_the_papers() -> None:
     assert (paper.pretrain.epochs, paper.pretrain.batch, paper.fit.epochs, paper.fit.batch) == (500, 64, 300, 64)
     assert (paper.fit.learning_rate, paper.fit.schedule, paper.fit.plateau_patience) == (1e-3, "plateau", 20)
     named = ("eeg_gain", "eeg_jitter", "landmark_scale", "landmark_jitter", "au_scale", "au_jitter")
-    views, usual = dataclasses.asdict(paper.pretrain.views), dataclasses.asdict(ViewConfig())
+    views, usual = dataclasses.asdict(paper.pretrain.views), dataclasses.asdict(AugmentationConfig())
     ours = ("gaze_jitter", "slot_jitter")  # of series that the paper's tables do not have
     assert {name: views[name] for name in (*named, *ours)} == {name: usual[name] for name in (*named, *ours)}
     assert all(not np.any(value) for name, value in views.items() if name not in (*named, *ours))
@@ -169,10 +163,12 @@ def test_mixed_precision_reaches_every_weight_in_float32() -> None:
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
-def test_the_command_trains_with_its_options(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_with_its_options(
+    tmp_path: Path, people_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """``clmer train`` with a preset's switches writes the checkpoint, the curves and the picture."""
     given = [
-        *("train", "--out", str(tmp_path / "run"), "--cache", str(cache), "--people", "5", "--trials", "2"),
+        *("train", "--out", str(tmp_path / "run"), "--cache", str(people_cache), "--people", "5", "--trials", "2"),
         *("--sim-preset", "easy", "--epochs", "1", "--pretrain-epochs", "1", "--lambda-sample", "0.7"),
         *("--lambda-temporal", "1", "--negatives", "time", "--freeze"),
     ]
@@ -190,12 +186,12 @@ def test_the_command_trains_with_its_options(tmp_path: Path, cache: Path, capsys
 
 
 def test_the_command_stops_when_nothing_improves(
-    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, people_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``--stop-after 1`` ends with the first epoch that is no better than the best; a terminal's bar is full then."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # as if in a terminal
     given = [
-        *("train", "--out", str(tmp_path / "run"), "--cache", str(cache), "--people", "5", "--trials", "2"),
+        *("train", "--out", str(tmp_path / "run"), "--cache", str(people_cache), "--people", "5", "--trials", "2"),
         *("--sim-preset", "easy", "--pretrain-epochs", "0", "--epochs", "60", "--stop-after", "1"),
     ]
     assert main(given) == 0

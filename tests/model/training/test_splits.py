@@ -12,19 +12,19 @@ import pytest
 
 from clmer_model.artifact import find_artifact
 from clmer_model.checkpoint import load_checkpoint
-from clmer_model.training.compare import REPORT_NAME, read_split_scores, report_of
+from clmer_model.training.compare import REPORT_NAME, make_report, read_split_scores
 from clmer_model.training.config import TrainConfig, recipe_of
 from clmer_model.training.splits import (
     PROTOCOLS,
     Split,
     SplitKind,
+    check_disjoint,
     draw_split,
     examples_key,
     groups_of,
-    guard,
+    reason_uncomputable,
     split_from_dict,
     split_to_dict,
-    why_not,
 )
 from clmer_server.cli import main
 from clmer_server.session.inference import model_card
@@ -42,12 +42,12 @@ def test_every_window_is_on_one_side_and_every_group_too(protocol: SplitKind) ->
     n_groups = len(np.unique(groups))
     for shuffle in range(1, 6):
         split = draw_split(STORE, protocol, shuffle, seed=1)
-        rows = np.concatenate(list(split.sides.values()))
+        rows = np.concatenate(list(split.by_set.values()))
         assert np.array_equal(np.sort(rows), np.arange(len(STORE.examples)))
-        parts = {side: set(groups[rows].tolist()) for side, rows in split.sides.items()}
+        parts = {side: set(groups[rows].tolist()) for side, rows in split.by_set.items()}
         assert sum(map(len, parts.values())) == n_groups
         assert len(parts["test"]) == len(parts["validation"]) == pytest.approx(0.15 * n_groups, abs=1)
-        for rows in split.sides.values():
+        for rows in split.by_set.values():
             assert set(STORE.examples.label[rows]) == {0, 1}
 
 
@@ -68,18 +68,18 @@ def test_random_windows_share_trials_between_training_and_test() -> None:
 def test_where_each_label_has_one_stimulus_unseen_stimuli_cannot_be_computed() -> None:
     """Whoever knows the picture knows the label: as in MAN-II."""
     store = small_store(stimuli_per_label=1)
-    assert why_not(store, "stimuli") == "not computable: the label is the stimulus"
+    assert reason_uncomputable(store, "stimuli") == "not computable: the label is the stimulus"
     with pytest.raises(DatasetError, match="the label is the stimulus"):
         draw_split(store, "stimuli", 1, seed=1)
-    assert why_not(store, "people") == ""
+    assert reason_uncomputable(store, "people") == ""
 
 
 def test_other_reasons_for_which_a_split_cannot_be_computed() -> None:
     """Too few people, too few stimuli of a label, no stimuli named."""
-    assert "2 groups, 3 are needed" in why_not(small_store(n_people=2), "people")
-    assert "a has 2 of 3 groups" in why_not(small_store(stimuli_per_label=2), "stimuli")
+    assert "2 groups, 3 are needed" in reason_uncomputable(small_store(n_people=2), "people")
+    assert "a has 2 of 3 groups" in reason_uncomputable(small_store(stimuli_per_label=2), "stimuli")
     unnamed = dataclasses.replace(STORE, stimulus=np.full(len(STORE.examples), -1))
-    assert why_not(unnamed, "stimuli") == "not computable: not every trial names its stimulus"
+    assert reason_uncomputable(unnamed, "stimuli") == "not computable: not every trial names its stimulus"
 
 
 def test_stimuli_that_are_felt_differently_are_kept_together() -> None:
@@ -100,7 +100,7 @@ def moved(split: Split, row: int) -> Split:
 def test_a_shared_window_is_refused(protocol: SplitKind) -> None:
     """One window on two sides is enough."""
     with pytest.raises(DatasetError, match="nothing shared between train and test"):
-        guard(moved(draw_split(STORE, protocol, 1, seed=1), 0), STORE)
+        check_disjoint(moved(draw_split(STORE, protocol, 1, seed=1), 0), STORE)
 
 
 @pytest.mark.parametrize("protocol", ["trial", "people", "stimuli"])
@@ -108,21 +108,21 @@ def test_a_shared_group_is_refused_and_named(protocol: SplitKind) -> None:
     """A random split that calls itself one of these shares trials, and says which."""
     leaking = dataclasses.replace(draw_split(STORE, "random", 1, seed=1), protocol=protocol)
     with pytest.raises(DatasetError, match=r"trial t\d+ and \d+ more"):
-        guard(leaking, STORE)
+        check_disjoint(leaking, STORE)
 
 
 def test_a_shared_person_is_refused_though_no_trial_is_shared() -> None:
     """A split by trials is none by people."""
     by_trial = dataclasses.replace(draw_split(STORE, "trial", 1, seed=1), protocol="people")
     with pytest.raises(DatasetError, match=r"people P\d+"):
-        guard(by_trial, STORE)
+        check_disjoint(by_trial, STORE)
 
 
 def test_an_empty_side_is_refused() -> None:
     """A score of nothing says nothing."""
     split = draw_split(STORE, "people", 1, seed=1)
     with pytest.raises(DatasetError, match="windows for validation"):
-        guard(dataclasses.replace(split, validation=np.empty(0, dtype=np.int64)), STORE)
+        check_disjoint(dataclasses.replace(split, validation=np.empty(0, dtype=np.int64)), STORE)
 
 
 def written(protocol: SplitKind = "people") -> dict[str, Any]:
@@ -135,8 +135,8 @@ def written(protocol: SplitKind = "people") -> dict[str, Any]:
 def test_a_split_file_gives_the_split_again_and_names_its_groups() -> None:
     """Rows and the people of each side."""
     split, read = draw_split(STORE, "people", 1, seed=1), split_from_dict(written(), STORE, "file")
-    for side, rows in split.sides.items():
-        assert np.array_equal(rows, read.sides[side])
+    for side, rows in split.by_set.items():
+        assert np.array_equal(rows, read.by_set[side])
         assert written()["groups"][side] == [f"P{k}" for k in np.unique(STORE.examples.person[rows])]
 
 
@@ -179,7 +179,7 @@ def write_run(folder: Path, config: TrainConfig = CONFIG) -> Path:
     checkpoint.save(folder)
     store = dataclasses.replace(small_store(), labels=checkpoint.labels)
     report = folder / REPORT_NAME
-    report.write_text(json.dumps(report_of(store, SPLITS, config, seed=5)), encoding="utf-8")
+    report.write_text(json.dumps(make_report(store, SPLITS, config, seed=5)), encoding="utf-8")
     return report
 
 
@@ -237,10 +237,10 @@ def test_nearest_neighbours_and_other_labels_are_no_scores_of_a_network(tmp_path
     """Nor is a file that is no report."""
     report = write_run(tmp_path)
     checkpoint = load_checkpoint(tmp_path)
-    report.write_text(json.dumps(report_of(small_store(), SPLITS, CONFIG, seed=5)), encoding="utf-8")
+    report.write_text(json.dumps(make_report(small_store(), SPLITS, CONFIG, seed=5)), encoding="utf-8")
     with pytest.raises(DatasetError, match="with other labels"):
         read_split_scores(report, checkpoint)
-    report.write_text(json.dumps(report_of(small_store(), SPLITS, None, seed=5)), encoding="utf-8")
+    report.write_text(json.dumps(make_report(small_store(), SPLITS, None, seed=5)), encoding="utf-8")
     with pytest.raises(DatasetError, match="with other preset"):
         read_split_scores(report, checkpoint)
     report.write_text(json.dumps({"preset": CONFIG.preset, "labels": list(checkpoint.labels), "splits": {}}))

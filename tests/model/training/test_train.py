@@ -21,10 +21,11 @@ from clmer_model.export import export
 from clmer_model.predictor import Predictor
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
 from clmer_model.training.evaluate import fit_temperature
-from clmer_model.training.splits import Sides, split_people
+from clmer_model.training.splits import SplitExamples, split_people
 from clmer_model.training.train import SPLIT_NAME, Run, train, train_model
 from clmer_streaming.errors import ArtifactError, SettingsError
-from clmer_streaming.simulation.session import SimulationConfig, simulate
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate
 from clmer_streaming.types import Marker
 from tests.support.model_windows import CONFIG, SMALL, SPECS, small_model
 from tests.support.tiny_training import config_of_command, small_examples
@@ -98,9 +99,9 @@ def test_nobody_is_on_two_sides() -> None:
     """The sides of a split are disjoint, none is empty, and together they are everybody."""
     for n in (5, 8, 96):
         split = split_people(range(100, 100 + n), seed=1)
-        sides = [split.train, split.validation, split.test]
-        assert all(sides)
-        assert sorted(person for side in sides for person in side) == list(range(100, 100 + n))
+        data = [split.train, split.validation, split.test]
+        assert all(data)
+        assert sorted(person for side in data for person in side) == list(range(100, 100 + n))
     with pytest.raises(SettingsError, match="at least 5"):
         split_people(range(4), seed=1)
 
@@ -125,6 +126,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_in_small(tmp_path: Path) -> None:
     """Few people with strong effects: training lowers the loss, and the exported file answers as the checkpoint."""
     config = TrainConfig(
@@ -176,12 +178,12 @@ def config_of(weights: int = 1, contrast: int = 1, labels: int = 1) -> TrainConf
     return TrainConfig(dims=SMALL, seed=weights, pretrain=pretrain, fit=fit)
 
 
-def sides_of(looked: list[set[int]]) -> Sides:
+def sides_of(looked: list[set[int]]) -> SplitExamples:
     """Return noise of five people, by side; three train, one validates, one tests."""
     everybody = dataclasses.replace(small_examples(20), person=np.arange(20) % 5)
     parts = [everybody.of_people(people) for people in (SPLIT.train, SPLIT.validation, SPLIT.test)]
     train, validation, test = (Watched(**vars(part), looked=looked) for part in parts)
-    return Sides(SPLIT, train, validation, test)
+    return SplitExamples(SPLIT, train, validation, test)
 
 
 def trained(*seeds: int) -> dict[str, torch.Tensor]:
@@ -191,19 +193,19 @@ def trained(*seeds: int) -> dict[str, torch.Tensor]:
 def test_the_temperature_is_fitted_on_the_validation_people_and_on_nobody_else() -> None:
     """Between the last epoch and the calibrated model only their windows are looked at; the test's never are."""
     looked, at_epoch = list[set[int]](), list[int]()
-    sides = sides_of(looked)
+    data = sides_of(looked)
 
     def report(line: dict[str, Any]) -> None:
         if line["stage"] == "fit":
             at_epoch.append(len(looked))
 
-    model = train_model(config_of(), sides, report)
+    model = train_model(config_of(), data, report)
     calibration = looked[at_epoch[-1] :]
     assert calibration
     assert all(people == set(SPLIT.validation) for people in calibration)
     assert not any(people & set(SPLIT.test) for people in looked)
     found = model.temperature.item()
-    assert fit_temperature(model, sides.validation) == pytest.approx(found)
+    assert fit_temperature(model, data.validation) == pytest.approx(found)
 
 
 def test_one_seed_gives_one_network_and_another_seed_another() -> None:

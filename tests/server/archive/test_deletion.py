@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from clmer_model.data.store import open_store, write_json
-from clmer_model.training.optimizer import SNAPSHOT_NAME, ResumeFile, ResumeState
+from clmer_model.training.optimizer import RESUME_NAME, ResumeFile, ResumeState
 from clmer_model.training.splits import Split, split_to_dict
 from clmer_server.archive.deletion import expired_sessions, keep_retention
 from clmer_server.cli import main
@@ -126,7 +126,7 @@ def test_what_stays_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     assert f"stays   {folder / 'out' / 'abc-windows.csv'}: exported as csv" in said
     assert f"stays   {folder / 'work' / 'model'}: a model that was trained on it" in said
-    assert f"stays   {folder / 'work' / 'unfinished' / SNAPSHOT_NAME}: an interrupted training on it" in said
+    assert f"stays   {folder / 'work' / 'unfinished' / RESUME_NAME}: an interrupted training on it" in said
     assert "of-others" not in said
     assert f"{folder / 'lab' / 'manifest.csv'}, row 3: names it" in said
     assert "row 2" not in said
@@ -204,7 +204,7 @@ def test_files_that_are_something_else_are_left_alone(folder: Path) -> None:
     odd = folder / "work" / "odd"
     texts = ("{}", "[1]", "no JSON", '{"key": "k", "recordings": ["a", 1, null]}', '{"key": [], "recordings": {}}',
              '{"store": {}, "rows": 1, "training": 5}', "\udcff")  # fmt: skip
-    ours = ("index.json", "told.json", "checkpoint.json", "manifest.csv", "other.json", "model.ts", SNAPSHOT_NAME)
+    ours = ("index.json", "told.json", "checkpoint.json", "manifest.csv", "other.json", "model.ts", RESUME_NAME)
     for number, text in enumerate(texts):
         for name in (*ours, "x.xdf"):
             path = odd / str(number) / name

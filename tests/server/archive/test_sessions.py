@@ -38,7 +38,7 @@ from clmer_server.archive.tables import (
 )
 from clmer_server.cli import main
 from clmer_streaming.errors import ClmerError, DatasetError, SettingsError
-from clmer_streaming.recording.reader import Contents, RecordedPrediction, SessionReader, read_contents
+from clmer_streaming.recording.reader import RecordedPrediction, RecordingContents, SessionReader, read_contents
 from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import Chunk, Marker
 from tests.support.recorded_sessions import CLIP, UNIX_TIME, record
@@ -201,7 +201,7 @@ def facts_of(root: Path, windows: list[tuple[float, float, float | None]]) -> Se
         }
         for start, end, p in windows
     ]
-    return SessionFacts(real.stored, Contents(header=real.contents.header, predictions=answers), "no")
+    return SessionFacts(real.stored, RecordingContents(header=real.contents.header, predictions=answers), "no")
 
 
 def test_a_window_counts_when_it_lies_wholly_inside_edges_included(root: Path) -> None:

@@ -10,22 +10,15 @@ from typing import Any
 
 import pytest
 
-from clmer_model.artifact import find_artifact
 from clmer_server.cli import main
-from clmer_server.session.events import EventContext
-from clmer_server.session.inference import InferenceThread, load_predictor, model_info
-from clmer_server.session.inputs import Inputs
-from clmer_server.session.pipeline import Delivery
-from clmer_server.session.recorder import Recorder, plan_recording
-from clmer_server.session.run import Listeners
-from clmer_server.session.session import Session
-from clmer_server.settings import ServeSettings
+from clmer_server.session.config import SessionConfig
 from clmer_streaming.recording.reader import Entry, RecordedPrediction, SessionReader
 from clmer_streaming.recording.records import Lost
 from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk
 from tests.support.paths import RECORDING
+from tests.support.recorded_sessions import record_run
 from tests.support.session_parts import ListSource
 
 N_ITEMS = 600  # of the example: some ten seconds
@@ -38,25 +31,9 @@ Change = Callable[[Entry], Entry | None]
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A replay of the beginning of the example, recorded."""
-    settings = ServeSettings(record=tmp_path_factory.mktemp("verify"))
-    artifact = find_artifact()
-    preprocess = artifact.meta.preprocess
-    predictor = load_predictor(artifact, "cpu")
-    context = EventContext("abc", model_info(artifact, predictor, preprocess), "replay")
-    plan = plan_recording(settings, context, preprocess)
-    assert plan is not None
-    listeners = Listeners(Recorder(plan, (0.0, 0.0), blocking=True, tell=print))
-    inference = InferenceThread(predictor.predict)
-    delivery = Delivery(listeners.also(lambda message: None), lambda call: call(), listeners.item)
     items = itertools.islice(ReplaySource(RECORDING).items(), N_ITEMS)
-    session = Session(context, Inputs("replay", (ListSource(list(items)),)), preprocess, inference, delivery)
-    inference.start()
-    listeners.start()
-    session.start()
-    session.wait()
-    listeners.close(WAIT_S)
-    inference.stop(WAIT_S)
-    return plan.folder.session
+    config = SessionConfig(name="abc", record=tmp_path_factory.mktemp("verify"))
+    return record_run(config, ListSource(list(items)))
 
 
 def altered(recording: Path, path: Path, change: Change, header: dict[str, Any] | None = None) -> Path:

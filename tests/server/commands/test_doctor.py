@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from clmer_server.commands.doctor import (
     frame_rate,
 )
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.lsl.loopback import Loopback, look_at_loopback
+from clmer_streaming.lsl.loopback import Loopback, measure_loopback
 from tests.conftest import has_gpu
 from tests.support.face_pictures import swaying
 from tests.support.lsl_outlet import headset
@@ -50,6 +51,8 @@ def doctor(folder: Path, *options: str | Path) -> tuple[int, dict[str, dict[str,
     return done.returncode, {check["name"]: check for check in checks}
 
 
+@pytest.mark.slow
+@pytest.mark.lsl
 def test_a_computer_with_a_headset_is_well(tmp_path: Path) -> None:
     """Nothing to mend: every check is there, and each is ok."""
     with headset("Epoc"):
@@ -75,6 +78,7 @@ def test_what_was_asked_for_and_is_missing_fails(tmp_path: Path) -> None:
     assert "eeg" not in checks
 
 
+@pytest.mark.slow
 def test_a_platform_without_the_lsl_library_is_told_where_to_get_it(tmp_path: Path) -> None:
     """There pylsl cannot be imported; everything else is still looked at."""
     (tmp_path / "pylsl.py").write_text('raise RuntimeError("LSL binary library file was not found.")')
@@ -85,6 +89,7 @@ def test_a_platform_without_the_lsl_library_is_told_where_to_get_it(tmp_path: Pa
     assert checks["model"]["state"] != "fail"
 
 
+@pytest.mark.lsl
 def test_every_line_tells_state_name_and_what_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,9 +148,10 @@ def test_the_network_is_judged_by_what_was_found(loopback: Loopback, address: st
     assert bool(check.mend) == (state != "ok")
 
 
+@pytest.mark.lsl
 def test_a_stream_of_this_computer_is_found_and_timed() -> None:
     """By another process, over real sockets; two clocks that are one differ by less than a millisecond."""
-    loopback = look_at_loopback()
+    loopback = measure_loopback()
     assert loopback.found_s is not None
     assert loopback.found_s < 2.0
     assert abs(loopback.correction_s) < 1e-3
@@ -157,6 +163,7 @@ def test_a_correction_that_is_off_is_a_warning() -> None:
     assert "could not be measured" in check_clock(Loopback(0.002)).found
 
 
+@pytest.mark.lsl
 def test_two_headsets_are_a_warning_that_names_them() -> None:
     """The service would refuse to choose."""
     with headset("left", "L"), headset("right", "R"):
@@ -165,19 +172,23 @@ def test_two_headsets_are_a_warning_that_names_them() -> None:
     assert "left, right" in check.found
 
 
+@pytest.mark.lsl
 def test_without_eeg_nothing_fails() -> None:
     """It may come later."""
     assert check_eeg(PreprocessConfig()).state == "warning"
 
 
-@pytest.mark.parametrize(("asked_for", "state"), [(True, "fail"), (False, "warning")])
-def test_a_camera_that_is_not_there_fails_where_it_was_asked_for(asked_for: bool, state: str) -> None:
+@pytest.mark.camera
+def test_a_camera_that_is_not_there_fails_where_it_was_asked_for() -> None:
     """A session without a face is one that works."""
-    check = check_camera("/dev/video77", asked_for=asked_for)
-    assert check.state == state
-    assert "/dev/video77" in check.found
+    with ThreadPoolExecutor() as pool:  # side by side: each waits for its face process
+        asked, not_asked = pool.map(lambda asked_for: check_camera("/dev/video77", asked_for=asked_for), (True, False))
+    assert (asked.state, not_asked.state) == ("fail", "warning")
+    assert "/dev/video77" in asked.found
+    assert "/dev/video77" in not_asked.found
 
 
+@pytest.mark.camera
 def test_a_camera_is_looked_through() -> None:
     """Opened by the face process: its frames are counted, and the face is seen."""
     with network_camera(swaying(200)) as camera:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from clmer_streaming.clock import local_clock
+from clmer_streaming.config import physio_source
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, face_to_row, row_to_face
-from clmer_streaming.lsl.extra import LslExtraSource, TakenStreams
+from clmer_streaming.lsl.extra import LslExtraSource, StreamRegistry
 from clmer_streaming.lsl.outlets import FaceOutlet
 from clmer_streaming.lsl.sources import LslFaceSource
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.types import Chunk, FaceFlag, FaceSample, StreamInfo, Tick
 from tests.support.face_pictures import swaying
 from tests.support.face_player import face_player
@@ -27,6 +27,8 @@ from tests.support.listener import Listener
 from tests.support.lsl_faults import Watched
 from tests.support.lsl_outlet import headset
 from tests.support.network_camera import network_camera
+
+pytestmark = pytest.mark.lsl
 
 INFO = StreamInfo(
     "face", "face", "camera 0", FACE_CH_NAMES, 30.0, source_id="camera 0", extractor=EXTRACTOR_ID, delay_s=0.04
@@ -62,6 +64,7 @@ def test_a_stream_of_another_layout_is_refused() -> None:
         LslFaceSource("mine").run(lambda item: None, threading.Event())
 
 
+@pytest.mark.slow
 def test_a_face_that_returns_is_taken_up_by_itself() -> None:
     """Stalled, lost, and why; the same face goes on behind a gap, another extractor's is announced anew and refused."""
     with Watched(LslFaceSource("faces-d")) as watched:
@@ -83,6 +86,7 @@ def test_a_face_that_returns_is_taken_up_by_itself() -> None:
     assert watched.replays_equal()
 
 
+@pytest.mark.slow
 def test_a_face_stream_that_sends_nothing_is_told_from_one_that_is_gone() -> None:
     """Its computer answers: what it sends is taken up at once, without a gap."""
     with face_player("faces-e") as silent, Watched(LslFaceSource("faces-e")) as watched:
@@ -95,6 +99,8 @@ def test_a_face_stream_that_sends_nothing_is_told_from_one_that_is_gone() -> Non
     assert len([item for item in watched.items if isinstance(item, StreamInfo)]) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.camera
 def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> None:
     """Faces of a network camera arrive over LSL, and their HOG beside them; Ctrl-C ends the command with a count."""
     with network_camera(swaying(31)) as camera:
@@ -107,7 +113,7 @@ def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> Non
                 sample = listener.next(FaceSample, lambda sample: sample.flags == FaceFlag.NONE)
                 assert np.isfinite(sample.landmarks).all()
                 assert abs(local_clock() - sample.t) < 2.0
-            with Listener(LslExtraSource("none", TakenStreams(), {"hog": "hog-b"})) as listener:
+            with Listener(LslExtraSource("none", StreamRegistry(), {"hog": "hog-b"})) as listener:
                 info = listener.next(StreamInfo)
                 chunk = listener.next(Chunk)
                 assert (info.source, info.kind, info.ch_names) == (physio_source("hog"), "physio", HOG_CH_NAMES)

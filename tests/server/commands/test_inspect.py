@@ -12,12 +12,14 @@ import pytest
 from clmer_server.cli import main
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.errors import ClmerError
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 
 RECORDINGS = (
     "clock_resets.xdf",
     "eeg_header_no_samples.xdf",
     "empty_streams.xdf",
+    "hand_motion_4class_8ch_250Hz.xdf",
     "minimal.xdf",
     "muse_5ch_256Hz_4streams_P001.xdf",
     "real16_openbci_125Hz_counter.xdf",
@@ -172,6 +174,7 @@ NOTED = {
     "clock_resets.xdf": {"clock_restarted", "wrong_rate"},
     "eeg_header_no_samples.xdf": {"no_samples", "no_labels"},
     "empty_streams.xdf": {"no_samples"},
+    "hand_motion_4class_8ch_250Hz.xdf": {"backward_steps", "staircase", "no_labels", "unit_unknown"},
     "muse_5ch_256Hz_4streams_P001.xdf": {"no_samples"},
     "real16_openbci_125Hz_counter.xdf": {"backward_steps", "staircase", "no_labels", "unit_unknown"},
     "real16_truncated_midchunk_nofooter.xdf": {"no_footer", "no_labels"},

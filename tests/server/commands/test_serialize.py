@@ -21,8 +21,9 @@ from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.video import VideoFaces, face_track
 from clmer_streaming.types import FaceSample, Item
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import XdfStream, read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.streaming.recording.test_recording import HEADER
 from tests.support.face_pictures import astronaut, scene, swaying, write_video
 from tests.support.signals import EEG_INFO, cut, eeg_like, stamps

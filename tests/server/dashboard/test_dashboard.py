@@ -18,7 +18,10 @@ from tests.support.serving import Service, serving
 
 OPTIONS = ("--replay", RECORDING, "--loop", "--device", "cpu")
 NOT_MEASURED = "–"
+pytestmark = pytest.mark.slow  # a browser and a service
+
 TWO_SESSIONS = f"""
+device = "cpu"
 [[sessions]]
 name = "left"
 replay = "{RECORDING}"
@@ -39,8 +42,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service, replaying the bundled recording at its own pace, again and again."""
-    with serving(tmp_path_factory.mktemp("service"), *OPTIONS) as service:
+    """The service with two sessions, each replaying the bundled recording at its own pace, again and again."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "clmer.toml").write_text(TWO_SESSIONS)
+    with serving(folder) as service:
         yield service
 
 
@@ -205,19 +210,17 @@ def test_a_service_that_stops_is_said(page: Page, tmp_path: Path) -> None:
         expect(page.locator("#connection")).to_contain_text("Reconnecting")
 
 
-def test_another_session_can_be_chosen(page: Page, tmp_path: Path) -> None:
+def test_another_session_can_be_chosen(page: Page, service: Service) -> None:
     """The default one comes first; the choice stays in the page's address, and only its events are shown."""
-    (tmp_path / "clmer.toml").write_text(TWO_SESSIONS)
-    with serving(tmp_path) as service:
-        page.goto(service.url)
-        expect(page.locator("#session")).to_have_text("left")
-        expect(page.locator("#choice")).to_be_visible()
-        assert page.locator("#sessions option").all_text_contents() == ["left (running)", "right (running)"]
-        seen = watch(page)
-        page.select_option("#sessions", "right")
-        expect(page.locator("#session")).to_have_text("right")
-        expect(page.locator("#validity")).to_have_text("Valid")
-        assert page.url.endswith("/?session=right")
-        assert page.locator("#sessions").input_value() == "right"
-        assert {event["session"] for event in seen.predictions().values()} == {"right"}
-        assert seen.complaints == []
+    page.goto(service.url)
+    expect(page.locator("#session")).to_have_text("left")
+    expect(page.locator("#choice")).to_be_visible()
+    assert page.locator("#sessions option").all_text_contents() == ["left (running)", "right (running)"]
+    seen = watch(page)
+    page.select_option("#sessions", "right")
+    expect(page.locator("#session")).to_have_text("right")
+    expect(page.locator("#validity")).to_have_text("Valid")
+    assert page.url.endswith("/?session=right")
+    assert page.locator("#sessions").input_value() == "right"
+    assert {event["session"] for event in seen.predictions().values()} == {"right"}
+    assert seen.complaints == []

@@ -245,7 +245,7 @@ class Desk:
             return over
 
         monkeypatch.setattr(RestMeasurement, "push", held)
-        self._thread = threading.Thread(target=lambda: self.rests.append(self.calibration.take(windows)))
+        self._thread = threading.Thread(target=lambda: self.rests.append(self.calibration.push(windows)))
         self._thread.start()
         assert self._held.wait(WAIT_S)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from clmer_model.artifact import find_artifact
 from clmer_server.cli import main
@@ -16,21 +17,19 @@ from clmer_server.participants import save_neutral, save_rest
 from clmer_server.protocol.codes import RefusalError
 from clmer_server.session.config import (
     SessionConfig,
-    SessionPlan,
-    StartRequest,
     check_no_conflict,
     effective_preprocess,
     notch_text,
-    plan_sessions,
+    session_configs,
 )
 from clmer_server.session.inputs import live_inputs, replay_inputs
-from clmer_server.settings import SETTINGS_FILE, load_settings, settings_text
+from clmer_server.settings import SETTINGS_FILE, StartRequest, load_settings, settings_text
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.neutral import PRIOR_MEAN, NeutralFace
-from clmer_streaming.lsl.sources import AdjustedSource, EegCorrections
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.recording.writer import SessionWriter
+from clmer_streaming.sources.transform import EegCorrections, TransformedSource
 from clmer_streaming.types import Chunk, Item, RestBaseline, StreamInfo, Window
 from tests.support.serving import serving
 from tests.support.session_parts import EEG, ListSource
@@ -46,12 +45,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CLOCK = {"lsl_time": 1000.0, "unix_time": 0.0}
 
 
-def planned(text: str, **given: str) -> tuple[SessionPlan, ...]:
+def planned(text: str, **given: str) -> tuple[SessionConfig, ...]:
     """Return the sessions of a settings file and a command line."""
     Path(SETTINGS_FILE).write_text(text)
-    plans = plan_sessions(load_settings(given))
-    check_no_conflict(plans)
-    return plans
+    configs = session_configs(load_settings(given))
+    check_no_conflict(configs)
+    return configs
 
 
 def table(name: str, *lines: str) -> str:
@@ -60,9 +59,9 @@ def table(name: str, *lines: str) -> str:
 
 def test_without_tables_there_is_one_session_as_on_the_command_line() -> None:
     """Under a name of its own, with the first webcam."""
-    (plan,) = planned('eeg = "EPOC"\n', record="rec")
-    assert (plan.settings.eeg, plan.camera, plan.settings.record) == ("EPOC", "0", Path("rec"))
-    assert len(plan.name) == 8
+    (config,) = planned('eeg = "EPOC"\n', record="rec")
+    assert (config.eeg, config.face_camera, config.recordings) == ("EPOC", "0", Path("rec"))
+    assert len(config.name) == 8
 
 
 def test_what_a_session_leaves_open_it_has_from_the_service() -> None:
@@ -71,19 +70,18 @@ def test_what_a_session_leaves_open_it_has_from_the_service() -> None:
     first, second = planned(
         text + table("a", 'eeg = "A"', "eeg_delay = 0.5") + table("b", 'eeg = "B"', "record = false")
     )
-    assert (first.name, first.settings.eeg, first.settings.eeg_delay, first.settings.eeg_unit) == ("a", "A", 0.5, "V")
-    assert (second.settings.eeg_delay, second.settings.record, second.recordings) == (0.2, None, Path("rec"))
-    assert first.camera is second.camera is None
-    assert first.settings.sessions == ()
+    assert (first.name, first.eeg, first.eeg_delay, first.eeg_unit) == ("a", "A", 0.5, "V")
+    assert (second.eeg_delay, second.recordings, second.record) == (0.2, None, Path("rec"))
+    assert first.face_camera is second.face_camera is None
 
 
 def test_a_client_may_say_who_takes_part_and_whether_to_record() -> None:
     """What it leaves open stays."""
-    (plan,) = planned('record = "rec"\n' + table("a", 'participant = "P01"', 'camera = "0"', "record = false"))
-    asked = plan.asked_for(StartRequest(participant="P02", record=True))
-    assert (asked.settings.participant, asked.settings.record, asked.settings.consent_ref) == ("P02", Path("rec"), None)
-    assert asked.config().neutral is None
-    assert plan.asked_for(StartRequest()) == plan
+    (config,) = planned('record = "rec"\n' + table("a", 'participant = "P01"', 'camera = "0"', "record = false"))
+    asked = config.with_request(StartRequest(participant="P02", record=True))
+    assert (asked.participant, asked.recordings, asked.consent_ref) == ("P02", Path("rec"), None)
+    assert asked.neutral_face() is None
+    assert config.with_request(StartRequest()) == config
 
 
 @pytest.mark.parametrize("table_or_not", ["", '[[sessions]]\nname = "a"\n'])
@@ -92,9 +90,9 @@ def test_a_new_participant_can_begin_with_a_warning_that_names_nobody(
     table_or_not: str, wants: Literal["none", "rest"], lacking: str
 ) -> None:
     """Live, where what is missing can be measured; a sentence says what that is."""
-    (plan,) = planned(table_or_not + 'participant = "P01"\ncamera = "0"\n')
+    (config,) = planned(table_or_not + 'participant = "P01"\ncamera = "0"\n')
     preprocess = PreprocessConfig(eeg_calibration=wants)
-    (warning,) = live_inputs(plan.config(), preprocess).warnings
+    (warning,) = live_inputs(config, preprocess).warnings
     assert f"No neutral {lacking} of this session's participant in participants yet" in warning
     assert "P01" not in warning
     assert "clmer calibrate" in warning
@@ -102,7 +100,7 @@ def test_a_new_participant_can_begin_with_a_warning_that_names_nobody(
     save_rest(
         Path("participants"), "P01", RestBaseline(0.0, ("Fz",), (0.0,), (9.0,), preprocess.signal.signal_hash, 60)
     )
-    inputs = live_inputs(plan.config(), preprocess)
+    inputs = live_inputs(config, preprocess)
     assert (inputs.warnings, inputs.participant) == ((), "P01")
     assert inputs.camera is not None
 
@@ -110,10 +108,10 @@ def test_a_new_participant_can_begin_with_a_warning_that_names_nobody(
 def test_a_video_of_somebody_unknown_is_one_clear_error() -> None:
     """Nobody can be asked to look into a camera any more; unless a client says who it is."""
     Path("face.mp4").touch()
-    (plan,) = planned(table("a", 'replay = "a.xdf"', 'video = "face.mp4"', 'participant = "P01"'))
+    (config,) = planned(table("a", 'replay = "a.xdf"', 'video = "face.mp4"', 'participant = "P01"'))
     with pytest.raises(SettingsError, match="clmer calibrate"):
-        plan.config()
-    assert plan.asked_for(StartRequest(participant="P02")).config().neutral is None
+        config.neutral_face()
+    assert config.with_request(StartRequest(participant="P02")).neutral_face() is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_a_replay_is_its_participants_unless_another_one_is_named(
     writer.write(EEG)
     writer.write(Chunk("eeg", np.array([1000.0]), np.ones((14, 1))))
     writer.close()
-    config = SessionConfig("abc", replay=Path("s.xdf"), participant=named)
+    config = SessionConfig(replay=Path("s.xdf"), participant=named, needs_neutral=False)
     assert replay_inputs(config, PreprocessConfig())[0].participant == told
 
 
@@ -135,7 +133,7 @@ def test_video_is_kept_where_the_service_says_so_and_there_is_a_camera() -> None
     """A client that asks for a recording has no say in it."""
     text = 'record = "rec"\nrecord_video = true\n' + table("a", 'eeg = "A"', 'camera = "0"', "record = false")
     more = table("b", 'eeg = "B"') + table("c", 'eeg = "C"', 'camera = "1"', "record_video = false")
-    assert [plan.keeps_video for plan in planned(text + more)] == [True, False, False]
+    assert [config.keeps_video for config in planned(text + more)] == [True, False, False]
     (single,) = planned('record = "rec"\n')
     assert not single.keeps_video
     assert not hasattr(StartRequest(), "record_video")
@@ -143,11 +141,12 @@ def test_video_is_kept_where_the_service_says_so_and_there_is_a_camera() -> None
 
 def test_a_client_cannot_record_where_there_is_no_folder() -> None:
     """Nor say words that could not be kept."""
-    (plan,) = planned(table("a"))
-    for request, code in ((StartRequest(record=True), "recording_off"), (StartRequest("../P"), "bad_field")):
-        with pytest.raises(RefusalError) as caught:
-            plan.asked_for(request)
-        assert caught.value.code == code
+    (config,) = planned(table("a"))
+    with pytest.raises(RefusalError) as caught:
+        config.with_request(StartRequest(record=True))
+    assert caught.value.code == "recording_off"
+    with pytest.raises(ValidationError):
+        StartRequest(participant="../P")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +276,7 @@ def test_an_announcement_is_corrected_and_nothing_else() -> None:
     chunk = Chunk("eeg", stamps(4), eeg_like(4))
     late = StreamInfo("eeg", "eeg", "Late", ("AF3",), 128.0, unit="", units=("uV",), delay_s=0.1)
     taken: list[Item] = []
-    source = AdjustedSource(ListSource([late, FACE_INFO, chunk]), EegCorrections(unit="mV", delay_s=0.2))
+    source = TransformedSource(ListSource([late, FACE_INFO, chunk]), EegCorrections(unit="mV", delay_s=0.2).apply)
     source.run(taken.append, threading.Event())
     info = taken[0]
     assert isinstance(info, StreamInfo)
@@ -294,7 +293,7 @@ def test_a_delay_moves_samples_to_earlier_windows() -> None:
     def crcs(shift_s: float, delay_s: float) -> list[int]:
         stage, out = Preprocessor(PreprocessConfig()), list[Window]()
         items = ListSource([EEG_INFO, *cut(stamps(n) + shift_s, eeg_like(n), [16])])
-        AdjustedSource(items, EegCorrections(delay_s=delay_s)).run(
+        TransformedSource(items, EegCorrections(delay_s=delay_s).apply).run(
             lambda item: out.extend(stage.push(item)), threading.Event()
         )
         return [window.crc for window in out if window.mask["eeg"].any()]

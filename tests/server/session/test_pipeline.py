@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 import threading
@@ -14,10 +13,8 @@ from clmer_server.session.pipeline import (
     ItemQueue,
     ItemQueueOverflowError,
     LatencyTracker,
-    ReplayHandOver,
-    live_hand_over,
+    StatusFeed,
 )
-from clmer_server.session.status import StatusFeed
 from clmer_streaming.types import Chunk, Item, StreamStatus, Tick
 from tests.support.signals import EEG_INFO, face
 
@@ -30,48 +27,48 @@ def ticks(n: int) -> list[Item]:
 
 def test_items_leave_in_the_order_in_which_they_came() -> None:
     """What waits at a close is still handed out, then the end is told."""
-    intake = ItemQueue(8, blocking=False)
+    items = ItemQueue(8, blocking=False)
     for item in ticks(3):
-        intake.put(item)
-    intake.close()
-    assert [intake.take() for _ in range(4)] == [*ticks(3), None]
+        items.put(item)
+    items.close()
+    assert [items.get() for _ in range(4)] == [*ticks(3), None]
 
 
-def test_a_live_intake_that_overflows_is_an_error() -> None:
+def test_a_live_queue_that_overflows_is_an_error() -> None:
     """EEG is never dropped silently."""
-    intake = ItemQueue(2, blocking=False)
+    items = ItemQueue(2, blocking=False)
     for item in ticks(2):
-        intake.put(item)
+        items.put(item)
     with pytest.raises(ItemQueueOverflowError, match="2 items wait"):
-        intake.put(Tick(9.0, "eeg"))
+        items.put(Tick(9.0, "eeg"))
 
 
-def test_a_replay_is_held_back_by_a_full_intake() -> None:
+def test_a_replay_is_held_back_by_a_full_queue() -> None:
     """A hundred items pass through two places, and none is lost."""
-    intake = ItemQueue(2, blocking=True)
+    items = ItemQueue(2, blocking=True)
 
     def fill() -> None:
         for item in ticks(100):
-            intake.put(item)
-        intake.close()
+            items.put(item)
+        items.close()
 
     filling = threading.Thread(target=fill)
     filling.start()
-    taken = list(iter(intake.take, None))
+    taken = list(iter(items.get, None))
     filling.join()
     assert taken == ticks(100)
 
 
 def test_closing_wakes_a_source_that_waits() -> None:
     """A stop never waits for a place in a queue that nobody empties."""
-    intake = ItemQueue(1, blocking=True)
-    intake.put(Tick(0.0, "eeg"))
-    waiting = threading.Thread(target=intake.put, args=(Tick(1.0, "eeg"),))
+    items = ItemQueue(1, blocking=True)
+    items.put(Tick(0.0, "eeg"))
+    waiting = threading.Thread(target=items.put, args=(Tick(1.0, "eeg"),))
     waiting.start()
-    intake.close(discard=True)
+    items.close(discard=True)
     waiting.join(timeout=10)
     assert not waiting.is_alive()
-    assert intake.take() is None
+    assert items.get() is None
 
 
 def test_a_change_of_state_is_told_at_once() -> None:
@@ -94,68 +91,20 @@ def test_new_counts_are_told_once_a_second() -> None:
     assert told == [0, 32]
 
 
-def test_a_replay_s_calls_wait_for_room_and_the_thread_that_hands_over_does_not() -> None:
-    """The thread is the one that answers live sessions, too."""
-
-    async def test() -> None:
-        room, made = asyncio.Event(), list[int]()
-
-        async def wait_for_room() -> None:
-            await room.wait()
-
-        hand_over = ReplayHandOver(asyncio.get_running_loop(), wait_for_room)
-        for number in range(3):
-            thread = threading.Thread(target=hand_over, args=(lambda number=number: made.append(number),))
-            thread.start()
-            thread.join(timeout=10)
-            assert not thread.is_alive()
-        assert made == []
-        room.set()
-        hand_over(lambda: made.append(3))
-        while len(made) < 4:
-            await asyncio.sleep(0)
-        assert made == [0, 1, 2, 3]
-
-    asyncio.run(asyncio.wait_for(test(), timeout=20))
-
-
-def test_a_call_that_fails_holds_up_no_later_one() -> None:
-    """It is told by the loop; the next calls are made."""
-
-    async def test() -> None:
-        made, failures = list[int](), list[object]()
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda loop, context: failures.append(context["exception"]))
-
-        async def room() -> None: ...
-
-        def fail() -> None:
-            raise OSError("no space left")
-
-        for hand_over in (live_hand_over(loop), ReplayHandOver(loop, room)):
-            hand_over(fail)
-            hand_over(lambda: made.append(1))
-        while len(made) < 2:
-            await asyncio.sleep(0)
-        assert [type(failure) for failure in failures] == [OSError, OSError]
-
-    asyncio.run(asyncio.wait_for(test(), timeout=20))
-
-
 def test_the_newest_sample_of_eeg_and_the_newest_frame_count() -> None:
     """Another stream's samples, ticks and an empty chunk say nothing."""
-    arrival = LatencyTracker()
-    assert math.isnan(arrival.eeg_s)
+    latency = LatencyTracker()
+    assert math.isnan(latency.eeg_s)
     other = dataclasses.replace(EEG_INFO, source="motion", kind="other")
     for item in (EEG_INFO, other, Chunk(EEG_INFO.source, np.array([1.0, 2.0]), np.zeros((1, 2)))):
-        arrival.take(item, 2.25)
+        latency.push(item, 2.25)
     for ignored in (
         Chunk("motion", np.array([9.0]), np.zeros((1, 1))),
         Tick(9.0, EEG_INFO.source),
         Chunk(EEG_INFO.source, np.empty(0), np.zeros((1, 0))),
     ):
-        arrival.take(ignored, 10.0)
-    assert arrival.eeg_s == 0.25
-    assert math.isnan(arrival.face_s)
-    arrival.take(face(3.0), 3.5)
-    assert (arrival.eeg_s, arrival.face_s) == (0.25, 0.5)
+        latency.push(ignored, 10.0)
+    assert latency.eeg_s == 0.25
+    assert math.isnan(latency.face_s)
+    latency.push(face(3.0), 3.5)
+    assert (latency.eeg_s, latency.face_s) == (0.25, 0.5)

@@ -16,7 +16,8 @@ from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.codes import NoticeCode
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Notice
-from clmer_server.session.recorder import CAPACITY, Backlog, Recorder, RecordingPlan, make_recording_folder
+from clmer_server.session import recorder as recorder_module
+from clmer_server.session.recorder import Backlog, Recorder, RecordingPlan, make_recording_folder
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.recording.reader import RecordedPrediction, SessionReader
 from clmer_streaming.recording.records import Lost
@@ -31,7 +32,7 @@ def recording(folder: Path, *, writing: bool = True) -> Iterator[tuple[Recorder,
     """Make a recorder, and let it write at once or not; it is closed at the end."""
     notices: list[Notice] = []
     plan = RecordingPlan(make_recording_folder(folder, "abc"), {"session": "abc"})
-    recorder = Recorder(plan, (100.0, 1.7e9), blocking=False, tell=notices.append)
+    recorder = Recorder(plan, (100.0, 1.7e9), blocking=False, notify=notices.append)
     if writing:
         recorder.start()
     yield recorder, notices
@@ -50,7 +51,7 @@ def test_items_and_predictions_are_written_in_the_order_in_which_they_came(tmp_p
     reader = SessionReader(tmp_path / "abc" / "session.xdf")
     assert list(reader.entries()) == [EEG, Tick(1.0, "eeg"), prediction, Tick(2.0, "eeg")]
     assert reader.header["clock"] == {"lsl_time": 100.0, "unix_time": 1.7e9}
-    assert reader.survey.closed
+    assert reader.summary.closed
     assert (tmp_path / "abc" / "predictions.jsonl").read_text() == encode(event(seq=0)) + "\n"
     assert notices == []
 
@@ -64,7 +65,7 @@ def test_what_came_is_on_disk_within_a_second_without_a_close(tmp_path: Path) ->
         path = tmp_path / "abc" / "session.xdf"
         while len(list(SessionReader(path).items())) < 2:
             assert not waited.wait(0.01)
-        assert not SessionReader(path).survey.closed
+        assert not SessionReader(path).summary.closed
 
 
 def test_a_disk_that_is_full_is_said_once_and_ends_only_the_recording(
@@ -108,20 +109,23 @@ def test_a_backlog_that_is_full_says_how_much_is_missing_and_where() -> None:
     prediction = event()
     backlog.put(prediction)
     assert taken_in == [True, True, False, True, True]  # the first loss is to be said, the next ones belong to it
-    found: list[Any] = backlog.take(0)
+    found: list[Any] = backlog.get_all(0)
     assert found == [Tick(0.0, "eeg"), Tick(1.0, "eeg"), Lost(3), EEG, prediction]
 
 
-def test_a_disk_that_is_too_slow_leaves_a_hole_that_is_said_once(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_slow_leaves_a_hole_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is written yet, as if the disk hung: what finds no room is counted where it is missing."""
-    n_over = 5
+    capacity, n_over = 500, 5
+    monkeypatch.setattr(recorder_module, "CAPACITY", capacity)
     with recording(tmp_path, writing=False) as (recorder, notices):
-        for i in range(CAPACITY + n_over):
+        for i in range(capacity + n_over):
             recorder.item(Tick(float(i), "eeg"))
         assert [notice.code for notice in notices] == ["recording_gap"]
         recorder.start()
     entries = list(SessionReader(tmp_path / "abc" / "session.xdf").entries())
-    assert (entries[0], entries[-2:]) == (Tick(0.0, "eeg"), [Tick(CAPACITY - 1.0, "eeg"), Lost(n_over)])
+    assert (entries[0], entries[-2:]) == (Tick(0.0, "eeg"), [Tick(capacity - 1.0, "eeg"), Lost(n_over)])
 
 
 def test_a_replay_is_held_back_by_a_full_backlog() -> None:
@@ -138,7 +142,7 @@ def test_a_replay_is_held_back_by_a_full_backlog() -> None:
     thread.start()
     found: list[Any] = []
     while not backlog.ended:
-        entries = backlog.take(WAIT_S)
+        entries = backlog.get_all(WAIT_S)
         assert len(entries) <= 2
         found.extend(entries)
     thread.join(WAIT_S)

@@ -20,13 +20,12 @@ from clmer_server.session.config import SessionConfig
 from clmer_server.session.events import EventContext
 from clmer_server.session.inference import InferenceThread, Predict
 from clmer_server.session.inputs import Inputs
-from clmer_server.session.pipeline import Delivery
-from clmer_server.session.session import Session, SessionState, describe
+from clmer_server.session.session import Session, SessionState, describe_error
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.lsl.sources import AdjustedSource, EegCorrections
+from clmer_streaming.sources.transform import EegCorrections, TransformedSource
 from clmer_streaming.types import Item, Marker, Source, StreamInfo, Window
-from tests.support.session_parts import EEG, MODEL, STATUS, ListSource, eeg_items, predict_certain
+from tests.support.session_parts import EEG, MODEL, STATUS, KeptSink, ListSource, eeg_items, predict_certain
 
 HOP_S = PreprocessConfig().window.hop_s
 
@@ -37,16 +36,15 @@ class Run:
     def __init__(
         self,
         inputs: Inputs,
-        predict: Predict,
-        messages: list[Message],
-        observe: Callable[[Item], None] = lambda item: None,
+        predict: Predict = predict_certain,
+        messages: list[Message] | None = None,
         context: EventContext | None = None,
     ) -> None:
-        self.messages = messages
+        self.sink = KeptSink(messages)
+        self.messages = self.sink.messages
         self.inference = InferenceThread(predict)
-        delivery = Delivery(messages.append, hand_over=lambda call: call(), observe=observe)
         context = context or EventContext("abc", MODEL, inputs.mode)
-        self.session = Session(context, inputs, PreprocessConfig(), self.inference, delivery)
+        self.session = Session(context, inputs, PreprocessConfig(), self.inference, self.sink)
 
     @property
     def events(self) -> list[EmotionEvent]:
@@ -65,7 +63,7 @@ def running(
     context: EventContext | None = None,
 ) -> Iterator[Run]:
     inputs = source if isinstance(source, Inputs) else Inputs(mode, (source,))
-    run = Run(inputs, predict, [] if messages is None else messages, context=context)
+    run = Run(inputs, predict, messages, context)
     run.inference.start()
     run.session.start()
     yield run
@@ -200,7 +198,7 @@ def test_the_delay_of_a_stream_is_told() -> None:
     """What the stream declares and what the settings add, in sum, of an input and of a stream beside it."""
     motion = StreamInfo("lsl:motion", "other", "Motion", ("X",), 64.0, delay_s=0.25)
     items = [motion, *(replace(item, delay_s=0.02) if item is EEG else item for item in eeg_items(4.0))]
-    with running(AdjustedSource(ListSource(items), EegCorrections(delay_s=0.04))) as run:
+    with running(TransformedSource(ListSource(items), EegCorrections(delay_s=0.04).apply)) as run:
         run.session.wait()
     statuses = [message for message in run.messages if isinstance(message, StreamStatusMessage)]
     assert {status.source: status.delay_s for status in statuses} == {"eeg": pytest.approx(0.06), "lsl:motion": 0.25}
@@ -233,7 +231,7 @@ def test_a_model_that_breaks_ends_the_session_with_its_cause() -> None:
     with running(ListSource(list(eeg_items(20.0))), predict_never) as run:
         run.session.wait()
     assert isinstance(run.session.failure, MemoryError)
-    assert describe(run.session.failure) == f"MemoryError: {UNEXPECTED}"
+    assert describe_error(run.session.failure) == f"MemoryError: {UNEXPECTED}"
 
 
 def test_an_answer_that_fits_no_message_is_logged_and_told_without_its_numbers(
@@ -265,7 +263,7 @@ def test_a_stop_ends_a_live_session_at_once() -> None:
 
 def test_a_session_that_was_stopped_does_not_start() -> None:
     """A client that comes during a shutdown starts nothing."""
-    run = Run(Inputs("replay", (ListSource([]),)), predict_certain, [])
+    run = Run(Inputs("replay", (ListSource([]),)))
     run.session.stop(timeout_s=1)
     run.session.start()
     assert run.session.state is SessionState.STOPPED
@@ -275,14 +273,13 @@ def test_a_session_that_was_stopped_does_not_start() -> None:
 @pytest.mark.parametrize(("replay", "mode"), [(None, "live"), (Path("a.xdf"), "replay")])
 def test_a_configuration_can_be_sent_to_another_process(replay: Path | None, mode: str) -> None:
     """It is plain values: pickling gives an equal one."""
-    config = SessionConfig(session="abc", replay=replay, speed=float("inf"))
+    config = SessionConfig(name="abc", replay=replay, speed=float("inf"))
     assert pickle.loads(pickle.dumps(config)) == config
     assert config.mode == mode
 
 
 def test_a_marker_of_a_client_takes_its_place_among_the_items() -> None:
     """It is observed, as a recorder does, and told to the clients, like one from a stream."""
-    seen: list[Item] = []
     arrived = threading.Event()
 
     class Watching(list[Message]):
@@ -291,7 +288,7 @@ def test_a_marker_of_a_client_takes_its_place_among_the_items() -> None:
             if isinstance(message, MarkerMessage):
                 arrived.set()
 
-    run = Run(Inputs("live", (WaitingSource([]),)), predict_certain, Watching(), observe=seen.append)
+    run = Run(Inputs("live", (WaitingSource([]),)), messages=Watching())
     run.session.start()
     run.session.mark(Marker(1000.5, "m-1", "stimulus", 3.0, "client"))
     assert arrived.wait(timeout=10)
@@ -299,7 +296,7 @@ def test_a_marker_of_a_client_takes_its_place_among_the_items() -> None:
     (told,) = run.of_type(MarkerMessage)
     assert isinstance(told, MarkerMessage)
     assert (told.t, told.id, told.label, told.value, told.source) == (1000.5, "m-1", "stimulus", 3.0, "client")
-    assert [item.id for item in seen if isinstance(item, Marker)] == ["m-1"]
+    assert [item.id for item in run.sink.items if isinstance(item, Marker)] == ["m-1"]
 
 
 def test_a_session_counts_on_from_an_earlier_run() -> None:

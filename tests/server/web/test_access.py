@@ -277,7 +277,7 @@ def test_a_message_in_a_thousand_empty_parts_ends_its_connection(site: Site) -> 
 
 
 def test_a_client_that_pings_without_end_is_closed(site: Site) -> None:
-    """Answers to pings pass its mailbox by."""
+    """Answers to pings pass its send queue by."""
     with site.connect() as client:
         with contextlib.suppress(ConnectionClosed):
             for k in range(1000):
@@ -333,6 +333,7 @@ def test_a_session_that_is_removed_before_the_token_has_come_says_goodbye(site: 
             assert client.close_code == 1001
 
 
+@pytest.mark.slow
 def test_who_does_not_come_to_the_point_is_cut_off(site: Site) -> None:
     """No request, half a request, a handshake without a token behind it: five seconds each, side by side."""
     host, port = site.service.address.split(":")

@@ -14,7 +14,6 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from clmer_server.hub import OutboundMessage
 from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.codes import (
     PROTOCOL,
@@ -27,6 +26,7 @@ from clmer_server.protocol.codes import (
 )
 from clmer_server.protocol.outbound import Bye, Notice, Preview, parse_preview
 from clmer_server.protocol.parts import MAX_INBOUND_BYTES
+from clmer_server.send_queue import OutboundMessage
 from clmer_server.session.events import status_message
 from clmer_server.web.middleware import RESPONSE_HEADERS
 from clmer_server.web.uvicorn import open_listener
@@ -264,10 +264,10 @@ def test_the_age_of_a_stream_is_told_while_its_session_runs() -> None:
     async def test() -> None:
         async with serving_here(SilentSource()) as site:
             site.session.start()
-            assert site.room.run is not None
-            site.room.run.publish(event())
+            assert site.managed.run is not None
+            site.managed.run.sink.publish(event())
             running = (await site.get("/metrics")).text
-            await site.room.stop()
+            await site.managed.stop()
             stopped = (await site.get("/metrics")).text
         age, count = 'clmer_stream_age_seconds{session="abc",source="eeg"}', 'clmer_predictions_total{session="abc"'
         assert (age in running, count in running) == (True, True)
@@ -349,7 +349,7 @@ def notice(encoding: Encoding, n_bytes: int) -> Notice:
 
 
 def length(message: Notice, encoding: Encoding) -> int:
-    written = OutboundMessage(message).written(encoding)
+    written = OutboundMessage(message).encoded(encoding)
     return len(written.encode() if isinstance(written, str) else written)
 
 

@@ -140,11 +140,11 @@ def calibrating(stack: ExitStack, folder: Path) -> Scene:
 @pytest.mark.parametrize(
     "scene",
     [
-        waiting,
+        pytest.param(waiting, marks=pytest.mark.slow),
         pytest.param(flooded_replay, marks=pytest.mark.deep),
         pytest.param(paused_replay, marks=pytest.mark.deep),
-        pytest.param(live_recorded, marks=pytest.mark.deep),
-        pytest.param(calibrating, marks=pytest.mark.deep),
+        pytest.param(live_recorded, marks=[pytest.mark.deep, pytest.mark.lsl]),
+        pytest.param(calibrating, marks=[pytest.mark.deep, pytest.mark.lsl]),
     ],
 )
 def test_a_signal_ends_the_service_in_time(scene: Callable[[ExitStack, Path], Scene], tmp_path: Path) -> None:

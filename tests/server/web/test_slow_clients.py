@@ -21,6 +21,7 @@ from websockets.typing import Subprotocol
 from clmer_server.protocol.codes import PROTOCOL
 from clmer_server.web.limits import STALL_S
 from clmer_server.web.uvicorn import SEND_BUFFER_BYTES, UNREAD_TIMEOUT_MS, open_listener
+from tests.support.fast_service import STALL_S as SHORT_STALL_S
 from tests.support.paths import RECORDING, ROOT
 from tests.support.raw_client import deaf_client, raw_client
 from tests.support.served_app import serving_here
@@ -31,8 +32,8 @@ SHUTDOWN_S = 5.0  # in every case
 N_OTHERS = 10
 FLOODED = ("--replay", RECORDING, "--speed", "max", "--loop", "--device", "cpu")
 
-FAST = ROOT / "tests" / "support" / "fast_service.py"
-FLOOD_HZ = 50.0  # of FAST: a mailbox holds five seconds of it, as long as this process may pause
+FAST = ("-m", "tests.support.fast_service")
+FLOOD_HZ = 50.0  # of FAST: a send queue holds five seconds of it, as long as this process may pause
 PING_S = 0.5
 
 Json = dict[str, Any]
@@ -85,13 +86,13 @@ def lost_nothing(received: list[Json]) -> bool:
     return whole and received[-1]["type"] == "bye" and "gap" not in {message["type"] for message in received}
 
 
-async def flood(service: Service) -> list[list[Json]]:
+async def flood(service: Service, stall_s: float = STALL_S) -> list[list[Json]]:
     """Let a deaf client be cut off and another one stand in the way of the end; return what ten others heard."""
     async with others(service) as reading:
         begin = time.monotonic()
         with deaf_client(service.address):
             await until(service, lambda told: told["evicted"] == 1)
-        assert time.monotonic() - begin > STALL_S
+        assert time.monotonic() - begin > stall_s
         told = await health(service)
         assert told["clients"] == N_OTHERS
         assert told["dropped"] > 0
@@ -103,12 +104,13 @@ async def flood(service: Service) -> list[list[Json]]:
     return received
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_cut_off_and_ten_others_lose_nothing(tmp_path: Path) -> None:
     """A live session waits for nobody: 50 predictions a second, and as many previews for the deaf client alone."""
-    with running(tmp_path, str(FAST)) as service:
-        received = asyncio.run(flood(service))
+    with running(tmp_path, *FAST, python_path=str(ROOT)) as service:
+        received = asyncio.run(flood(service, SHORT_STALL_S))
     assert [lost_nothing(messages) for messages in received] == [True] * N_OTHERS
-    assert min(len(seqs(messages)) for messages in received) > FLOOD_HZ / 2 * STALL_S  # it was a flood
+    assert min(len(seqs(messages)) for messages in received) > FLOOD_HZ / 2 * SHORT_STALL_S  # it was a flood
 
 
 @pytest.mark.deep
@@ -134,7 +136,7 @@ def test_a_client_that_reads_but_answers_no_ping_is_closed() -> None:
 
 
 def test_a_client_that_never_reads_and_wants_only_the_latest_is_aborted_for_its_missing_pong() -> None:
-    """Its mailbox never fills, so the watchdog has nothing to see; an ordinary close would wait for it for ever."""
+    """Its send queue never fills, so the watchdog has nothing to see; an ordinary close would wait for it for ever."""
 
     async def test() -> None:
         async with serving_here(ping_s=PING_S) as site:

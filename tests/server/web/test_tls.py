@@ -56,6 +56,7 @@ def test_without_a_certificate_there_is_no_encryption() -> None:
     assert find_tls(None, None) is None
 
 
+@pytest.mark.slow
 def test_with_a_certificate_pages_and_websocket_are_encrypted(tmp_path: Path, certificates: Path) -> None:
     """A client that trusts it gets both; one that speaks plainly gets nothing, and the service goes on and ends."""
     trusting = ssl.create_default_context(cafile=str(certificates / "authority.pem"))

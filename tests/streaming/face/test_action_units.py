@@ -8,8 +8,8 @@ import pytest
 from clmer_streaming.face.action_units import (
     ACTION_UNITS,
     LOW_OBSERVABILITY,
+    MIRROR_VERTICES,
     OBSERVABILITY,
-    PARTNERS,
     Change,
     Presence,
     intensities,
@@ -113,7 +113,7 @@ def test_a_blink_is_no_squint() -> None:
 def test_partners_mirror_each_other() -> None:
     """Each vertex of the right side has its partner at the mirrored place, within a tenth of a millimetre."""
     face = still_face()
-    for right, left in PARTNERS.items():
+    for right, left in MIRROR_VERTICES.items():
         assert face[right, 0] < 0
         assert np.linalg.norm(face[right] * [-1, 1, 1] - face[left]) < 0.01
 

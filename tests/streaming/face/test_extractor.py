@@ -21,14 +21,16 @@ from clmer_streaming.face.extractor import (
     Extractor,
     FaceLandmarkerReader,
     FaceMeshReader,
+    MeshReader,
     is_known_extractor,
 )
-from clmer_streaming.face.geometry import MeshFrame, MeshReader
+from clmer_streaming.face.geometry import MeshFrame
 from clmer_streaming.face.image import CutDetector, to_rgb
 from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, FACE_CH_NAMES, OPENFACE_EXTRACTOR_ID
 from clmer_streaming.face.reader import FaceReader, FaceReaderConfig
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.sources.camera import CameraSource
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.video import VideoFaces
@@ -247,6 +249,7 @@ def test_a_bundle_that_was_replaced_is_not_taken_for_the_one_chosen(bundle: Path
         extractor.open()
 
 
+@pytest.mark.camera
 def test_a_bad_bundle_in_a_face_process_is_a_reason_not_a_crash(film: Path, tmp_path: Path) -> None:
     """The camera says why it gives no faces, and ends; what else runs goes on."""
     extractor = Extractor.choose(write_bundle(tmp_path / "f.task", {**models(), LANDMARKS: wheel_model(SIX_OUTPUTS)}))
@@ -266,6 +269,7 @@ def test_serialize_names_the_extractor(film: Path, bundle: Path, tmp_path: Path)
     assert np.isfinite(stream.x).all()
 
 
+@pytest.mark.camera
 def test_a_model_of_another_extractor_does_not_use_the_face(film: Path, bundle: Path, tmp_path: Path) -> None:
     """The shipped model learnt from FaceMesh: the events say so and rest on EEG alone."""
     write_session(simulate(SimulationConfig(seconds=3, seed=1)), tmp_path / "eeg.xdf")
@@ -277,6 +281,8 @@ def test_a_model_of_another_extractor_does_not_use_the_face(film: Path, bundle: 
     assert (event["modalities"]["eeg"]["used"], event["modalities"]["face"]["used"]) == (True, False)
 
 
+@pytest.mark.camera
+@pytest.mark.lsl
 def test_a_live_session_names_the_extractor_whose_face_it_cannot_use(film: Path, bundle: Path, tmp_path: Path) -> None:
     """The status of the face stream says which one made it and which one the model wants."""
     options = ("--eeg", "nobody", "--camera", film, "--face-landmarker", bundle)
@@ -288,6 +294,7 @@ def test_a_live_session_names_the_extractor_whose_face_it_cannot_use(film: Path,
     assert f"the model wants {EXTRACTOR_ID!r}" in reason
 
 
+@pytest.mark.camera
 def test_a_model_of_this_extractor_uses_the_face(film: Path, bundle: Path, tmp_path: Path) -> None:
     """Trained with the same file, the video fills the slots."""
     write_session(simulate(SimulationConfig(seconds=3, seed=1)), tmp_path / "eeg.xdf")
@@ -300,6 +307,7 @@ def test_a_model_of_this_extractor_uses_the_face(film: Path, bundle: Path, tmp_p
     assert windows[-1].mask["aus"].all()
 
 
+@pytest.mark.camera
 def test_a_neutral_face_belongs_to_its_extractor(film: Path, bundle: Path, tmp_path: Path) -> None:
     """Measured with one, it is no baseline for the other."""
     words = ["calibrate", "--participant", "P01", "--camera", str(film), "--seconds", "1"]

@@ -11,15 +11,20 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from clmer_streaming.face.extractor import FaceMeshReader
+from clmer_streaming.face.geometry import MeshFrame
 from clmer_streaming.face.image import brow_furrow
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceSample, FloatArray
+from tests.conftest import sample_data_folder
 from tests.support.astronaut import Image, StillMesh, astronaut_image, warped
 from tests.support.face_acting import Move, acted
 from tests.support.face_pictures import read_video
 
 AU04 = AU_NAMES.index("AU04")
+
+Film = list[tuple[Image, MeshFrame | None]]
+"""Each picture of a video, with its mesh."""
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +110,29 @@ def test_where_there_is_no_skin_there_are_no_folds(picture: Image, points: Float
     assert brow_furrow(picture, points / 20) == 0.0
 
 
-def read(video: Path, rate_hz: float) -> list[FaceSample]:
-    mesh, reader = FaceMeshReader(), FaceReader()
-    return [reader.read(i / rate_hz, mesh.process(picture)) for i, picture in enumerate(read_video(video))]
+def film(video: Path) -> Film:
+    """Return the pictures of a video, and what the mesh says of each."""
+    mesh = FaceMeshReader()
+    return [(picture, mesh.process(picture)) for picture in read_video(video)]
 
 
-def test_a_weeping_woman_s_brows_are_told_from_her_smile(sample_data: Path) -> None:
+@pytest.fixture(scope="module")
+def woman() -> Film:
+    """A woman who talks, weeps and smiles; for tests that take ``sample_data``."""
+    folder = sample_data_folder()
+    assert folder is not None
+    return film(folder / "faces/talking_crying_smiling_woman.mp4")
+
+
+def read(shown: Film, rate_hz: float) -> list[FaceSample]:
+    reader = FaceReader()
+    return [reader.read(i / rate_hz, frame) for i, (_, frame) in enumerate(shown)]
+
+
+@pytest.mark.usefixtures("sample_data")
+def test_a_weeping_woman_s_brows_are_told_from_her_smile(request: pytest.FixtureRequest) -> None:
     """Folds stand between her brows from 0.9 to 3.9 s (then comes her hand) and not once from 6.1 s on."""
-    samples = read(sample_data / "faces/talking_crying_smiling_woman.mp4", 24000 / 1001)
+    samples = read(request.getfixturevalue("woman"), 24000 / 1001)
     frowns = np.array([sample.aus[AU04, 0] for sample in samples if 0.9 <= sample.t < 3.9])
     smooth = np.array([sample.aus[AU04, 0] for sample in samples if sample.t >= 6.1])
     auc = mannwhitneyu(frowns, smooth).statistic / (frowns.size * smooth.size)
@@ -140,12 +160,12 @@ SPOILT: dict[str, tuple[float, Callable[[Image], Image]]] = {
 """What spoils a picture, and the scale it is then at."""
 
 
-def test_poor_pictures_show_the_folds_too(sample_data: Path) -> None:
+@pytest.mark.usefixtures("sample_data")
+def test_poor_pictures_show_the_folds_too(request: pytest.FixtureRequest) -> None:
     """Every frame with folds reads deeper than every one without, with the mesh of the good picture."""
-    mesh = FaceMeshReader()
     depths: dict[tuple[str, bool], list[float]] = {}
-    for number, picture in enumerate(read_video(sample_data / "faces/talking_crying_smiling_woman.mp4")[:240]):
-        frame, t = mesh.process(picture), number * 1001 / 24000
+    for number, (picture, frame) in enumerate(request.getfixturevalue("woman")[:240]):
+        t = number * 1001 / 24000
         if number % 3 or frame is None or not (0.9 <= t < 3.9 or t >= 6.1):
             continue
         for name, (scale, spoil) in SPOILT.items():
@@ -157,5 +177,5 @@ def test_poor_pictures_show_the_folds_too(sample_data: Path) -> None:
 
 def test_a_smiling_man_does_not_frown(sample_data: Path) -> None:
     """AU04 stays below 1 in every frame of neutral, smile and neutral."""
-    samples = read(sample_data / "faces/neutral_smile_neutral_man.mp4", 30.0)
+    samples = read(film(sample_data / "faces/neutral_smile_neutral_man.mp4"), 30.0)
     assert max(sample.aus[AU04, 0] for sample in samples) < 1.0

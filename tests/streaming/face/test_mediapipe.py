@@ -15,7 +15,7 @@ from clmer_streaming.errors import StreamError
 from clmer_streaming.face.extractor import FaceMeshReader
 from clmer_streaming.face.geometry import MeshFrame
 from clmer_streaming.face.layout import face_to_row
-from clmer_streaming.face.mediapipe import PATIENCE_FRAMES, Box, Participant, count_rivals
+from clmer_streaming.face.mediapipe import PATIENCE_FRAMES, Box, ParticipantTracker, count_rivals
 from clmer_streaming.face.reader import FaceReader, FaceReaderConfig
 from clmer_streaming.types import FaceFlag, FaceSample
 from tests.support.face_pictures import FACE_AT, Picture, astronaut, read_video, scene, swaying
@@ -322,17 +322,17 @@ WIDTH, HEIGHT = 640, 480
 HERE, FAR_LEFT = Box(320, 240, 100), Box(60, 240, 100)
 
 
-def seated() -> Participant:
+def seated() -> ParticipantTracker:
     """Return a participant who sits in the middle."""
-    participant = Participant()
+    participant = ParticipantTracker()
     participant.acquire(HERE)
     return participant
 
 
 def test_size_goes_before_place_and_place_decides_among_equals() -> None:
     """Twice the size wins even in a corner; of equal faces the central one is first."""
-    assert Participant().rank([Box(320, 240, 50), Box(600, 440, 120)], WIDTH, HEIGHT) == [1, 0]
-    assert Participant().rank([FAR_LEFT, HERE], WIDTH, HEIGHT) == [1, 0]
+    assert ParticipantTracker().rank([Box(320, 240, 50), Box(600, 440, 120)], WIDTH, HEIGHT) == [1, 0]
+    assert ParticipantTracker().rank([FAR_LEFT, HERE], WIDTH, HEIGHT) == [1, 0]
 
 
 def test_the_place_decides_once_somebody_sits_there() -> None:

@@ -21,6 +21,8 @@ from clmer_streaming.lsl.outlets import FaceOutlet
 from clmer_streaming.types import StreamInfo
 from tests.support.lsl_outlet import headset
 
+pytestmark = pytest.mark.lsl
+
 CONFIG = PreprocessConfig()
 
 
@@ -53,16 +55,37 @@ def playing(info: pylsl.StreamInfo, rate_hz: float, clock_offset_s: float = 0.0)
         thread.join()
 
 
-def the_one(streams: list[FoundStream], name: str) -> FoundStream:
-    """Return the stream of this name."""
-    (stream,) = (stream for stream in streams if stream.header.name == name)
-    return stream
+@pytest.fixture(scope="module")
+def found() -> dict[str, FoundStream]:
+    """What one look of two seconds finds of a lab in which everything is on at the same time, by name."""
+    unix_s = time.time() - pylsl.local_clock()
+    bystanders = [
+        pylsl.StreamInfo("text", "Markers", 1, 0.0, pylsl.cf_string, "T-1"),
+        described("bare", "EEG", "B-1", ("",) * 8),
+        described("contact", "Contact-Quality", "C-1", EPOC_CH_NAMES, 2.0),
+        described("own", "EEG", "clmer-x", EPOC_CH_NAMES),
+    ]
+    with (
+        headset("Epoc", "E-77"),
+        playing(described("half", "EEG", "H-1", EPOC_CH_NAMES), rate_hz=64.0),
+        playing(described("on LSL", "EEG", "S-1", EPOC_CH_NAMES), 128.0),
+        playing(described("on Unix time", "EEG", "S-2", EPOC_CH_NAMES), 128.0, unix_s),
+        playing(described("on other", "EEG", "S-3", EPOC_CH_NAMES), 128.0, 1e5),
+    ):
+        outlets = [pylsl.StreamOutlet(info) for info in bystanders]
+        faces = [
+            FaceOutlet(StreamInfo("face", "face", "camera", FACE_CH_NAMES, 30.0, "", name, extractor=name), name)
+            for name in (EXTRACTOR_ID, "another")
+        ]
+        streams = find_streams(2.0)
+        assert (len(outlets), len(faces)) == (4, 2)
+    assert len(streams) == 11
+    return {stream.header.name: stream for stream in streams}
 
 
-def test_a_headset_is_described_and_measured() -> None:
+def test_a_headset_is_described_and_measured(found: dict[str, FoundStream]) -> None:
     """Labels, ids and what it is good for; the rate is counted, not believed."""
-    with headset("Epoc", "E-77"):
-        stream = the_one(find_streams(2.0), "Epoc")
+    stream = found["Epoc"]
     assert stream.header.ch_names[3:17] == EPOC_CH_NAMES
     assert (stream.header.source_id, stream.header.manufacturer) == ("E-77", "Emotiv")
     assert stream.rate_hz == pytest.approx(128.0, rel=0.1)
@@ -71,28 +94,20 @@ def test_a_headset_is_described_and_measured() -> None:
     assert "CLMER-Face" in why_not_face(stream, CONFIG)
 
 
-def test_a_wrong_nominal_rate_shows() -> None:
+def test_a_wrong_nominal_rate_shows(found: dict[str, FoundStream]) -> None:
     """It announces 128 Hz and delivers half of that: lost samples, or a wrong header."""
-    with playing(described("half", "EEG", "H-1", EPOC_CH_NAMES), rate_hz=64.0):
-        assert the_one(find_streams(2.0), "half").rate_hz == pytest.approx(64.0, rel=0.1)
+    assert found["half"].rate_hz == pytest.approx(64.0, rel=0.1)
 
 
-@pytest.mark.parametrize(("offset_s", "clock"), [(0.0, "LSL"), (None, "Unix time"), (1e5, "other")])
-def test_the_clock_of_a_stream_is_told(offset_s: float | None, clock: str) -> None:
+@pytest.mark.parametrize("clock", ["LSL", "Unix time", "other"])
+def test_the_clock_of_a_stream_is_told(found: dict[str, FoundStream], clock: str) -> None:
     """By how far its newest stamp is from now."""
-    ahead_s = time.time() - pylsl.local_clock() if offset_s is None else offset_s
-    with playing(described("stamped", "EEG", "S-1", EPOC_CH_NAMES), 128.0, ahead_s):
-        assert the_one(find_streams(0.5), "stamped").clock == clock
+    assert found[f"on {clock}"].clock == clock
 
 
-def test_what_cannot_be_used_is_said_with_its_reason() -> None:
+def test_what_cannot_be_used_is_said_with_its_reason(found: dict[str, FoundStream]) -> None:
     """Text, other types, other channels, our own outlets."""
-    text = pylsl.StreamOutlet(pylsl.StreamInfo("text", "Markers", 1, 0.0, pylsl.cf_string, "T-1"))
-    bare = pylsl.StreamOutlet(described("bare", "EEG", "B-1", ("",) * 8))
-    contact = pylsl.StreamOutlet(described("contact", "Contact-Quality", "C-1", EPOC_CH_NAMES, 2.0))
-    own = pylsl.StreamOutlet(described("own", "EEG", "clmer-x", EPOC_CH_NAMES))
-    streams = find_streams(0.0)
-    reasons = {stream.header.name: why_not_eeg(stream, CONFIG) for stream in streams}
+    reasons = {name: why_not_eeg(stream, CONFIG) for name, stream in found.items()}
     assert {name: reasons[name].partition(",")[0] for name in ("text", "contact", "own")} == {
         "text": "it carries text",
         "contact": "it is of type Contact-Quality",
@@ -100,15 +115,14 @@ def test_what_cannot_be_used_is_said_with_its_reason() -> None:
     }
     assert "no labels" in reasons["bare"]
     assert "--eeg-map" in reasons["bare"]
-    del text, bare, contact, own
 
 
 @pytest.mark.parametrize(("extractor", "reason"), [(EXTRACTOR_ID, ""), ("another", "its extractor is another")])
-def test_a_face_stream_is_known_by_its_channels_and_extractor(extractor: str, reason: str) -> None:
+def test_a_face_stream_is_known_by_its_channels_and_extractor(
+    found: dict[str, FoundStream], extractor: str, reason: str
+) -> None:
     """Numbers of another extractor mean something else."""
-    outlet = FaceOutlet(StreamInfo("face", "face", "camera", FACE_CH_NAMES, 30.0, "", "cam", extractor=extractor), "f")
-    assert why_not_face(the_one(find_streams(0.0), "f"), CONFIG).partition(",")[0] == reason
-    del outlet
+    assert why_not_face(found[extractor], CONFIG).partition(",")[0] == reason
 
 
 def test_a_rate_needs_two_stamps() -> None:

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from clmer_streaming.config import physio_source
 from clmer_streaming.errors import StreamError
 from clmer_streaming.lsl.extra import (
     ALL,
     NONE,
     USED,
     LslExtraSource,
-    Noting,
-    TakenStreams,
+    StreamRegistry,
     extra_stream_info,
     stream_uid,
 )
-from clmer_streaming.pipeline.extra import physio_source
+from clmer_streaming.sources.transform import TransformedSource
 from clmer_streaming.types import Chunk, Item, StreamInfo
 from tests.support.lab_outlets import CONTACT_NAME, EEG_NAME, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab
 from tests.support.listener import Listener
 from tests.support.session_parts import ListSource
 
+pytestmark = pytest.mark.lsl
+
 WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def running_lab() -> Iterator[None]:
+    """A lab whose streams nobody switches off."""
+    with lab():
+        yield
 
 
 def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
@@ -34,59 +43,24 @@ def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
     return {info.name: info for info in (listener.next(StreamInfo) for _ in range(n))}
 
 
-def with_eeg_taken() -> TakenStreams:
+def with_eeg_taken() -> StreamRegistry:
     """Return what is known where another source has the headset."""
     import pylsl
 
-    taken = TakenStreams()
+    taken = StreamRegistry()
     (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
-    taken.note(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
+    taken.add(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
     return taken
-
-
-def test_all_other_streams_are_announced_with_what_they_carry() -> None:
-    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
-    import pylsl
-
-    own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
-    with lab(), Listener(LslExtraSource(ALL, with_eeg_taken())) as listener:
-        infos = announced(listener, 4)
-    assert own is not None
-    assert {name: info.kind for name, info in infos.items()} == {
-        CONTACT_NAME: "contact",
-        MOTION_NAME: "other",
-        MARKER_NAME: "markers",
-        PSYCHOPY_NAME: "markers",
-    }
-    assert infos[MOTION_NAME].channel_format == "int16"
-    assert infos[MOTION_NAME].ch_names == ("ACCX", "ACCY", "ACCZ")
-    assert infos[MOTION_NAME].manufacturer == "Emotiv"
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
-
-
-def test_what_the_service_makes_use_of_is_taken_without_a_recording() -> None:
-    """Contact quality and markers; motion is not."""
-    with lab(), Listener(LslExtraSource(USED, with_eeg_taken())) as listener:
-        infos = announced(listener, 3)
-    assert set(infos) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
-
-
-def test_streams_can_be_chosen_by_name() -> None:
-    """And nothing else is taken."""
-    with lab(), Listener(LslExtraSource(f"{MOTION_NAME}, Nobody", with_eeg_taken())) as listener:
-        (info,) = announced(listener, 1).values()
-    assert info.name == MOTION_NAME
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
 
 
 def test_a_stream_that_is_gone_is_said_to_be_gone() -> None:
     """Words come when they come: that their stream is gone is known by its connection."""
-    source = LslExtraSource(MARKER_NAME, TakenStreams())
+    source = LslExtraSource(MARKER_NAME, StreamRegistry())
     with Listener(source) as listener:
         with lab():
             info = listener.next(StreamInfo)
-            assert source.silence(info.source) == ""
-        wait_until(lambda: source.silence(info.source) == f"{MARKER_NAME} is gone; waiting for it to come back")
+            assert source.reason(info.source) == ""
+        wait_until(lambda: source.reason(info.source) == f"{MARKER_NAME} is gone; waiting for it to come back")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -101,14 +75,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_none_takes_nothing_and_ends_at_once() -> None:
     """Without a look at the network."""
     found: list[Item] = []
-    LslExtraSource(NONE, TakenStreams()).run(found.append, threading.Event())
+    LslExtraSource(NONE, StreamRegistry()).run(found.append, threading.Event())
     assert found == []
 
 
 @pytest.mark.deep
 def test_a_stream_that_returns_keeps_its_name_and_an_unused_headset_is_taken_in_the_end() -> None:
     """EEG that the EEG source does not want within ten seconds is a stream like any other, until it wants it."""
-    taken = TakenStreams()
+    taken = StreamRegistry()
     with Listener(LslExtraSource(f"{MARKER_NAME},{EEG_NAME}", taken)) as listener:
         with lab():
             first = listener.next(StreamInfo)
@@ -116,7 +90,7 @@ def test_a_stream_that_returns_keeps_its_name_and_an_unused_headset_is_taken_in_
             again = listener.next(StreamInfo)
             eeg = listener.next(StreamInfo)
             listener.next(Chunk, lambda chunk: chunk.source == eeg.source)
-            taken.note(eeg)
+            taken.add(eeg)
     assert first.source == again.source == f"lsl:{MARKER_NAME}"
     assert stream_uid(first.xml) != stream_uid(again.xml)
     assert (eeg.name, eeg.kind) == (EEG_NAME, "other")
@@ -151,29 +125,13 @@ def test_what_other_sources_announce_is_taken() -> None:
     """By its uid, and by what stays when its outlet is started again."""
     xml = XML.format(name="X", type="EEG", rate=128, format="float32")
     info = StreamInfo("eeg", "eeg", "X", ("Fz",), 128.0, source_id="id", hostname="host", xml=xml)
-    taken, found = TakenStreams(), list[Item]()
-    Noting(ListSource([info]), taken).run(found.append, threading.Event())
+    taken, found = StreamRegistry(), list[Item]()
+    TransformedSource(ListSource([info]), taken.observe).run(found.append, threading.Event())
     assert found == [info]
     assert taken.has_kind("eeg")
-    assert taken.has("u-1", "Y", "", "")
-    assert taken.has("u-2", "X", "id", "host")
-    assert not taken.has("u-2", "X", "other", "host")
-
-
-def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
-    """Its chunks carry the series' name, in live sessions as in replays."""
-    import pylsl
-
-    with lab(), Listener(LslExtraSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
-        (info,) = announced(listener, 1).values()
-        (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
-        headset = pylsl.StreamInlet(found)
-        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
-        chunk = listener.next(Chunk)
-        headset.close_stream()
-    assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
-    assert chunk.source == info.source
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+    assert taken.is_used("u-1", "Y", "", "")
+    assert taken.is_used("u-2", "X", "id", "host")
+    assert not taken.is_used("u-2", "X", "other", "host")
 
 
 def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
@@ -184,10 +142,65 @@ def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
         pylsl.StreamOutlet(pylsl.StreamInfo(name, "ECG", 1, 100.0, pylsl.cf_float32, f"belt-{name}"))
         for name in ("Left belt", "Right belt")
     ]
-    source = LslExtraSource(NONE, TakenStreams(), {"ecg": "ECG"})
+    source = LslExtraSource(NONE, StreamRegistry(), {"ecg": "ECG"})
     with pytest.raises(StreamError) as refusal:
         source.run(lambda item: None, threading.Event())
     assert len(outlets) == 2
     assert "Left belt" in refusal.value.found
     assert "Right belt" in refusal.value.found
     assert "--physio ecg=NAME" in refusal.value.mend
+
+
+@pytest.mark.usefixtures("running_lab")
+def test_all_other_streams_are_announced_with_what_they_carry() -> None:
+    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
+    import pylsl
+
+    own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
+    with Listener(LslExtraSource(ALL, with_eeg_taken())) as listener:
+        infos = announced(listener, 4)
+    assert own is not None
+    assert {name: info.kind for name, info in infos.items()} == {
+        CONTACT_NAME: "contact",
+        MOTION_NAME: "other",
+        MARKER_NAME: "markers",
+        PSYCHOPY_NAME: "markers",
+    }
+    assert infos[MOTION_NAME].channel_format == "int16"
+    assert infos[MOTION_NAME].ch_names == ("ACCX", "ACCY", "ACCZ")
+    assert infos[MOTION_NAME].manufacturer == "Emotiv"
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+@pytest.mark.usefixtures("running_lab")
+def test_what_the_service_makes_use_of_is_taken_without_a_recording() -> None:
+    """Contact quality and markers; motion is not."""
+    with Listener(LslExtraSource(USED, with_eeg_taken())) as listener:
+        infos = announced(listener, 3)
+    assert set(infos) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
+
+
+@pytest.mark.usefixtures("running_lab")
+def test_streams_can_be_chosen_by_name() -> None:
+    """And nothing else is taken."""
+    with Listener(LslExtraSource(f"{MOTION_NAME}, Nobody", with_eeg_taken())) as listener:
+        (info,) = announced(listener, 1).values()
+    assert info.name == MOTION_NAME
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+
+
+@pytest.mark.usefixtures("running_lab")
+def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
+    """Its chunks carry the series' name, in live sessions as in replays."""
+    import pylsl
+
+    with Listener(LslExtraSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
+        (info,) = announced(listener, 1).values()
+        (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+        headset = pylsl.StreamInlet(found)
+        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
+        chunk = listener.next(Chunk)
+        headset.close_stream()
+    assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
+    assert chunk.source == info.source
+    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)

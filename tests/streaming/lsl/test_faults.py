@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from websockets.sync.client import ClientConnection
 
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import Chunk, Reason, StreamInfo, Tick
 from tests.support import lsl_link
-from tests.support.lsl_faults import ROWS, WAIT_S, Outcome, missing, run_all
-from tests.support.lsl_outlet import headset
-from tests.support.serving import serving
+from tests.support.lsl_faults import ROWS, Outcome, missing, run_all
 from tests.support.two_hosts import on_the_near_host
+
+pytestmark = [pytest.mark.lsl, pytest.mark.slow]
 
 WARM_UP_S = 3.5
 """Settling, a window and a hop, and half a second in which the first chunks may be late."""
@@ -215,32 +212,6 @@ def test_chunks_of_two_seconds_work_and_are_warned_of(rows: dict[str, Outcome]) 
     assert row.watched.status.chunk_s == pytest.approx(255 / 128, rel=0.02)
     assert row.said[-1] == "comes 2.0 s at a time, and so late: let the sender send shorter chunks"
     assert len(row.watched.valid()) >= 16
-
-
-def messages(client: ClientConnection) -> Iterator[dict[str, Any]]:
-    """Yield what the service says."""
-    while True:
-        yield json.loads(client.recv(WAIT_S))
-
-
-def statuses(client: ClientConnection) -> Iterator[dict[str, Any]]:
-    """Yield every word on the EEG stream."""
-    for message in messages(client):
-        yield from (s for s in message.get("streams", [message]) if s.get("kind") == "eeg")
-
-
-def test_the_whole_service_survives_a_headset_that_dies_and_returns_otherwise(tmp_path: Path) -> None:
-    """Over the WebSocket: live, lost and why, live with what changed, and valid events again."""
-    with serving(tmp_path, "--eeg", "service") as service, service.connect() as client:
-        with headset("service"):
-            assert next(s for s in statuses(client) if s["state"] == "live")["reason"] == ""
-        lost = next(s for s in statuses(client) if s["state"] == "lost")
-        assert lost["reason"] == "service is gone; waiting for it to come back"
-        with headset("service", sensors=12, stamps="unix"):
-            again = next(s for s in statuses(client) if s["state"] == "live")
-            assert again["reason"] == "its stamps are Unix time: its samples are stamped when they arrive"
-            event = next(m for m in messages(client) if m["type"] == "prediction" and m["valid"])
-            assert event["modalities"]["eeg"]["channels_ok"] == 12
 
 
 LINK = Path(lsl_link.__file__).resolve()

@@ -13,12 +13,14 @@ from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.codes import NoticeCode
 from clmer_server.protocol.outbound import MarkerMessage, Notice
 from clmer_server.session.events import EventContext
-from clmer_server.session.outlets import OutletFeed, outlet_identity
+from clmer_server.session.sink import OutletFeed, outlet_identity
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.lsl.outlets import NO_LABEL
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
 from tests.support.lsl_inlets import Inlets
 from tests.support.session_parts import MODEL, event
+
+pytestmark = pytest.mark.lsl
 
 WAIT_S = 30.0
 IDENTITY = outlet_identity(EventContext("abc", MODEL, "live"), 8765, PreprocessConfig())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,12 +21,17 @@ from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.face.layout import EXTRACTOR_ID
 from clmer_streaming.lsl.player import Playback
 from clmer_streaming.lsl.sources import LslEegSource, LslFaceSource
-from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.types import Chunk, FaceSample, StreamInfo
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import XdfFile, XdfStream, read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
+from tests.conftest import sample_data_folder
 from tests.support.listener import Listener
+
+pytestmark = pytest.mark.lsl
 
 WAIT_S = 30.0
 """Generous: a network of this machine alone needs a second."""
@@ -86,8 +93,8 @@ def playing(playback: Playback) -> Iterator[threading.Event]:
 
 def heard_of(file: XdfFile, **options: Any) -> list[Heard]:
     """Play a whole file to one listener per stream and return what each got."""
-    with Playback(file, **options) as playback:
-        listeners = [connect(stream.source_id) for stream in playback.streams]
+    with Playback(file, **options) as playback, ThreadPoolExecutor(len(playback.streams)) as connecting:
+        listeners = list(connecting.map(connect, (stream.source_id for stream in playback.streams)))
         threads = [
             threading.Thread(target=listener.listen, args=(stream.n_samples,))
             for listener, stream in zip(listeners, playback.streams, strict=True)
@@ -155,7 +162,8 @@ def test_a_played_stream_says_of_itself_what_the_recording_says(tmp_path: Path) 
     with Playback(file) as playback:
         ids = [stream.source_id for stream in playback.streams]
         assert ids == ["play-clmer-cap", "play-w", "play-events-3", "play-silent-4", "play--5"]
-        infos = [connect(source_id).info for source_id in ids]
+        with ThreadPoolExecutor(len(ids)) as connecting:
+            infos = [listener.info for listener in connecting.map(connect, ids)]
     cap = infos[0]
     assert (cap.name(), cap.type(), cap.channel_count(), cap.nominal_srate()) == ("Cap", "EEG", 2, 100.0)
     said, recorded_desc = ET.fromstring(cap.as_xml()).find("desc"), ET.fromstring(HEADER).find("desc")
@@ -167,15 +175,28 @@ def test_a_played_stream_says_of_itself_what_the_recording_says(tmp_path: Path) 
     assert [info.channel_format() for info in infos] == [4, 3, 6, 1, 2]  # int32, string, int8, float32, double64
 
 
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[XdfStream, Heard]]:
+    """A stream of each numeric format, and what an inlet got of it."""
+    path = tmp_path_factory.mktemp("formats") / "formats.xdf"
+    with XdfWriter(path) as xdf:
+        for name, dtype in NUMERIC_DTYPES.items():
+            values = [0.0, -128.0, 127.0] if np.dtype(dtype).kind == "i" else [np.nan, np.inf, 0.1]
+            spec = XdfStreamSpec("one", "Data", ("x",), channel_format=cast(ChannelFormat, name), source_id=name)
+            xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], [values])
+    file = read_xdf(path)
+    heard = heard_of(file, speed=10.0)
+    return {stream.source_id: (stream, listener) for stream, listener in zip(file.streams, heard, strict=True)}
+
+
 @pytest.mark.parametrize("channel_format", NUMERIC_DTYPES)
-def test_every_format_is_published_as_itself(tmp_path: Path, channel_format: ChannelFormat) -> None:
+def test_every_format_is_published_as_itself(
+    formats: dict[str, tuple[XdfStream, Heard]], channel_format: ChannelFormat
+) -> None:
     """The ends of each integer range, and NaN and infinity of floats, arrive."""
-    values: list[float] = [0.0, -128.0, 127.0] if channel_format[0] == "i" else [np.nan, np.inf, 0.1]
-    with XdfWriter(tmp_path / "one.xdf") as xdf:
-        spec = XdfStreamSpec("one", "Data", ("x",), channel_format=channel_format, source_id=channel_format)
-        xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], [values])
-    file = read_xdf(tmp_path / "one.xdf")
-    assert_equal_but_moved(file.streams, heard_of(file, speed=10.0), speed=10.0)
+    stream, heard = formats[channel_format]
+    assert stream.channel_format == channel_format
+    assert_equal_but_moved([stream], [heard], speed=10.0)
 
 
 def test_speed_brings_stamps_together_and_raises_the_rate(tmp_path: Path) -> None:
@@ -189,7 +210,7 @@ def test_speed_brings_stamps_together_and_raises_the_rate(tmp_path: Path) -> Non
 
 def test_the_live_sources_take_a_played_session_like_the_real_one(tmp_path: Path) -> None:
     """Headset and face of a simulated session are found, announced and read to the last value."""
-    simulated = simulate(SimulationConfig(seconds=3.0, seed=5))
+    simulated = simulate(SimulationConfig(seconds=2.0, seed=5))
     write_session(simulated, tmp_path / "s.xdf")
     truth = simulated.eeg_x.astype(np.float32)
     with (
@@ -283,12 +304,43 @@ PLAYABLE = (
 )
 
 
+@dataclass(frozen=True)
+class Played:
+    """A recording that was played within a second, and what inlets got of it."""
+
+    file: XdfFile
+    speed: float
+    heard: list[Heard]
+
+
+@pytest.fixture(scope="module")
+def played() -> dict[str, Played]:
+    """Every sample recording, all played at the same time."""
+    folder = sample_data_folder()
+    assert folder is not None
+
+    def play(name: str) -> Played:
+        file = read_xdf(folder / "xdf" / name)
+        named = dataclasses.replace(
+            file,
+            streams=tuple(
+                dataclasses.replace(stream, source_id=f"{name}-{stream.stream_id}-{i}")
+                for i, stream in enumerate(file.streams)
+            ),
+        )  # two recordings may have an id in common
+        speed = max(1.0, Playback(named).duration_s)
+        return Played(named, speed, heard_of(named, speed=speed))
+
+    with ThreadPoolExecutor(len(PLAYABLE)) as threads:
+        return dict(zip(PLAYABLE, threads.map(play, PLAYABLE), strict=True))
+
+
+@pytest.mark.usefixtures("sample_data")
 @pytest.mark.parametrize("name", PLAYABLE)
-def test_every_sample_recording_is_played_to_the_last_sample(sample_data: Path, name: str) -> None:
+def test_every_sample_recording_is_played_to_the_last_sample(request: pytest.FixtureRequest, name: str) -> None:
     """Within a second each: all streams appear, all values arrive equal, all stamps but for one shift."""
-    file = read_xdf(sample_data / "xdf" / name)
-    speed = max(1.0, Playback(file).duration_s)
-    assert_equal_but_moved(file.streams, heard_of(file, speed=speed), speed)
+    recording: Played = request.getfixturevalue("played")[name]
+    assert_equal_but_moved(recording.file.streams, recording.heard, recording.speed)
 
 
 def test_a_sample_recording_without_samples_is_refused(sample_data: Path) -> None:

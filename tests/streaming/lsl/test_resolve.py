@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pylsl
 import pytest
@@ -14,13 +12,19 @@ from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import SettingsError, StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES
 from clmer_streaming.lsl.outlets import FaceOutlet
-from clmer_streaming.lsl.resolve import Claim, StreamClaims, StreamIdentity, StreamQuery, the_only_one, why_none
+from clmer_streaming.lsl.resolve import (
+    Claim,
+    StreamClaims,
+    StreamIdentity,
+    StreamQuery,
+    explain_no_stream,
+    require_single,
+)
 from clmer_streaming.lsl.sources import LslEegSource, LslFaceSource
 from clmer_streaming.types import StreamInfo, Tick
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
 from tests.support.listener import Listener
-from tests.support.lsl_outlet import headset
-from tests.support.serving import serving
+from tests.support.lsl_outlet import Outlet, headset, headsets
 
 _XML = """<info><name>{name}</name><type>{type}</type><channel_count>14</channel_count>
 <nominal_srate>128.0000000000000</nominal_srate><channel_format>float32</channel_format>
@@ -48,17 +52,17 @@ def header(name: str = "Epoc X", kind: str = "EEG", source_id: str = "E-1") -> S
 )
 def test_a_query_finds_what_it_says(text: str) -> None:
     """Names and ids are exact; types, hosts and formats are compared without regard to case; numbers as numbers."""
-    assert StreamQuery.parse(text).fits(header(), usual_type="EEG")
+    assert StreamQuery.parse(text).matches(header(), usual_type="EEG")
 
 
 @pytest.mark.parametrize("text", ["epoc x", "source_id=E-2", "type=ECG", "hostname=lab2,channel_count=15", "name=EEG"])
 def test_a_query_leaves_the_rest(text: str) -> None:
     """One property that differs is enough."""
-    assert not StreamQuery.parse(text).fits(header())
+    assert not StreamQuery.parse(text).matches(header())
 
 
 @pytest.mark.parametrize(
-    ("text", "fits"),
+    ("text", "matches"),
     [
         ("auto", False),
         ("hostname=Lab2", False),
@@ -67,9 +71,9 @@ def test_a_query_leaves_the_rest(text: str) -> None:
         ("type=Contact-Quality", True),
     ],
 )
-def test_of_one_device_the_eeg_is_meant_unless_another_stream_is_asked_for(text: str, fits: bool) -> None:
+def test_of_one_device_the_eeg_is_meant_unless_another_stream_is_asked_for(text: str, matches: bool) -> None:
     """A headset's contact quality has the same labels as its EEG."""
-    assert StreamQuery.parse(text).fits(header(kind="Contact-Quality"), usual_type="EEG") is fits
+    assert StreamQuery.parse(text).matches(header(kind="Contact-Quality"), usual_type="EEG") is matches
 
 
 @pytest.mark.parametrize(
@@ -79,13 +83,13 @@ def test_a_predicate_is_left_to_the_network(text: str) -> None:
     """What it answers is meant, whatever the type."""
     query = StreamQuery.parse(text)
     assert query.predicate == text
-    assert query.fits(header(kind="Accelerometer"), usual_type="EEG")
+    assert query.matches(header(kind="Accelerometer"), usual_type="EEG")
 
 
 @pytest.mark.parametrize("name", ["Anna's EEG", "Muse (left)", "EEG, left", "salt and pepper"])
 def test_names_may_look_like_something_else(name: str) -> None:
     """Quotes, commas and words within a name do not make it a query."""
-    assert StreamQuery.parse(name).fits(header(name))
+    assert StreamQuery.parse(name).matches(header(name))
 
 
 @pytest.mark.parametrize("text", ["colour=red", "name=", "type=EEG,left", "=EEG"])
@@ -97,8 +101,8 @@ def test_a_query_that_asks_for_nothing_known_is_refused(text: str) -> None:
 
 def test_one_stream_is_no_question() -> None:
     """Nor is none."""
-    the_only_one([_info("one", "A")], "--eeg", "EEG stream")
-    the_only_one([], "--eeg", "EEG stream")
+    require_single([_info("one", "A")], "--eeg", "EEG stream")
+    require_single([], "--eeg", "EEG stream")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_one_stream_is_no_question() -> None:
 def test_several_streams_are_refused_with_what_tells_them_apart(infos: tuple[tuple[str, ...], ...], mend: str) -> None:
     """The words to use stand in the message."""
     with pytest.raises(StreamError) as caught:
-        the_only_one([_info(*words) for words in infos], "--eeg", "EEG stream")
+        require_single([_info(*words) for words in infos], "--eeg", "EEG stream")
     assert mend in caught.value.mend
     assert caught.value.found.startswith("2: one (source_id")
 
@@ -125,10 +129,10 @@ def _info(name: str, source_id: str, hostname: str = "h1") -> StreamInfo:
 
 def test_what_is_there_instead_is_said() -> None:
     """Sorted, so that the same network gives the same sentence."""
-    text = why_none([header("b", "ECG"), header("a", "")], StreamQuery.parse("mine"), "EEG stream")
+    text = explain_no_stream([header("b", "ECG"), header("a", "")], StreamQuery.parse("mine"), "EEG stream")
     assert text == "no EEG stream 'mine' found yet; on the network: a (no type), b (ECG)"
-    assert "6 more" in why_none([header(str(i)) for i in range(12)], StreamQuery.parse("auto"), "EEG stream")
-    assert "no stream at all" in why_none([], StreamQuery.parse("auto"), "EEG stream")
+    assert "6 more" in explain_no_stream([header(str(i)) for i in range(12)], StreamQuery.parse("auto"), "EEG stream")
+    assert "no stream at all" in explain_no_stream([], StreamQuery.parse("auto"), "EEG stream")
 
 
 EPOC = StreamIdentity("uid-1", "EPOC", "E-1", "lab")
@@ -144,72 +148,78 @@ def test_a_stream_is_taken_by_one_session_alone() -> None:
     """Also when its outlet was started again under another uid; its own session may take it again."""
     left, right = both()
     again = StreamIdentity("uid-2", EPOC.name, EPOC.source_id, EPOC.hostname)
-    assert left.take(EPOC)
-    assert not right.take(EPOC)
-    assert not right.take(again)
-    assert left.take(again)
+    assert left.acquire(EPOC)
+    assert not right.acquire(EPOC)
+    assert not right.acquire(again)
+    assert left.acquire(again)
     assert (right.holder(again), left.holder(again)) == ("left", "")
 
 
 def test_streams_without_an_id_are_told_apart_by_their_outlet() -> None:
     """Two amplifiers of one name are two streams."""
     left, right = both()
-    assert left.take(StreamIdentity("uid-1", "Amp", "", "lab"))
-    assert right.take(StreamIdentity("uid-2", "Amp", "", "lab"))
-    assert not right.take(StreamIdentity("uid-1", "Amp", "", "lab"))
+    assert left.acquire(StreamIdentity("uid-1", "Amp", "", "lab"))
+    assert right.acquire(StreamIdentity("uid-2", "Amp", "", "lab"))
+    assert not right.acquire(StreamIdentity("uid-1", "Amp", "", "lab"))
 
 
 def test_a_session_that_has_ended_frees_its_streams() -> None:
     left, right = both("E-9")
-    left.take(EPOC)
+    left.acquire(EPOC)
     left.leave()
-    assert right.take(EPOC)
-    assert not right.is_of_another(StreamIdentity("u", "E-9", "", "lab"))
+    assert right.acquire(EPOC)
+    assert not right.is_claimed_by_other(StreamIdentity("u", "E-9", "", "lab"))
 
 
 def test_other_streams_of_a_headset_go_with_it() -> None:
     """Its contact quality would tell nothing of another participant's electrodes."""
     left, right = both()
-    left.take(EPOC)
+    left.acquire(EPOC)
     contact = StreamIdentity("uid-5", "EPOC-Contact-Quality", "E-1", "lab")
-    assert right.is_of_another(contact)
+    assert right.is_claimed_by_other(contact)
     assert right.holder(contact) == ""
-    assert not right.is_of_another(StreamIdentity("uid-6", "Markers", "task", "lab"))
-    assert not left.is_of_another(contact)
+    assert not right.is_claimed_by_other(StreamIdentity("uid-6", "Markers", "task", "lab"))
+    assert not left.is_claimed_by_other(contact)
 
 
 def test_what_a_session_asks_for_by_name_is_left_to_it() -> None:
     """Before it has come, too; a query of types and predicates names nobody."""
     for asked in ("EPOC", "source_id=E-1", "type=EEG, hostname=LAB"):
         left, right = both(asked)
-        assert right.is_of_another(EPOC)
-        assert not left.is_of_another(EPOC)
-        assert right.take(EPOC)  # who asks for it in other words may be first
+        assert right.is_claimed_by_other(EPOC)
+        assert not left.is_claimed_by_other(EPOC)
+        assert right.acquire(EPOC)  # who asks for it in other words may be first
     for asked in ("auto", "type=EEG", "starts-with(name,'E')", "name=EPOC, hostname=elsewhere"):
-        assert not both(asked)[1].is_of_another(EPOC)
+        assert not both(asked)[1].is_claimed_by_other(EPOC)
 
 
+@pytest.mark.lsl
 def test_of_two_headsets_of_one_name_the_source_id_chooses() -> None:
     """Two of a kind in one lab are the rule, not the exception."""
-    with headset("EPOC", "ID-1"), headset("EPOC", "ID-2"):
+    with (
+        headsets(Outlet("EPOC", "ID-1"), Outlet("EPOC", "ID-2")),
+        Listener(LslEegSource("type=EEG, source_id=ID-2", SignalConfig())) as listener,
+    ):
         with pytest.raises(StreamError, match=r"--eeg source_id=ID-\d or --eeg source_id=ID-\d"):
             LslEegSource("EPOC", SignalConfig()).run(lambda item: None, threading.Event())
-        with Listener(LslEegSource("type=EEG, source_id=ID-2", SignalConfig())) as listener:
-            assert listener.next(StreamInfo).source_id == "ID-2"
+        assert listener.next(StreamInfo).source_id == "ID-2"
 
 
+@pytest.mark.lsl
 def test_a_predicate_chooses_by_the_whole_header() -> None:
     """LSL's own query language reaches what a stream says only when it is opened."""
     with headset("EPOC", "ID-3"), Listener(LslEegSource("desc/manufacturer='Emotiv'", SignalConfig())) as listener:
         assert listener.next(StreamInfo).source_id == "ID-3"
 
 
+@pytest.mark.lsl
 def test_a_predicate_that_lsl_does_not_understand_is_refused() -> None:
     """Waiting for what can never come would help nobody."""
     with pytest.raises(StreamError, match="XPath"):
         LslEegSource("name='EPOC", SignalConfig()).run(lambda item: None, threading.Event())
 
 
+@pytest.mark.lsl
 def test_a_stream_that_does_not_fit_is_said_while_waiting() -> None:
     """Neither taken nor passed over in silence: without labels nobody knows which electrode is which."""
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo("OpenBCI", "EEG", 8, 250.0, pylsl.cf_float32, "O-1"))
@@ -224,22 +234,13 @@ def test_a_stream_that_does_not_fit_is_said_while_waiting() -> None:
     del outlet
 
 
-def test_the_status_says_what_is_there_instead(tmp_path: Path) -> None:
-    """Clients and the dashboard read it, not only the log."""
-    outlet = pylsl.StreamOutlet(pylsl.StreamInfo("Polar H10", "ECG", 1, 130.0, pylsl.cf_float32, "P-1"))
-    with serving(tmp_path, "--eeg", "EPOC", "--camera", "none") as service, service.connect() as client:
-        statuses = (json.loads(client.recv(30)) for _ in range(200))
-        reason = next(s["reason"] for s in statuses if "Polar H10 (ECG)" in s.get("reason", ""))
-    assert reason.startswith("no EEG stream 'EPOC' found yet; on the network: ")
-    del outlet
-
-
+@pytest.mark.lsl
 def test_two_face_streams_of_one_name_are_refused() -> None:
     """As for EEG: nobody guesses whose face it is."""
     first, second = (FaceOutlet(_face(camera), "CLMER-Face") for camera in ("left", "right"))
-    with pytest.raises(StreamError, match=r"--face-stream source_id=clmer-face-"):
-        LslFaceSource("CLMER-Face").run(lambda item: None, threading.Event())
     with Listener(LslFaceSource(f"source_id={_source_id(second)}")) as listener:
+        with pytest.raises(StreamError, match=r"--face-stream source_id=clmer-face-"):
+            LslFaceSource("CLMER-Face").run(lambda item: None, threading.Event())
         assert listener.next(StreamInfo).source_id == _source_id(second)
     del first
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.two_hosts import on_the_near_host
 
 _CHILD = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from clmer_streaming.lsl.setup import set_up_lsl
 set_up_lsl(Path(sys.argv[1]) if sys.argv[1:] else None)
@@ -98,22 +100,26 @@ def test_every_example_of_the_documentation_is_one_that_liblsl_takes(tmp_path: P
     page = (ROOT / "docs" / "finding-streams.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
     assert len(blocks) >= 4
-    for i, block in enumerate(blocks):
-        path = tmp_path / "lsl_api.cfg"
+    paths = [tmp_path / f"lsl_api-{i}.cfg" for i in range(len(blocks))]
+    for i, (path, block) in enumerate(zip(paths, blocks, strict=True)):
         path.write_text(
             block.replace("SessionID = room-2\n", "") + f"[lab]\nSessionID = block-{i}\n[log]\nlevel = -2\n"
         )
-        assert session_of(tmp_path, path)[0] == f"block-{i}"
+    with ThreadPoolExecutor() as threads:
+        sessions = list(threads.map(lambda path: session_of(tmp_path, path)[0], paths))
+    assert sessions == [f"block-{i}" for i in range(len(blocks))]
 
 
 _STREAMS = """
 for config in alone.cfg peer.cfg; do
     "$PYTHON" -c "import sys; from clmer_server.cli import main; sys.exit(main())" \\
-        streams --json --lsl-config $config > $config.json || true
+        streams --json --lsl-config $config > $config.json & looks="$looks $!"
 done
+for look in $looks; do wait $look || true; done
 """
 
 
+@pytest.mark.lsl
 @pytest.mark.netns
 def test_a_headset_on_another_host_is_found_by_its_address_alone(tmp_path: Path) -> None:
     """No multicast crosses: without KnownPeers nothing is found, with it the stream is there and can be read."""

@@ -18,7 +18,7 @@ from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import FloatArray, Item, Reason, RestBaseline, Window
-from tests.support.signals import EEG_INFO, cut, stamps
+from tests.support.signals import EEG_INFO, cut, push_all, stamps
 
 SIGNAL = SignalConfig(reference="none")
 PLAIN = PreprocessConfig(signal=SIGNAL, modalities=("eeg",))
@@ -35,8 +35,8 @@ def sines(seconds: float, sizes_uv: FloatArray = SIZES_UV) -> tuple[FloatArray, 
 
 
 def windows_of(config: PreprocessConfig, items: Iterable[Item]) -> list[Window]:
-    path = Preprocessor(config)
-    return [window for item in items for window in path.push(item) if Reason.WARMING_UP not in window.reasons]
+    windows = push_all(Preprocessor(config), items)
+    return [window for window in windows if Reason.WARMING_UP not in window.reasons]
 
 
 def stream(seconds: float, sizes: Sequence[int] = (64,)) -> list[Item]:

@@ -23,7 +23,7 @@ from clmer_streaming.pipeline.channels import (
 )
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, Window
-from tests.support.signals import EEG_INFO, cut, eeg_like, joined, push_all, stamps
+from tests.support.signals import EEG_INFO, cut, eeg_like, joined, merged, push_all, stamps
 
 EMOTIV_LABELS = ("Timestamp", "Counter", "Interpolate", *EPOC_CH_NAMES, "HardwareMarker", "Markers")
 
@@ -261,8 +261,7 @@ def test_any_cut_gives_the_same_guess_at_the_same_sample(
 
 def session(info: StreamInfo, x: FloatArray) -> tuple[Preprocessor, list[Window]]:
     stage = Preprocessor(PreprocessConfig())
-    items: list[Item] = [info, *cut(stamps(x.shape[1]), x, [16])]
-    return stage, [window for item in items for window in stage.push(item)]
+    return stage, push_all(stage, [info, *cut(stamps(x.shape[1]), x, [16])])
 
 
 def test_a_stream_without_a_unit_gives_the_windows_of_one_with_it_and_says_so() -> None:
@@ -300,15 +299,9 @@ def contact(t: float, source: str = "contact", **values: float) -> Chunk:
 
 def windows(*others: Item, sizes: tuple[int, ...] = (16,), info: StreamInfo = CONTACT) -> dict[float, Window]:
     """Return by end the windows of 16 s of good EEG and of contact values, each put in by its time."""
-    chunks: list[Item] = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), sizes))
-
-    def when(item: Item) -> float:
-        assert isinstance(item, Chunk)
-        return float(item.t[-1])
-
-    stage = Preprocessor(PreprocessConfig())
-    items = [EEG_INFO, info, *sorted([*chunks, *others], key=when)]
-    return {window.t_end: window for item in items for window in stage.push(item)}
+    chunks = cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), sizes)
+    items = [EEG_INFO, info, *merged(chunks, others)]
+    return {window.t_end: window for window in push_all(Preprocessor(PreprocessConfig()), items)}
 
 
 def bad(window: Window) -> list[str]:
@@ -343,10 +336,9 @@ def test_after_five_seconds_of_silence_a_value_tells_nothing() -> None:
 def test_either_stream_may_condemn_a_sensor() -> None:
     """Contact-Quality and EEG-Quality side by side: the worse value counts."""
     other = StreamInfo("quality", "contact", "EmotivDataStream-EEG-Quality", LABELS, 2.0)
-    stage = Preprocessor(PreprocessConfig())
     items: list[Item] = [EEG_INFO, CONTACT, other, contact(102.5, F3=1.0), contact(102.6, "quality", O2=0.0)]
     items += cut(stamps(128 * 4), eeg_like(128 * 4), [16])
-    out = [window for item in items for window in stage.push(item)]
+    out = push_all(Preprocessor(PreprocessConfig()), items)
     assert bad(out[-1]) == ["F3", "O2"]
 
 

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from clmer_streaming.config import PreprocessConfig, SignalConfig, SlotSeriesConfig, WindowConfig
 from clmer_streaming.pipeline.channels import ChannelPicker, UnitGuess, resolve_channels
-from clmer_streaming.pipeline.eeg import EegPath
-from clmer_streaming.pipeline.extra import SlotBuffer
 from clmer_streaming.pipeline.filters import CausalFilter, PolyphaseResampler, design_sos
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.pipeline.quality import RawMonitor
+from clmer_streaming.pipeline.slotted import SlotBuffer
 from clmer_streaming.pipeline.timeline import Timeline
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Stage, StreamInfo
-from tests.support.signals import EEG_INFO, cut, eeg_like, push_all, stamps
+from tests.support.signals import EEG_INFO, cut, eeg_like, eeg_path, merged, push_all, stamps
 
 SFREQ = 250.0
 INFO = dataclasses.replace(EEG_INFO, sfreq=SFREQ, ch_names=(*EEG_INFO.ch_names, "COUNTER"))
@@ -34,8 +33,8 @@ STAGES: dict[str, Callable[[], Stage[Item]]] = {
     "resampling": lambda: PolyphaseResampler(SFREQ, 128.0),
     "unit": lambda: UnitGuess(range(14), SFREQ),
     "unfiltered": lambda: RawMonitor(SFREQ),
-    "all of them": lambda: EegPath(INFO, PreprocessConfig()),
-    "all, guessing and with a notch": lambda: EegPath(UNDECLARED, PreprocessConfig().with_notch(50.0)),
+    "all of them": lambda: eeg_path(INFO),
+    "all, guessing and with a notch": lambda: eeg_path(UNDECLARED, SignalConfig(notch_hz=50.0)),
 }
 
 SIZES = st.one_of(st.sampled_from([[1], [8], [32]]), st.lists(st.integers(1, 300), min_size=1, max_size=8))
@@ -116,8 +115,8 @@ def test_any_cut_gives_the_same_bits_at_any_rate(sfreq: float, sizes: list[int],
     first = int(rng.integers(6 * n // 10, 8 * n // 10))
     keep = (np.arange(n) < first) | (np.arange(n) >= first + int(0.4 * sfreq))
     t, x = t[keep], x[:, keep]
-    whole = flattened(push_all(EegPath(info, PreprocessConfig()), cut(t, x, [t.size])))
-    pieces = flattened(push_all(EegPath(info, PreprocessConfig()), cut(t, x, sizes)))
+    whole = flattened(push_all(eeg_path(info), cut(t, x, [t.size])))
+    pieces = flattened(push_all(eeg_path(info), cut(t, x, sizes)))
     for one, other in zip(whole[:3], pieces[:3], strict=True):
         assert np.array_equal(one, other, equal_nan=True)
     assert whole[3] == pieces[3]
@@ -159,9 +158,8 @@ def test_any_cut_of_a_series_on_slots_gives_the_same_windows(sizes: list[int], s
     config = PreprocessConfig(modalities=("eeg", "tracker"), slot_series=(series,))
 
     def checksums(pieces: list[int]) -> dict[int, int]:
-        chunks = [*cut(stamps(128 * 6), eeg_like(128 * 6), (16,)), *cut(t, x, pieces, info.source)]
-        stage = Preprocessor(config)
-        items: list[Item] = [EEG_INFO, info, *sorted(chunks, key=lambda chunk: float(chunk.t[-1]))]
-        return {w.index: w.crc for item in items for w in stage.push(item) if w.t_end < 105.0}
+        chunks = merged(cut(stamps(128 * 6), eeg_like(128 * 6), (16,)), cut(t, x, pieces, info.source))
+        windows = push_all(Preprocessor(config), [EEG_INFO, info, *chunks])
+        return {window.index: window.crc for window in windows if window.t_end < 105.0}
 
     assert checksums(sizes) == checksums([1])

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, SlotSeriesConfig, WindowConfig
-from clmer_streaming.pipeline.eeg import EegPath
-from clmer_streaming.pipeline.filters import WaitingChunks
 from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.pipeline.sampled import join_chunks
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Marker, StreamInfo, Tick, Window
-from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, stamps
+from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, eeg_path, face, stamps
 
 Scheduled = list[tuple[float, Item]]
 """Items, each with when it is delivered in seconds; a list is in its source's own order."""
@@ -166,7 +165,7 @@ def test_waiting_changes_no_window_and_no_state(
 @pytest.mark.parametrize("n", [1, 16])
 def test_what_may_wait_waits_until_it_may_not(n: int) -> None:
     """A path gives nothing for samples before the time that it is told, and then all of them."""
-    path, told = EegPath(EEG_INFO, PreprocessConfig()), 110.0
+    path, told = eeg_path(EEG_INFO), 110.0
     given = [path.push(chunk) for chunk in cut(stamps(128 * 9), eeg_like(128 * 9), [n])]
     assert sum(chunk.t.size for chunk in joined_chunks(given)) == 128 * 9
     later = [path.push(chunk, told) for chunk in cut(stamps(128 * 2, t0=109.0), eeg_like(128 * 2), [n])]
@@ -181,10 +180,14 @@ def joined_chunks(given: list[list[Item]]) -> list[Chunk]:
 
 def test_waiting_chunks_come_out_as_one_in_their_order() -> None:
     """Chunks of 1, 2 and 3 samples give one of 6; then none waits."""
-    waiting = WaitingChunks()
     t, x = stamps(6), eeg_like(6)
-    waiting.extend(dataclasses.replace(c, filled=np.zeros(c.x.shape, dtype=bool)) for c in cut(t, x, [1, 2, 3]))
-    (whole,) = waiting.take()
+    chunks = [dataclasses.replace(c, filled=np.zeros(c.x.shape, dtype=bool)) for c in cut(t, x, [1, 2, 3])]
+    (whole,) = join_chunks(chunks)
     assert np.array_equal(whole.t, t)
     assert np.array_equal(whole.x, x)
-    assert waiting.take() == []
+    path = eeg_path(EEG_INFO)
+    path.push(Chunk("eeg", stamps(128 * 9), eeg_like(128 * 9)))
+    for chunk in cut(stamps(64, t0=109.0), eeg_like(64), [16]):
+        assert path.push(chunk, 110.0) == []
+    assert [item.t.size for item in path.release() if isinstance(item, Chunk)] == [64]
+    assert path.release() == join_chunks([]) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clmer_server.session.status import StatusFeed
+from clmer_server.session.pipeline import StatusFeed
 from clmer_streaming.pipeline.liveness import ExtraStreams, Liveness
 from clmer_streaming.types import Chunk, Item, Marker, StreamInfo, StreamStatus, Tick
 
@@ -64,10 +64,10 @@ def test_one_that_was_in_time_once_is_late_without_advice_on_its_clock() -> None
     for liveness in (late, good):
         liveness.advance(20.0)
         liveness.observe(14.9, 15.0, 0.1)
-    assert late.other_clock == "its stamps are 5 s behind the other streams: let the sender stamp in LSL time"
-    assert (good.state, good.other_clock) == ("lost", "")
+    assert late.clock_note == "its stamps are 5 s behind the other streams: let the sender stamp in LSL time"
+    assert (good.state, good.clock_note) == ("lost", "")
     late.observe(19.9, 20.0, 0.1)
-    assert (late.state, late.other_clock) == ("live", "")
+    assert (late.state, late.clock_note) == ("live", "")
 
 
 def test_long_chunks_are_warned_of() -> None:

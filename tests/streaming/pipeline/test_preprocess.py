@@ -18,7 +18,6 @@ from clmer_streaming.types import (
     FaceCalibration,
     FaceSample,
     FloatArray,
-    Gap,
     Item,
     Marker,
     Reason,
@@ -26,31 +25,19 @@ from clmer_streaming.types import (
     Tick,
     Window,
 )
-from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, stamps
+from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, merged, push_all, stamps
 
 SECONDS = 12
 N = 128 * SECONDS
 
 
 def windows(items: Iterable[Item]) -> list[Window]:
-    stage = Preprocessor(PreprocessConfig())
-    return [window for item in items for window in stage.push(item)]
+    return push_all(Preprocessor(PreprocessConfig()), items)
 
 
 def eeg_items(sizes: Sequence[int] = (16,), x: FloatArray | None = None, info: StreamInfo = EEG_INFO) -> list[Item]:
     signal = eeg_like(N) if x is None else x
     return [info, *cut(stamps(signal.shape[1], info.sfreq), signal, sizes)]
-
-
-def merged(*lists: Sequence[Item]) -> list[Item]:
-    """Merge items by stamp, announcements first."""
-
-    def when(item: Item) -> float:
-        if isinstance(item, StreamInfo):
-            return -np.inf
-        return float(item.t[-1]) if isinstance(item, Chunk) else item.t1 if isinstance(item, Gap) else item.t
-
-    return sorted((item for items in lists for item in items), key=when)
 
 
 def faces(t0: float = 100.0, t1: float = 112.0, level: float = 1.0) -> list[Item]:
@@ -156,7 +143,7 @@ def test_a_face_of_another_extractor_is_not_used() -> None:
     """Numbers of another making mean something else: masked, and said."""
     foreign = [dataclasses.replace(FACE_INFO, extractor="openface-2.2"), *faces()[1:]]
     stage = Preprocessor(PreprocessConfig())
-    out = [w for item in merged(eeg_items(), foreign) for w in stage.push(item)]
+    out = push_all(stage, merged(eeg_items(), foreign))
     assert not any(w.mask["aus"].any() for w in out)
     assert all(Reason.FACE_EXTRACTOR_MISMATCH in w.reasons for w in out)
     assert "openface-2.2" in stage.statuses()[1].reason
@@ -241,9 +228,9 @@ def test_an_unusable_stream_is_refused_when_announced() -> None:
 def test_reset_forgets_everything() -> None:
     """After a reset the same items give the same windows."""
     stage = Preprocessor(PreprocessConfig())
-    first = [w.crc for item in eeg_items() for w in stage.push(item)]
+    first = [w.crc for w in push_all(stage, eeg_items())]
     stage.reset()
-    assert [w.crc for item in eeg_items() for w in stage.push(item)] == first
+    assert [w.crc for w in push_all(stage, eeg_items())] == first
 
 
 def test_the_crc_sees_every_part_of_a_window() -> None:

@@ -19,7 +19,7 @@ from clmer_streaming.types import Chunk, FloatArray, Item, Reason, StreamInfo, W
 from clmer_streaming.xdf.header import announcement
 from clmer_streaming.xdf.reader import read_xdf
 from tests.support.session_parts import MODEL, certain
-from tests.support.signals import EEG_INFO, cut, eeg_like, stamps
+from tests.support.signals import EEG_INFO, cut, eeg_like, push_all, stamps
 
 NOTHING_FILLED = np.zeros((4, 256), dtype=bool)
 
@@ -71,9 +71,8 @@ SECONDS = 6
 
 
 def last_window(x: FloatArray, info: StreamInfo = EEG_INFO, config: PreprocessConfig | None = None) -> Window:
-    stage = Preprocessor(config or PreprocessConfig())
     items: list[Item] = [info, *cut(stamps(x.shape[1], info.sfreq), x, [16])]
-    return [window for item in items for window in stage.push(item)][-1]
+    return push_all(Preprocessor(config or PreprocessConfig()), items)[-1]
 
 
 def scalp(sfreq: float = 128.0, seed: int = 0) -> FloatArray:
@@ -221,7 +220,7 @@ def test_the_monitor_forgets_what_no_window_needs() -> None:
     for chunk in cut(stamps(1280), eeg_like(1280), [16]):
         monitor.push(Chunk(chunk.source, chunk.t, chunk.x))
     before = monitor.view(108.0, 110.0)
-    monitor.forget_before(108.0)
+    monitor.drop_before(108.0)
     after = monitor.view(108.0, 110.0)
     assert before is not None
     assert after is not None
@@ -246,7 +245,7 @@ def faults_by_channel(path: Path, first: int) -> tuple[dict[str, Counter[str]], 
     info = dataclasses.replace(announcement(stream, "eeg"), ch_names=labels)
     stage = Preprocessor(PreprocessConfig(SignalConfig(ch_names=labels[first:]), modalities=("eeg",)))
     items: list[Item] = [info, *cut(stream.t_synced, stream.x.astype(np.float64), [64])]
-    judged = [window for item in items for window in stage.push(item) if window.channels]
+    judged = [window for window in push_all(stage, items) if window.channels]
     return {
         name: Counter(f for window in judged for f in window.channels[i].faults)
         for i, name in enumerate(labels[first:])

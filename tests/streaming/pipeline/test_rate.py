@@ -1,4 +1,4 @@
-"""Claims about the rate at which a stream really runs."""
+"""Claims about packet counters, and about the rate at which a stream really runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.pipeline.eeg import EegPath
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.pipeline.rate import RateGate, find_counting, measure_rate
-from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, StreamInfo, StreamStatus, Tick, Window
-from tests.support.signals import EEG_INFO, cut, eeg_like, push_all, stamps
+from clmer_streaming.pipeline.rate import LossCounter, RateGate, find_counting, measure_rate
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, StreamInfo, StreamStatus, Tick, Window
+from tests.support.signals import EEG_INFO, cut, eeg_like, eeg_path, push_all, stamps
 
 SECONDS = 20
 
@@ -43,8 +42,7 @@ def half_lost(n: int, seed: int = 0) -> BoolArray:
 
 def run(info: StreamInfo, t: FloatArray, x: FloatArray) -> tuple[list[Window], StreamStatus]:
     stage = Preprocessor(PreprocessConfig())
-    items: list[Item] = [info, *cut(t, x, [16])]
-    windows = [window for item in items for window in stage.push(item)]
+    windows = push_all(stage, [info, *cut(t, x, [16])])
     return windows, stage.statuses()[0]
 
 
@@ -178,8 +176,7 @@ def test_any_cut_gives_the_same_rate_and_windows(
 
     def made(cuts: list[int]) -> tuple[list[tuple[int, float]], float]:
         stage = Preprocessor(PreprocessConfig())
-        items: list[Item] = [info, *cut(t, x, cuts)]
-        windows = [window for item in items for window in stage.push(item)]
+        windows = push_all(stage, [info, *cut(t, x, cuts)])
         return [(window.crc, window.t_end) for window in windows], stage.statuses()[0].rate_hz
 
     assert made(sizes) == made([t.size])
@@ -233,7 +230,7 @@ def test_a_rate_that_changes_while_the_stream_runs_is_found_out(then_hz: float, 
 def test_after_a_change_of_the_rate_times_are_true_again() -> None:
     """Within 2 ms, three seconds after the change was seen."""
     info, t, x = changing(128.0, 125.0, counter=True)
-    path = EegPath(info, PreprocessConfig())
+    path = eeg_path(info)
     path.push(Chunk("eeg", t, x))
     end = path.timeline.push(Chunk("eeg", t[-1:] + 1 / 125, x[:, :1] + 0.0))
     (placed,) = (item for item in end if isinstance(item, Chunk))
@@ -265,9 +262,8 @@ def test_windows_about_a_change_of_the_rate_are_the_same_for_any_cut() -> None:
     info, t, x = changing(128.0, 125.0, counter=True)
 
     def made(cuts: list[int]) -> list[tuple[int, float, tuple[str, ...]]]:
-        stage = Preprocessor(PreprocessConfig())
-        items: list[Item] = [info, *cut(t, x, cuts)]
-        return [(w.crc, w.t_end, w.reasons) for item in items for w in stage.push(item)]
+        windows = push_all(Preprocessor(PreprocessConfig()), [info, *cut(t, x, cuts)])
+        return [(window.crc, window.t_end, window.reasons) for window in windows]
 
     assert made([1]) == made([7, 60]) == made([16])
 
@@ -283,3 +279,57 @@ def test_drift_and_jitter_are_no_change_of_the_rate(true_hz: float, nominal_hz: 
     out = push_all(stage, cut(t, np.zeros((1, n)), [50]))
     assert (stage.rate_hz, stage.note) == (nominal_hz, "")
     assert not any(isinstance(item, Gap) for item in out)
+
+
+def taught(values: list[float], sfreq: float = 128.0) -> LossCounter:
+    counter = LossCounter(sfreq)
+    for value in values:
+        counter.accept(np.array([value]))
+    return counter
+
+
+def test_the_increment_is_learnt_from_two_equal_steps() -> None:
+    """A board that counts by twos is understood after three samples."""
+    assert not taught([10.0, 12.0]).known
+    counter = taught([10.0, 12.0, 14.0])
+    assert counter.known
+    assert counter.lost_before(16.0) == 0
+    assert counter.lost_before(20.0) == 2
+
+
+def test_emotiv_wraps_each_second() -> None:
+    """127 is followed by 0; from 125 to 2 four samples are missing."""
+    assert taught([125.0, 126.0, 127.0]).contiguous(np.array([0.0, 1.0, 2.0])) == 3
+    assert taught([123.0, 124.0, 125.0]).lost_before(2.0) == 4
+
+
+def test_a_byte_counter_is_recognised_once_it_passes_the_rate() -> None:
+    """Beyond the nominal rate the counter wraps at 256: 254 is followed by 0 for one that counts by twos."""
+    counter = taught([250.0, 252.0, 254.0], 125.0)
+    assert counter.contiguous(np.array([0.0, 2.0, 4.0])) == 3
+    assert counter.wrap_samples == 128
+
+
+def test_contiguous_stops_at_the_first_break() -> None:
+    """Of 3, 4, 6, 7 the first two follow 2."""
+    assert taught([0.0, 1.0, 2.0]).contiguous(np.array([3.0, 4.0, 6.0, 7.0])) == 2
+
+
+@pytest.mark.parametrize("value", [13.0, np.nan])
+def test_a_value_between_the_steps_is_odd(value: float) -> None:
+    """A counter by twos never shows an odd difference, nor NaN; nothing is concluded from it."""
+    assert taught([8.0, 10.0, 12.0]).lost_before(value) is None
+
+
+def test_a_repeated_value_claims_a_whole_wrap() -> None:
+    """The same value again would mean 127 lost samples; the stamps decide whether to believe it."""
+    assert taught([0.0, 1.0, 2.0]).lost_before(2.0) == 127
+
+
+def test_a_new_segment_follows_nothing() -> None:
+    """The increment outlives a gap, the last value does not."""
+    counter = taught([0.0, 1.0, 2.0])
+    counter.start_segment()
+    assert not counter.known
+    counter.accept(np.array([50.0]))
+    assert counter.lost_before(52.0) == 1

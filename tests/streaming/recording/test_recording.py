@@ -16,8 +16,9 @@ from clmer_streaming.recording.reader import RecordedPrediction, SessionReader, 
 from clmer_streaming.recording.records import Lost
 from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import Chunk, FaceFlag, FaceSample, Gap, Item, Marker, StreamInfo, Tick
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.signals import FACE_INFO, face
 
 HEADER: dict[str, Any] = {"session": "abc", "clock": {"lsl_time": 100.0, "unix_time": 1.7e9}}
@@ -169,7 +170,7 @@ def test_a_recording_cut_off_anywhere_is_read_up_to_its_end(tmp_path: Path) -> N
         reader = SessionReader(tmp_path / "cut.xdf")
         read = list(reader.items())
         assert all(same(a, b) for a, b in zip(read, IN_ORDER, strict=False))
-        assert reader.survey.warnings
+        assert reader.summary.warnings
         numbers.append(len(read))
     assert numbers == sorted(numbers)
     assert numbers[-1] == len(IN_ORDER)
@@ -209,9 +210,9 @@ def test_what_was_flushed_can_be_read_while_the_session_goes_on(tmp_path: Path) 
     writer.flush()
     reader = SessionReader(tmp_path / "s.xdf")
     assert len(list(reader.items())) == len(IN_ORDER)
-    assert not reader.survey.closed
+    assert not reader.summary.closed
     writer.close()
-    assert SessionReader(tmp_path / "s.xdf").survey.closed
+    assert SessionReader(tmp_path / "s.xdf").summary.closed
 
 
 def test_only_a_recorded_session_is_taken_for_one(tmp_path: Path) -> None:

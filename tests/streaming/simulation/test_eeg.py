@@ -10,9 +10,10 @@ from scipy.signal import welch
 
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.eeg import Blinks, simulate_artifacts
 from clmer_streaming.simulation.participant import draw_participant
-from clmer_streaming.simulation.session import SimulatedSession, SimulationConfig, simulate, simulate_cohort
+from clmer_streaming.simulation.session import SimulatedSession, simulate, simulate_cohort
 from clmer_streaming.types import FloatArray
 
 CLEAN = SimulationConfig(preset="easy")  # nothing lost

@@ -15,9 +15,10 @@ import pytest
 
 from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.eeg import BANDS, effect_weights
 from clmer_streaming.simulation.participant import SITES, draw_participant
-from clmer_streaming.simulation.session import SimulatedSession, SimulationConfig, simulate_cohort
+from clmer_streaming.simulation.session import SimulatedSession, simulate_cohort
 from clmer_streaming.simulation.trials import trial_at
 from clmer_streaming.types import FloatArray
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, FACE_CH_NAMES, face_to_row
+from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.face import express, presence
 from clmer_streaming.simulation.participant import (
     DRIVES,
     MIRRORED,
     REPERTOIRE,
     Participant,
-    choose,
+    draw_expressions,
     draw_participant,
     neutral_template,
 )
-from clmer_streaming.simulation.session import SimulatedSession, SimulationConfig, simulate, simulate_cohort
+from clmer_streaming.simulation.session import SimulatedSession, simulate, simulate_cohort
 from clmer_streaming.types import FloatArray
 
 EYE_DISTANCE = 8.9  # cm between the outer eye corners
@@ -204,7 +205,7 @@ def test_who_only_weeps_never_frowns() -> None:
     names = [expression.name for expression in REPERTOIRE]
     habits = np.zeros(len(REPERTOIRE))
     habits[names.index("weeping")] = 1.0
-    gains = choose(np.random.default_rng(0), habits, "unpleasant", 50)
+    gains = draw_expressions(np.random.default_rng(0), habits, "unpleasant", 50)
     assert np.all(gains[AU_NAMES.index("AU45")] == REPERTOIRE[names.index("weeping")].gains["AU45"])
     assert np.all(gains[AU_NAMES.index("AU01")] == 0.0)
 

@@ -16,13 +16,8 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import face_to_row
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.simulation.session import (
-    SimulatedSession,
-    SimulationConfig,
-    simulate,
-    simulate_cohort,
-    write_session,
-)
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import SimulatedSession, simulate, simulate_cohort, write_session
 from clmer_streaming.simulation.trials import QUADRANTS, TrialMarker, parse_trial_marker, session_seconds
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, FaceFlag, FaceSample, Marker, StreamInfo

@@ -21,8 +21,9 @@ from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Gap, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.format import ChannelFormat
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
 
 T0 = 100.0  # s, the first sample of every recording made here
 CHUNK_S = 0.25

@@ -17,9 +17,10 @@ from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.sources.replay import Pace, ReplaySource
-from clmer_streaming.sources.replay_streams import LONGEST_CHUNK_S, chunk_edges, that_matter
+from clmer_streaming.sources.replay_streams import LONGEST_CHUNK_S, chunk_edges, select_cuts
 from clmer_streaming.types import Chunk, FloatArray, Window
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.signals import eeg_like
 
 SECONDS = 60.0
@@ -94,14 +95,14 @@ def test_only_items_behind_a_silence_cut_steady_eeg() -> None:
     t = np.arange(0.0, 60.0, 1 / 128)
     face = np.arange(20.0, 40.0, 0.1)
     face = face[(face < 30) | (face > 31)]
-    assert that_matter(face, t).tolist() == [face[0], face[face > 31][0]]
+    assert select_cuts(face, t).tolist() == [face[0], face[face > 31][0]]
 
 
 def test_all_items_cut_eeg_whose_time_is_in_doubt() -> None:
     """For 14 s from its first sample, and for two behind a gap."""
     t = np.arange(0.0, 60.0, 1 / 128)
     t = t[(t < 30) | (t > 31)]
-    cutting = that_matter(np.arange(0.0, 60.0, 0.1), t)
+    cutting = select_cuts(np.arange(0.0, 60.0, 0.1), t)
     assert set(np.round(cutting)) == {*range(15), *range(30, 35)}
 
 
@@ -132,7 +133,7 @@ class Walk:
     def _run(self) -> None:
         self._pace.begin()
         for i in itertools.count():
-            if self._pace.stopped_before(1000.0 + i * STEP_S, self.stop):
+            if self._pace.wait_until(1000.0 + i * STEP_S, self.stop):
                 return
             with self._moved:
                 self.n += 1
@@ -169,13 +170,13 @@ def test_what_is_held_stands_still_and_goes_on_from_there() -> None:
     pace = Pace(1.0)
     with walking(pace) as walk:
         assert walk.reached(5)
-        pace.hold()
-        assert pace.held
+        pace.pause()
+        assert pace.paused
         time.sleep(0.02)  # what was due already
         n, begin = walk.n, time.monotonic()
         assert not walk.stop.wait(0.3)
         assert walk.n == n
-        pace.go_on()
+        pace.resume()
         assert walk.reached(n + 20)
         assert time.monotonic() - begin > 0.3 + 0.15
 
@@ -200,7 +201,7 @@ def test_a_stop_takes_effect_at_once(held: bool) -> None:
     """Also where it is held, or waits for long."""
     pace = Pace(0.001)
     if held:
-        pace.hold()
+        pace.pause()
     with walking(pace) as walk:
         begin = time.monotonic()
         walk.stop.set()

@@ -18,12 +18,14 @@ from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS, face_to_row
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.recording.writer import SessionWriter
-from clmer_streaming.simulation.session import SimulationConfig, simulate, write_session
+from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.sources.video import VideoFaces, frame_number_clock
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Item, StreamInfo, Window
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import XdfStream, read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.face_pictures import scene, swaying, write_video
 
 EEG_NAMES = PreprocessConfig().signal.ch_names
@@ -37,7 +39,7 @@ class ListedFaces:
 
     times: list[float]
     stamps: FloatArray | None = None
-    beside: tuple[XdfStream, ...] = ()
+    frame_series: tuple[XdfStream, ...] = ()
 
     def __post_init__(self) -> None:
         self.info = StreamInfo("face", "face", "listed", FACE_CH_NAMES, 0.0, extractor=EXTRACTOR_ID)
@@ -180,12 +182,13 @@ def test_no_other_stream_is_taken_for_frame_numbers(sample_data: Path) -> None:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of the astronaut, more than a pipe holds."""
-    return write_video(tmp_path_factory.mktemp("film") / "face.mp4", swaying(90))
+    """Two and a half seconds of the astronaut, more than a pipe holds."""
+    return write_video(tmp_path_factory.mktemp("film") / "face.mp4", swaying(75))
 
 
+@pytest.mark.camera
 def test_a_process_killed_midway_costs_no_frame(film: Path) -> None:
-    """Another one reads up to where the first was: the same 90 samples as undisturbed, bit for bit."""
+    """Another one reads up to where the first was: the same 75 samples as undisturbed, bit for bit."""
     undisturbed = [face_to_row(sample).tobytes() for sample in VideoFaces(film).samples()]
     disturbed = []
     for sample in VideoFaces(film).samples():
@@ -193,10 +196,11 @@ def test_a_process_killed_midway_costs_no_frame(film: Path) -> None:
         if len(disturbed) == 20:
             (child,) = multiprocessing.active_children()
             child.kill()
-    assert len(undisturbed) == 90
+    assert len(undisturbed) == 75
     assert disturbed == undisturbed
 
 
+@pytest.mark.camera
 def test_a_reader_that_stops_leaves_no_process(film: Path) -> None:
     """Closing the iterator ends the process."""
     samples = VideoFaces(film).samples()
@@ -216,6 +220,7 @@ def test_what_is_no_video_is_one_clear_error(tmp_path: Path, content: bytes | No
         VideoFaces(path)
 
 
+@pytest.mark.camera
 def test_a_video_that_is_cut_short_gives_what_is_there(tmp_path: Path) -> None:
     """The second half of the file is gone: the first frames come, with their bits, one that is torn, and the end."""
     whole = write_video(tmp_path / "whole.avi", swaying(40))
@@ -240,16 +245,18 @@ def used(event: dict[str, object]) -> tuple[bool, bool]:
     return modalities["eeg"]["used"], modalities["face"]["used"]
 
 
+@pytest.mark.camera
 def test_a_video_without_faces_leaves_the_eeg(tmp_path: Path) -> None:
     """Events go on with EEG alone and say that the face is missing."""
-    write_session(simulate(SimulationConfig(seconds=8, seed=1)), tmp_path / "eeg.xdf")
-    film = write_video(tmp_path / "empty.avi", [scene()] * 240)
+    write_session(simulate(SimulationConfig(seconds=5, seed=1)), tmp_path / "eeg.xdf")
+    film = write_video(tmp_path / "empty.avi", [scene()] * 120)
     events = predict(tmp_path, tmp_path / "eeg.xdf", "--video", film)
     settled = events[6:]
     assert {used(event) for event in settled} == {(True, False)}
     assert all("face_missing" in event["reasons"] for event in settled)  # type: ignore[operator]
 
 
+@pytest.mark.camera
 def test_real_pixels_beside_real_eeg_give_events_of_both_modalities(tmp_path: Path, sample_data: Path) -> None:
     """A woman who talks, cries and smiles, beside an EPOC's EEG of somebody else: 14 channels, 128 Hz."""
     table = np.loadtxt(sample_data / "eeg/eeg-eye-state.csv", delimiter=",", skiprows=1, max_rows=19 * 128)

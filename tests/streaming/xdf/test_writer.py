@@ -18,8 +18,9 @@ from hypothesis.extra import numpy as hnp
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.xdf.format import NUMERIC_DTYPES, ChannelFormat
+from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.reader import read_xdf
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.writer import XdfWriter
 
 RAMP = np.arange(8.0).reshape(2, 4)
 SECONDS = np.array([10.0, 11.0, 12.0, 13.0])
@@ -185,7 +186,8 @@ def test_a_foreign_header_that_describes_no_samples_is_refused(tmp_path: Path, x
 
 WRITE_FOR_EVER = """
 import sys, time, itertools
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 xdf = XdfWriter(sys.argv[1])
 eeg = xdf.add_stream(XdfStreamSpec("count", "EEG", ("n",), sfreq=100.0, channel_format="int32"))
 words = xdf.add_stream(XdfStreamSpec("words", "Markers", ("",), channel_format="string"))
@@ -219,7 +221,8 @@ def test_a_writer_that_is_killed_loses_at_most_what_came_after_its_last_flush(tm
 WRITE_UNTIL_FULL = """
 import resource, signal, sys
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 xdf = XdfWriter(sys.argv[1])

@@ -1,4 +1,7 @@
-"""The EEG of a session for BIDS: EDF written by MNE, channels with unit and status, and what is known of it."""
+"""The EEG of a session for BIDS: signals on an even grid, events, EDF written by MNE, channels and metadata.
+
+To be read in this order: signals, events, the EDF file, channels and metadata.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _INVENTED = ("INTERPOLATE", "INTERPOLATED")
 
 @dataclass(frozen=True)
 class OpenGap:
-    """Samples of a signal that were never measured."""
+    """A range of samples that were never measured."""
 
     first: int  # index of the first one
     n: int
@@ -142,7 +145,7 @@ def _place(info: StreamInfo, part: Sequence[Chunk | Gap], rows: tuple[int, ...])
     if not sfreq:
         return []
     timeline = Timeline(sfreq, rows, counter, invented)
-    timeline.start_from(measured)
+    timeline.use_measured(measured)
     growing, signals, reason = _Growing(), list[RegularSignal](), "lost_samples"
     for item in part:
         given = dataclasses.replace(item, t=item.t - info.delay_s) if isinstance(item, Chunk) else item
@@ -228,7 +231,7 @@ class BidsEvent:
         """What it is called within EDF; MNE leaves out what begins with BAD."""
         if self.trial_type != "marker":
             return f"BAD_{self.trial_type}"
-        plain = "".join(letter if letter.isprintable() else " " for letter in self.value)
+        plain = "".join(char if char.isprintable() else " " for char in self.value)
         return plain.replace("@@", "@ @")  # MNE takes what follows @@ for a channel
 
 
@@ -265,7 +268,7 @@ _BAD_SHARE = 0.5  # of the windows in which a channel was masked, above which it
 
 
 def check_mne() -> None:
-    """Find out whether EDF can be written.
+    """Check whether EDF can be written.
 
     Raises:
         SettingsError: A library for it is not there.
@@ -305,7 +308,7 @@ def eeg_channels(info: StreamInfo) -> dict[int, str]:
 
 @dataclass(frozen=True, eq=False)
 class EdfContent:
-    """What goes into one EDF file."""
+    """Contents of one EDF file."""
 
     names: tuple[str, ...]
     sfreq: float  # Hz

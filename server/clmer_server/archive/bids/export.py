@@ -36,13 +36,13 @@ from clmer_server.archive.bids.layout import (
 from clmer_server.archive.bids.motion import FaceTrack, face_files, write_faces
 from clmer_server.archive.sessions import SessionFacts
 from clmer_server.archive.tables import Table, tsv_text, window_table, write_gzip
+from clmer_streaming.config import physio_source
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import FaceSample, Item, StreamInfo
 
 _PHYSIO_WORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
-"""What the type of a stream says that carries a physiological signal, and was recorded beside the EEG."""
+"""Words in the type or name of a stream that carries a physiological signal."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,25 @@ class BidsOptions:
     replace: bool = False  # whether a session that is there is written anew
 
 
-def export_bids(facts: SessionFacts, root: Path, wishes: BidsOptions) -> list[Path]:
+def export_bids(facts: SessionFacts, root: Path, options: BidsOptions) -> list[Path]:
     """Write a session into the data set in a folder; return the files.
 
     Args:
         facts: The session.
         root: Folder of the data set; new, or one that earlier exports made.
-        wishes: How.
+        options: How it is written.
 
     Raises:
         SettingsError: A library is not there, the folder cannot be used, or the session is there already.
         RecordingError: The session holds no EEG.
     """
     check_mne()
-    if not wishes.task or bids_label(wishes.task) != wishes.task:
-        raise SettingsError("--task of letters and digits", repr(wishes.task), "for example --task emotion")
+    if not options.task or bids_label(options.task) != options.task:
+        raise SettingsError("--task of letters and digits", repr(options.task), "for example --task emotion")
     label = bids_label(facts.participant or "") or f"anon{bids_label(facts.stored.name)}"
-    names = BidsNames(label, bids_label(facts.stored.name) or "1", wishes.task)
+    names = BidsNames(label, bids_label(facts.stored.name) or "1", options.task)
     prepare_dataset(root)
-    if (root / names.session_folder).exists() and not wishes.replace:
+    if (root / names.session_folder).exists() and not options.replace:
         raise SettingsError(f"no {names.session_folder} in {root}", "one that is there", "--replace writes it anew")
     reader = SessionReader(facts.stored.recording)
     items = [item for item in reader.items() if not isinstance(item, FaceSample)]  # many and large: read once more
@@ -81,7 +81,7 @@ def export_bids(facts: SessionFacts, root: Path, wishes: BidsOptions) -> list[Pa
         add_participant(root, label, facts.participant)
         (root / names.session_folder / "eeg").mkdir(parents=True, exist_ok=True)
         written = [path for run in runs for path in _write_run(root, run, runs, facts)]
-        faces = write_faces(root, runs, reader.items(), landmarks=wishes.landmarks)
+        faces = write_faces(root, runs, reader.items(), landmarks=options.landmarks)
         written += [path for track in faces for path in face_files(track)]
         written += [*_write_scans(root, runs, faces, facts), *_write_physio(root, runs, items, facts)]
         written += _write_predictions(root, names, runs, facts)
@@ -140,8 +140,8 @@ def _slot_sources(facts: SessionFacts) -> set[str]:
 
 
 def _is_physio(info: StreamInfo) -> bool:
-    said = f"{info.type} {info.name}".lower()
-    return info.kind == "physio" or (info.kind == "other" and info.sfreq > 0 and any(w in said for w in _PHYSIO_WORDS))
+    name = f"{info.type} {info.name}".lower()
+    return info.kind == "physio" or (info.kind == "other" and info.sfreq > 0 and any(w in name for w in _PHYSIO_WORDS))
 
 
 def _write_series(root: Path, run: BidsRun, signal: RegularSignal, entity: str) -> Iterator[Path]:

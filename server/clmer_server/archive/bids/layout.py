@@ -1,4 +1,7 @@
-"""The files at the top of a BIDS data set: what it is, and who took part. Sessions are added one by one."""
+"""The layout of a BIDS data set: the files at its top, the names of a session's files, and runs of EEG.
+
+Sessions are added one by one.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ _PARTICIPANT_COLUMNS = {
 
 
 def prepare_dataset(root: Path) -> None:
-    """Begin a data set, or make sure that the one that is there is ours to add to.
+    """Create a data set, or check that the existing one can be added to.
 
     Raises:
         SettingsError: The folder holds something else, or cannot be written to.

@@ -1,4 +1,4 @@
-"""Claims about further physiological series: ECG, skin conductance, respiration."""
+"""Claims about sampled series: EEG by segment, and further signals such as ECG, skin conductance, respiration."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from clmer_model.export import export
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
 from clmer_server.session.config import check_physio, parse_physio
-from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig
+from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, physio_source
 from clmer_streaming.errors import ArtifactError, SettingsError
-from clmer_streaming.pipeline.extra import physio_source
 from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.pipeline.sampled import SegmentBuffer
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, StreamStatus, Window
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
+from clmer_streaming.types import Chunk, FloatArray, Gap, Item, Reason, StreamInfo, StreamStatus, Window
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.model_windows import SMALL
-from tests.support.signals import EEG_INFO, cut, eeg_like, stamps
+from tests.support.signals import EEG_INFO, cut, eeg_like, merged, push_all, stamps
 
 ECG = PhysioConfig("ecg", ("ECG",), 128.0, (0.5, 40.0))
 BREATH = PhysioConfig("breath", ("chest", "belly"), 32.0)
@@ -32,6 +33,83 @@ CONFIG = PreprocessConfig(modalities=("eeg", "landmarks", "aus", "ecg", "breath"
 ECG_INFO = StreamInfo(physio_source("ecg"), "physio", "Polar", ("",), 250.0, unit="mV")
 BREATH_INFO = StreamInfo(physio_source("breath"), "physio", "Belt", ("belly", "chest"), 32.0, unit="a.u.")
 SECONDS = 8
+
+
+def chunk(n: int, t0: float = 100.0, first: int = 0) -> Chunk:
+    number = np.arange(first, first + n, dtype=float)[None, :]
+    return Chunk("eeg", stamps(n, t0=t0), number, np.zeros((1, n), dtype=bool))
+
+
+def buffer() -> SegmentBuffer:
+    """A buffer of two-second windows that settle for half a second."""
+    return SegmentBuffer(n_times=256, sfreq=128.0, window_s=2.0, settle_s=0.5)
+
+
+def test_a_window_is_the_last_t_samples_before_its_end() -> None:
+    """At t = 103 s the window holds samples 128 to 383; sample 384 lies at 103 s and is outside."""
+    kept = buffer()
+    kept.push(chunk(640))
+    cut = kept.cut(103.0)
+    assert cut.x is not None
+    assert np.array_equal(cut.x[0], np.arange(128, 384))
+
+
+def test_the_first_window_begins_behind_the_settling() -> None:
+    """First sample at 100 s, settled at 100.5 s: the first window ends at 102.5 s."""
+    kept = buffer()
+    kept.push(chunk(640))
+    assert kept.cut(102.0).reasons == (Reason.WARMING_UP,)
+    assert kept.cut(102.5).reasons == ()
+
+
+def test_before_any_sample_there_is_no_eeg() -> None:
+    """Nothing heard is missing, not warming up."""
+    kept = buffer()
+    assert kept.cut(100.0).reasons == (Reason.EEG_MISSING,)
+    kept.push(chunk(64))
+    assert kept.cut(100.0).reasons == (Reason.EEG_MISSING,)
+
+
+def test_no_window_spans_a_gap() -> None:
+    """Within the gap and a window behind it: gap; then warming up; then samples of the new segment alone."""
+    kept = buffer()
+    kept.push(chunk(640))
+    kept.push(Gap(105.0, 107.0, "eeg", "lost_samples"))
+    kept.push(chunk(640, t0=107.0, first=1000))
+    assert [kept.cut(t).reasons for t in (106.0, 107.0, 108.5, 109.0, 109.25)] == [
+        (Reason.GAP,), (Reason.EEG_STALE,), (Reason.GAP,), (Reason.WARMING_UP,), (Reason.WARMING_UP,),
+    ]  # fmt: skip
+    cut = kept.cut(109.5)
+    assert cut.x is not None
+    assert cut.x[0, 0] == 1000 + 64
+
+
+def test_silence_is_stale() -> None:
+    """Samples end at 105 s and nobody said why."""
+    kept = buffer()
+    kept.push(chunk(640))
+    assert kept.cut(105.5).reasons == (Reason.EEG_STALE,)
+
+
+def test_a_clock_jump_is_named() -> None:
+    """Behind a jump of the clock the reason says so."""
+    kept = buffer()
+    kept.push(chunk(640))
+    kept.push(Gap(105.0, 205.0, "eeg", "clock_jump"))
+    kept.push(chunk(64, t0=205.0))
+    assert Reason.EEG_CLOCK_JUMP in kept.cut(205.5).reasons
+
+
+def test_forgetting_keeps_what_later_windows_need() -> None:
+    """What was dropped changes no later window."""
+    kept, whole = buffer(), buffer()
+    for each in (kept, whole):
+        each.push(chunk(1280))
+    kept.drop_before(105.0)
+    one, other = kept.cut(105.5).x, whole.cut(105.5).x
+    assert one is not None
+    assert other is not None
+    assert np.array_equal(one, other)
 
 
 def heart(sfreq: float = 250.0, hz: float = 5.0) -> FloatArray:
@@ -46,11 +124,6 @@ def breaths() -> FloatArray:
     return np.stack([n, 1000.0 + n])
 
 
-def merged(*streams: list[Chunk]) -> list[Item]:
-    chunks = sorted((chunk for stream in streams for chunk in stream), key=lambda chunk: float(chunk.t[-1]))
-    return list(chunks)
-
-
 def session(
     sizes: tuple[int, ...] = (16,), ecg: StreamInfo = ECG_INFO, config: PreprocessConfig = CONFIG
 ) -> list[Window]:
@@ -58,9 +131,7 @@ def session(
     x = heart()
     beats = list(cut(stamps(x.shape[1], 250.0), x, sizes, ecg.source))
     belts = list(cut(stamps(SECONDS * 32, 32.0), breaths(), (4,), BREATH_INFO.source))
-    stage = Preprocessor(config)
-    items = [EEG_INFO, ecg, BREATH_INFO, *merged(eeg, beats, belts)]
-    return [window for item in items for window in stage.push(item)]
+    return push_all(Preprocessor(config), [EEG_INFO, ecg, BREATH_INFO, *merged(eeg, beats, belts)])
 
 
 def test_a_series_comes_at_its_own_rate_by_label_and_in_microvolts() -> None:
@@ -84,9 +155,7 @@ def test_samples_of_a_series_lie_in_the_window_of_their_time() -> None:
 
 def test_a_series_that_is_not_there_is_masked_and_zero() -> None:
     """No ECG stream: the window keeps its shape, and EEG is what it would be."""
-    stage = Preprocessor(CONFIG)
-    items: list[Item] = [EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))]
-    window = [w for item in items for w in stage.push(item)][-1]
+    window = push_all(Preprocessor(CONFIG), [EEG_INFO, *cut(stamps(128 * 6), eeg_like(128 * 6), (16,))])[-1]
     assert not window.series["ecg"].any()
     assert not window.mask["ecg"].any()
     assert window.mask["eeg"].all()
@@ -99,7 +168,7 @@ def test_a_loss_masks_the_series_alone() -> None:
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
     stage = Preprocessor(dataclasses.replace(CONFIG, physio=(ECG,), modalities=("eeg", "ecg")))
     items = [EEG_INFO, ECG_INFO, *merged(eeg, list(cut(t[keep], x[:, keep], (25,), ECG_INFO.source)))]
-    at = {w.t_end: w for item in items for w in stage.push(item)}
+    at = {window.t_end: window for window in push_all(stage, items)}
     assert at[103.5].mask["ecg"].all()
     assert not at[104.5].mask["ecg"].any()
     assert at[104.5].mask["eeg"].all()
@@ -136,7 +205,7 @@ def breathing(
     eeg = list(cut(stamps(128 * 20), eeg_like(128 * 20), (16,)))
     belt = dataclasses.replace(BREATH_INFO, sfreq=nominal_hz)
     items = [EEG_INFO, belt, *merged(eeg, list(cut(t + jitter, x, sizes, belt.source)))]
-    windows = [window for item in items for window in stage.push(item)]
+    windows = push_all(stage, items)
     return windows, next(status for status in stage.statuses() if status.kind == "physio")
 
 
@@ -178,7 +247,7 @@ def test_a_series_too_slow_for_its_band_is_said_and_nothing_is_used() -> None:
     stage = Preprocessor(CONFIG)
     eeg = list(cut(stamps(128 * 12), eeg_like(128 * 12), (16,)))
     beats = list(cut(stamps(60 * 12, 60.0), np.zeros((1, 60 * 12)), (6,), ECG_INFO.source))
-    windows = [window for item in (EEG_INFO, ECG_INFO, *merged(eeg, beats)) for window in stage.push(item)]
+    windows = push_all(stage, [EEG_INFO, ECG_INFO, *merged(eeg, beats)])
     status = next(status for status in stage.statuses() if status.kind == "physio")
     assert status.reason.startswith("runs at 60 Hz, but the model needs")
     assert status.n_dropped == status.n_samples == 720
@@ -217,7 +286,7 @@ def test_a_series_that_was_ahead_is_not_used_when_its_time_has_come() -> None:
     in_order = sorted([*eeg, *beats], key=lambda chunk: float(chunk.t[-1]))
     ahead = [c if c.source == "eeg" else dataclasses.replace(c, t=c.t + 30.0) for c in in_order]
     items: list[Item] = [EEG_INFO, ECG_INFO, *ahead]
-    windows = [window for item in items for window in stage.push(item)]
+    windows = push_all(stage, items)
     assert windows[-1].t_end == 144.5
     assert not any(window.mask["ecg"].any() for window in windows)
 
@@ -253,8 +322,7 @@ def test_a_replay_takes_a_series_by_the_name_of_its_stream(tmp_path: Path) -> No
     source = ReplaySource(path, speed=float("inf"), signal=config.signal, physio={"ecg": "polar h10", "gsr": "Shimmer"})
     items: list[Item] = []
     source.run(items.append, threading.Event())
-    stage = Preprocessor(config)
-    out = [window for item in items for window in stage.push(item)]
+    out = push_all(Preprocessor(config), items)
     assert out[-1].mask["ecg"].all()
     assert np.max(np.abs(out[-1].series["ecg"])) == pytest.approx(1000.0, rel=0.05)
     assert source.warnings == ("No stream 'Shimmer' for the series 'gsr'; the recording has 'Polar H10'.",)

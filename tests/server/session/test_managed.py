@@ -1,4 +1,4 @@
-"""One run of a session: what it leaves where it cannot be opened, and where it can."""
+"""Runs of a session: what one leaves where it cannot be opened, and where it can."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from pathlib import Path
 import pytest
 
 from clmer_server.protocol.codes import RefusalError
-from clmer_server.session import managed
-from clmer_server.session.config import SessionPlan, StartRequest
+from clmer_server.session.config import SessionConfig
 from clmer_server.session.events import EventContext
-from clmer_server.session.inference import InferenceThread
+from clmer_server.session.inference import InferenceThread, ServedModel
 from clmer_server.session.inputs import Inputs
-from clmer_server.session.managed import ManagedSession
-from clmer_server.session.pipeline import Delivery
+from clmer_server.session.managed import ManagedSession, PreparedRun, SessionRun, SharedParts
 from clmer_server.session.recorder import PREDICTIONS_FILE, Recorder, RecordingPlan, plan_recording
-from clmer_server.session.run import Listeners, PreparedRun, ServedModel, SessionRun, Site
-from clmer_server.settings import ServeSettings
+from clmer_server.session.sink import EventSink
+from clmer_server.settings import ServeSettings, StartRequest
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.lsl.resolve import Claim, StreamClaims
+from clmer_streaming.lsl.resolve import StreamClaims
 from tests.support.session_parts import MODEL, ListSource, predict_certain
 
 WAIT_S = 20.0
@@ -33,19 +31,19 @@ SERVED = ServedModel(MODEL, PreprocessConfig(), InferenceThread(predict_certain)
 
 def planned(parent: Path) -> RecordingPlan:
     """Return the plan of a recording below a folder; its own folder is there."""
-    plan = plan_recording(ServeSettings(record=parent), CONTEXT, PreprocessConfig())
+    plan = plan_recording(SessionConfig(record=parent), CONTEXT, PreprocessConfig())
     assert plan is not None
     return plan
 
 
 def prepared(recording: RecordingPlan) -> PreparedRun:
     """Return a run that is recorded."""
-    return PreparedRun(CONTEXT, Inputs("replay", (ListSource([]),)), recording, outlets=False, claim=Claim())
+    return PreparedRun(CONTEXT, Inputs("replay", (ListSource([]),)), recording)
 
 
 def opened(recording: RecordingPlan) -> SessionRun:
     """Open a run that is recorded."""
-    return SessionRun(prepared(recording), SERVED, 0, Delivery(lambda message: None, lambda call: call()))
+    return SessionRun(prepared(recording), SERVED, 0, EventSink(lambda message: None))
 
 
 def test_a_run_that_cannot_be_recorded_leaves_no_folder(tmp_path: Path) -> None:
@@ -74,10 +72,10 @@ def test_a_run_without_room_for_its_predictions_leaves_no_open_file(tmp_path: Pa
 
 
 def test_a_run_whose_threads_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(listeners: Listeners) -> None:
+    def start(sink: EventSink) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(Listeners, "start", start)
+    monkeypatch.setattr(EventSink, "start", start)
     with pytest.raises(RuntimeError):
         opened(planned(tmp_path))
     assert open_files(tmp_path) == []
@@ -87,7 +85,7 @@ def test_a_run_whose_threads_cannot_start_leaves_nothing(tmp_path: Path, monkeyp
 def test_a_run_that_is_opened_keeps_its_folder(tmp_path: Path) -> None:
     """With both files, also where nothing came."""
     run = opened(planned(tmp_path))
-    run.stop(10.0)
+    run.session.stop(10.0)
     run.close(10.0)
     assert sorted(path.name for path in (tmp_path / "abc").iterdir()) == ["predictions.jsonl", "session.xdf"]
 
@@ -123,15 +121,15 @@ def test_a_start_that_still_prepares_when_the_service_ends_starts_nothing(
     """It is refused, its folder is gone, and the end waits for that."""
     here, go = threading.Event(), threading.Event()
 
-    def slow(plan: SessionPlan, site: Site, first_seq: int | None) -> PreparedRun:
+    def slow(session: ManagedSession, config: SessionConfig, first_seq: int | None) -> PreparedRun:
         run = prepared(planned(tmp_path))
         here.set()
         assert go.wait(WAIT_S)
         return run
 
     async def scene(workers: ThreadPoolExecutor) -> None:
-        plan = SessionPlan("abc", ServeSettings(replay=Path("a.xdf")), recordings=None)
-        session = ManagedSession(plan, Site(SERVED, StreamClaims(), workers))
+        config = SessionConfig(name="abc", replay=Path("a.xdf"))
+        session = ManagedSession(config, SharedParts(ServeSettings(), SERVED, StreamClaims(), workers))
         start = asyncio.create_task(session.start(StartRequest()))
         assert await asyncio.to_thread(here.wait, WAIT_S)
         end = asyncio.create_task(session.shut_down())
@@ -143,6 +141,6 @@ def test_a_start_that_still_prepares_when_the_service_ends_starts_nothing(
         with pytest.raises(RefusalError, match="the service ends"):
             await start
 
-    monkeypatch.setattr(managed, "prepare", slow)
+    monkeypatch.setattr(ManagedSession, "_prepare", slow)
     with ThreadPoolExecutor() as workers:
         asyncio.run(scene(workers))

@@ -1,4 +1,4 @@
-"""Claims about further series on slots: HOG, or what a user's own tracker tells, at any rate or at odd times."""
+"""Claims about series on slots: the face, and HOG or what a user's own tracker tells, at any rate or at odd times."""
 
 from __future__ import annotations
 
@@ -12,13 +12,110 @@ import numpy as np
 import pytest
 
 from clmer_server.session.config import check_physio
-from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, SlotSeriesConfig
-from clmer_streaming.pipeline.extra import physio_source
+from clmer_streaming.config import (
+    EPOC_CH_NAMES,
+    PhysioConfig,
+    PreprocessConfig,
+    SlotSeriesConfig,
+    WindowConfig,
+    physio_source,
+)
+from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.pipeline.preprocess import Preprocessor
+from clmer_streaming.pipeline.slotted import SlotCut, SlottedTrack, face_quality, split_face
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo, StreamStatus, Tick, Window
-from clmer_streaming.xdf.writer import XdfStreamSpec, XdfWriter
-from tests.support.signals import EEG_INFO, cut, eeg_like, stamps
+from clmer_streaming.types import (
+    Chunk,
+    FaceFlag,
+    FaceSample,
+    FloatArray,
+    Item,
+    Reason,
+    StreamInfo,
+    StreamStatus,
+    Tick,
+    Window,
+)
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.writer import XdfWriter
+from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, merged, push_all, stamps
+
+FACE_WINDOW = WindowConfig(window_s=2.0, face_slots=8)
+
+
+def face_cut(*samples: FaceSample, window: WindowConfig = FACE_WINDOW) -> SlotCut:
+    """Return the window that ends at 12 s."""
+    track = SlottedTrack(FACE_INFO, None, PreprocessConfig(window=window), Liveness())
+    for sample in samples:
+        track.push(sample, sample.t)
+    return track.cut(12.0)
+
+
+def test_a_slot_is_the_mean_of_the_valid_frames_in_it() -> None:
+    """Two frames in the first quarter second, one in the last: 1 and 3 give 2; the rest is masked."""
+    cut = face_cut(face(10.0, 1.0), face(10.2, 3.0), face(11.99, 5.0))
+    landmarks, aus, gaze = split_face(cut.x)
+    assert cut.mask.tolist() == [True, *[False] * 6, True]
+    assert aus[0, 0, 0] == 2.0
+    assert landmarks[7, 0, 0] == 5.0
+    assert np.array_equal(gaze[3], [0, 0])
+
+
+def test_one_frame_a_second_is_one_slot_of_one_second() -> None:
+    """The paper's series: a window of 1 s with F = 1 holds the mean of its frames, and nothing of those around."""
+    levels = ((10.9, 9.0), (11.0, 1.0), (11.5, 2.0), (11.99, 6.0), (12.0, 9.0))
+    cut = face_cut(*(face(t, level) for t, level in levels), window=WindowConfig(window_s=1.0, face_slots=1))
+    assert split_face(cut.x)[1][:, 0, 0].tolist() == [3.0]
+
+
+def test_the_window_is_half_open() -> None:
+    """A frame at t_start belongs to the window, one at t_end does not."""
+    assert len(face_cut(face(10.0), face(12.0)).samples) == 1
+
+
+def test_frames_without_face_or_trust_do_not_count() -> None:
+    """NaN, a missing flag, or quality below the bound: masked, never zero."""
+    cut = face_cut(
+        face(10.1, np.nan),
+        dataclasses.replace(face(10.4), flags=FaceFlag.MISSING),
+        face(10.6, quality=0.1),
+    )
+    assert not cut.mask.any()
+    assert cut.reasons == (Reason.FACE_MISSING,)
+    assert np.isnan(face_quality(cut, 12.0, 2.0)["quality"])
+
+
+def test_no_frames_at_all_is_a_stale_video() -> None:
+    """A face that cannot be seen and a camera that sends nothing are different things."""
+    assert face_cut(face(5.0)).reasons == (Reason.VIDEO_STALE,)
+
+
+def test_half_of_the_slots_make_a_face() -> None:
+    """Four slots of eight are enough, three are not."""
+    assert face_cut(*(face(10.1 + 0.25 * i) for i in range(4))).reasons == ()
+    assert face_cut(*(face(10.1 + 0.25 * i) for i in range(3))).reasons == (Reason.FACE_MISSING,)
+
+
+def test_a_flag_on_most_frames_becomes_a_reason() -> None:
+    """Turned in three frames of five."""
+    frames = [face(10.05 + 0.4 * i) for i in range(5)]
+    frames[:3] = [dataclasses.replace(f, flags=FaceFlag.TURNED) for f in frames[:3]]
+    assert Reason.FACE_TURNED in face_cut(*frames).reasons
+
+
+def test_a_frame_that_goes_back_in_time_is_not_taken() -> None:
+    """Order is kept by dropping what breaks it."""
+    assert len(face_cut(face(11.0), face(10.5)).samples) == 1
+
+
+def test_no_slot_averages_over_a_cut() -> None:
+    """A face that was found anew may be another one: its slot begins with it, the slots beside keep theirs."""
+    anew = dataclasses.replace(face(10.3, 7.0), flags=FaceFlag.RESET)
+    for found in (anew, dataclasses.replace(anew, quality=0.1)):  # a first frame may be too poor to count
+        cut = face_cut(face(10.1, 1.0), face(10.26, 1.0), found, face(10.4, 7.0), face(10.6, 7.0))
+        assert split_face(cut.x)[1][:3, 0, 0].tolist() == [1.0, 7.0, 7.0]
+        assert len(cut.faces) == 5 - (found.quality < 0.2)
+
 
 TRACKER = SlotSeriesConfig("tracker", ("SMILE", "FROWN"))
 CONFIG = PreprocessConfig(modalities=("eeg", "tracker"), slot_series=(TRACKER,))
@@ -31,20 +128,20 @@ def ramp(t: FloatArray) -> FloatArray:
     return np.stack([100.0 - t, t - 100.0])
 
 
+def beside_eeg(due: FloatArray, t: FloatArray, x: FloatArray, seconds: int = SECONDS) -> list[Item]:
+    """Return samples of a tracker, each when it is due, among the chunks of EEG."""
+    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * seconds), eeg_like(128 * seconds), (16,))]
+    mine = list(zip(due.tolist(), cut(t, x, (1,), INFO.source), strict=True))
+    return [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
+
+
 def session(
     t: FloatArray, x: FloatArray | None = None, *, info: StreamInfo = INFO, due: FloatArray | None = None
 ) -> tuple[list[Window], StreamStatus]:
     """Run a tracker beside 8 s of EEG, each sample when it is due; return windows and the tracker's last status."""
-    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,))]
-    samples = cut(t, ramp(t) if x is None else x, (1,), info.source)
-    mine = list(zip((t if due is None else due).tolist(), samples, strict=True))
+    chunks = beside_eeg(t if due is None else due, t, ramp(t) if x is None else x)
     stage = Preprocessor(CONFIG)
-    items: list[Item] = [
-        EEG_INFO,
-        info,
-        *(chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])),
-    ]
-    windows = [window for item in items for window in stage.push(item)]
+    windows = push_all(stage, [EEG_INFO, info, *chunks])
     return windows, next(status for status in stage.statuses() if status.kind == "physio")
 
 
@@ -122,13 +219,9 @@ def test_one_wild_stamp_costs_its_sample_and_no_more(odd: float, at: int) -> Non
 @pytest.mark.parametrize("ahead_s", [12.0, 30.0, 59.0])
 def test_a_series_that_is_ahead_is_masked_and_used_neither_now_nor_later(ahead_s: float) -> None:
     """Stamped from 12 to 59 s ahead for 20 s, then silent: it fills no slot, then or when its time has come."""
-    due, n_s = np.arange(0, 200) / 10 + 100.0, 90
-    stage = Preprocessor(CONFIG)
-    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * n_s), eeg_like(128 * n_s), (16,))]
-    mine = list(zip(due.tolist(), cut(due + ahead_s, ramp(due), (1,), INFO.source), strict=True))
-    chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
-    told = False
-    items: list[Item] = [EEG_INFO, INFO, *chunks]
+    due = np.arange(0, 200) / 10 + 100.0
+    stage, told = Preprocessor(CONFIG), False
+    items: list[Item] = [EEG_INFO, INFO, *beside_eeg(due, due + ahead_s, ramp(due), seconds=90)]
     for item in items:
         assert not any(window.mask["tracker"].any() for window in stage.push(item))
         reason = next((status.reason for status in stage.statuses() if status.kind == "physio"), "")
@@ -140,12 +233,8 @@ def test_a_clock_that_is_set_back_takes_along_what_it_told_of_times_to_come() ->
     """Nine seconds ahead until 103 s, then three behind: no slot is filled with what was told before its time."""
     due = np.arange(0, 150) / 10 + 100.0
     t = np.where(due < 103.0, due + 9.0, due - 3.0)
-    n_s, stage = 15, Preprocessor(CONFIG)
-    eeg = [(float(c.t[-1]), c) for c in cut(stamps(128 * n_s), eeg_like(128 * n_s), (16,))]
-    mine = list(zip(due.tolist(), cut(t, ramp(due), (1,), INFO.source), strict=True))
-    chunks = [chunk for _, chunk in sorted([*eeg, *mine], key=lambda scheduled: scheduled[0])]
-    items: list[Item] = [EEG_INFO, INFO, *chunks]
-    windows = [window for item in items for window in stage.push(item)]
+    chunks = beside_eeg(due, t, ramp(due), seconds=15)
+    windows = push_all(Preprocessor(CONFIG), [EEG_INFO, INFO, *chunks])
     assert not any(window.mask["tracker"].any() for window in windows if window.t_end > 108.0)
 
 
@@ -227,12 +316,12 @@ def test_a_tracker_that_comes_back_as_it_was_loses_nothing() -> None:
     t = np.arange(0, SECONDS * 10) / 10 + 100.0
     mine = list(cut(t, ramp(t), (1,), INFO.source))
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
-    chunks = sorted([*eeg, *mine], key=lambda chunk: float(chunk.t[-1]))
+    chunks = merged(eeg, mine)
     checksums = []
     for announced in ([], [INFO], [dataclasses.replace(INFO, xml="<info/>")]):
         stage = Preprocessor(CONFIG)
-        items: list[Item] = [EEG_INFO, INFO, *chunks[:60], *announced, *chunks[60:]]
-        checksums.append([window.crc for item in items for window in stage.push(item)])
+        windows = push_all(stage, [EEG_INFO, INFO, *chunks[:60], *announced, *chunks[60:]])
+        checksums.append([window.crc for window in windows])
         assert [status.n_samples for status in stage.statuses() if status.kind == "physio"] == [80]
     assert len(checksums[0]) == 15
     assert checksums[0] == checksums[1] == checksums[2]
@@ -241,12 +330,10 @@ def test_a_tracker_that_comes_back_as_it_was_loses_nothing() -> None:
 def test_a_tracker_that_comes_back_as_another_begins_anew() -> None:
     """With its channels the other way round, what was before is of no use."""
     t = np.arange(0, SECONDS * 10) / 10 + 100.0
-    stage = Preprocessor(CONFIG)
     eeg = list(cut(stamps(128 * SECONDS), eeg_like(128 * SECONDS), (16,)))
-    chunks = sorted([*eeg, *cut(t, ramp(t), (1,), INFO.source)], key=lambda chunk: float(chunk.t[-1]))
+    chunks = merged(eeg, cut(t, ramp(t), (1,), INFO.source))
     other = dataclasses.replace(INFO, ch_names=("smile", "frown"))
-    items: list[Item] = [EEG_INFO, INFO, *chunks[:72], other, *chunks[72:]]
-    windows = [window for item in items for window in stage.push(item)]
+    windows = push_all(Preprocessor(CONFIG), [EEG_INFO, INFO, *chunks[:72], other, *chunks[72:]])
     window = next(window for window in windows if window.t_end == 105.0)
     assert window.mask["tracker"].tolist() == [False] * 4 + [True] * 4
     assert window.series["tracker"][-1, 0] < 0.0  # it was SMILE - 100 s, and is the other channel now
@@ -306,8 +393,7 @@ def test_a_replay_takes_it_by_the_name_of_its_stream(tmp_path: Path, sfreq: floa
     source = ReplaySource(path, speed=math.inf, signal=CONFIG.signal, physio={"tracker": "my tracker"})
     items: list[Item] = []
     source.run(items.append, threading.Event())
-    stage = Preprocessor(CONFIG)
-    replayed = {window.index: window for item in items for window in stage.push(item)}
+    replayed = {window.index: window for window in push_all(Preprocessor(CONFIG), items)}
     live = {window.index: window for window in session(t)[0] if window.t_end < 107.0}
     assert len(live) > 10
     for index, window in live.items():
