@@ -61,7 +61,7 @@ HEADSETS = (Headset(14, 128.0, 1), Headset(64, 1000.0, 1), Headset(64, 1000.0, 2
 ACQUISITION_DELAYS = (0.001, 0.02)  # s; the first is the default
 REPLAYED_S, TINY_REPLAYED_S = 600.0, 20.0
 REPLAYS = 2  # the faster one is shown
-RIVALS = ("mne_lsl", "mne", "pyxdf")
+OTHERS = ("mne_lsl", "mne", "pyxdf")
 
 
 def main() -> int:
@@ -73,11 +73,11 @@ def main() -> int:
     seconds, replayed_s = args.seconds, REPLAYED_S
     if args.tiny:
         headsets, seconds, replayed_s = HEADSETS[:1], TINY_SECONDS, TINY_REPLAYED_S
-    present = [name for name in RIVALS if installed(name)]
+    present = [name for name in OTHERS if installed(name)]
     with Report("streams", args.json) as report, own_network() as folder:
         report.print(f"{versions('pylsl', *present)}; load of the machine {os.getloadavg()[0]:.1f}")
         report.show(windows_table(headsets, seconds), playing_table(folder, seconds), replay_table(folder, replayed_s))
-    missing = sorted(set(RIVALS) - set(present))
+    missing = sorted(set(OTHERS) - set(present))
     return report_missing(f"without {', '.join(missing)}: {NOT_INSTALLED}") if missing else 0
 
 

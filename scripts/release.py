@@ -230,8 +230,10 @@ def _predict(task: Task) -> dict[str, SplitPredictions]:
     torch.set_num_threads(1)
     store = simulated_store(task.config.recipes(), task.cache)
     split = draw_split(store, task.protocol, task.shuffle, task.config.seed)
-    asked = compare(store, {task.protocol: [split]}, _estimator(task, store), lambda splits: splits, task.controls)
-    return {row: shuffles[0] for row, shuffles in asked[task.protocol].items()}
+    predictions = compare(
+        store, {task.protocol: [split]}, _estimator(task, store), lambda splits: splits, task.controls
+    )
+    return {row: shuffles[0] for row, shuffles in predictions[task.protocol].items()}
 
 
 def _estimator(task: Task, store: WindowStore) -> Estimator:
@@ -396,13 +398,13 @@ def _head(meta: ArtifactMeta, n_parameters: int, n_bytes: int, latency: Plain) -
         f"{signal.band[0]:g}-{signal.band[1]:g} Hz), 68 3-D landmarks and 17 action units in {window.face_slots} "
         "slots; any part may be missing"
     )
-    said = f"{latency['p50_ms']:.1f} ms (median), {latency['p99_ms']:.1f} ms (99th percentile) for one window"
+    latency_text = f"{latency['p50_ms']:.1f} ms (median), {latency['p99_ms']:.1f} ms (99th percentile) for one window"
     rows = [
         ["Input", shape],
         ["Output", f"probabilities of {', '.join(meta.labels)}: low or high valence, low or high arousal"],
         ["Method", "after CLMER: contrastively pre-trained extractors, attention over ordered pairs of modalities"],
         ["Size", f"{n_parameters / 1e6:.2f} million parameters, {n_bytes / 1e6:.1f} MB"],
-        ["Latency", f"{said} on one thread of {latency['machine']} ({latency['device']})"],
+        ["Latency", f"{latency_text} on one thread of {latency['machine']} ({latency['device']})"],
         ["Temperature", f"{meta.temperature:.2f}, fitted on validation people"],
         ["Made by", "`make weights`, this page included; settings and seeds stand in the file's own `clmer.json`"],
     ]

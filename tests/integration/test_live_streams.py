@@ -1,4 +1,4 @@
-"""Claims about the whole service and the streams of the network: what it says while one is missing, dies or returns."""
+"""Claims about the whole service and its live streams: what it says while one is missing, unusable, or returns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pylsl
 import pytest
 from websockets.sync.client import ClientConnection
 
+from clmer_streaming.face.extractor import Extractor
+from clmer_streaming.face.layout import EXTRACTOR_ID
+from tests.support.face_pictures import swaying, write_video
 from tests.support.lsl_outlet import headset
 from tests.support.serving import serving
+from tests.support.task_bundle import write_bundle
 
 pytestmark = pytest.mark.lsl
 
@@ -54,3 +58,15 @@ def test_the_status_says_what_is_there_instead(tmp_path: Path) -> None:
         reason = next(s["reason"] for s in statuses(client) if "Polar H10 (ECG)" in s.get("reason", ""))
     assert reason.startswith("no EEG stream 'EPOC' found yet; on the network: ")
     del outlet
+
+
+@pytest.mark.camera
+def test_a_live_session_names_the_extractor_whose_face_it_cannot_use(tmp_path: Path) -> None:
+    """The status of the face stream says which one made it and which one the model wants."""
+    film = write_video(tmp_path / "face.avi", swaying(90))
+    bundle = write_bundle(tmp_path / "face_landmarker.task")
+    options = ("--eeg", "nobody", "--camera", film, "--face-landmarker", bundle)
+    with serving(tmp_path, *options) as service, service.connect() as client:
+        reason = next(m["reason"] for m in messages(client) if "made by extractor" in (m.get("reason") or ""))
+    assert Extractor.choose(bundle).id in reason
+    assert f"the model wants {EXTRACTOR_ID!r}" in reason

@@ -20,7 +20,7 @@ from clmer_server.cli import CHILD_TIMEOUT_S, serve_main
 from clmer_server.logs import OF_SESSION, set_up_logging, without_secrets
 from clmer_server.metrics import LoopLag, Metrics, Reading
 from clmer_server.session.events import status_entry
-from clmer_server.session.managed import LISTENERS_TIMEOUT_S, THREADS_TIMEOUT_S
+from clmer_server.session.managed import SINK_TIMEOUT_S, THREADS_TIMEOUT_S
 from clmer_server.settings import load_settings
 from clmer_server.web.service import GOODBYE_TIMEOUT_S, READY, notify, run_in_background
 from clmer_server.web.uvicorn import CLOSE_TIMEOUT_S
@@ -262,6 +262,6 @@ def test_the_unit_of_systemd_agrees_with_the_program() -> None:
     assert (service["Type"], READY) == ("notify", "READY=1")
     assert service["Restart"] == "on-failure"
     assert int(service["RestartPreventExitStatus"]) == SettingsError.exit_code
-    longest_s = GOODBYE_TIMEOUT_S + THREADS_TIMEOUT_S + LISTENERS_TIMEOUT_S + CLOSE_TIMEOUT_S + CHILD_TIMEOUT_S
+    longest_s = GOODBYE_TIMEOUT_S + THREADS_TIMEOUT_S + SINK_TIMEOUT_S + CLOSE_TIMEOUT_S + CHILD_TIMEOUT_S
     assert longest_s < SHUTDOWN_S < float(service["TimeoutStopSec"])
     assert service["WorkingDirectory"] == f"/var/lib/{service['StateDirectory']}"

@@ -126,7 +126,6 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.slow
 def test_the_whole_recipe_in_small(tmp_path: Path) -> None:
     """Few people with strong effects: training lowers the loss, and the exported file answers as the checkpoint."""
     config = TrainConfig(

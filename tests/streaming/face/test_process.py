@@ -31,8 +31,8 @@ pytestmark = pytest.mark.camera
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds at 15 Hz: twenty frames of the astronaut, and ten of nobody."""
-    return write_video(tmp_path_factory.mktemp("film") / "face.avi", swaying(20) + [scene()] * 10, rate_hz=15.0)
+    """One and a half seconds at 20 Hz: twenty frames of the astronaut, and ten of nobody."""
+    return write_video(tmp_path_factory.mktemp("film") / "face.avi", swaying(20) + [scene()] * 10, rate_hz=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def everything(process: FaceProcess) -> Iterator[FaceMessage]:
 def test_every_frame_of_a_file_comes_out_once_with_the_container_s_time(
     film: Path, lossless: list[FaceMessage]
 ) -> None:
-    """Lossless: 30 rows at 15 Hz; a face in the first 20, NaN in the others."""
+    """Lossless: 30 rows at 20 Hz; a face in the first 20, NaN in the others."""
     *rows, end = lossless
     assert end == Ended(30)
     samples = [row_to_face(row.t, np.frombuffer(row.values, np.float32)) for row in rows if isinstance(row, FaceRow)]
-    assert [sample.t for sample in samples] == pytest.approx([i / 15 for i in range(30)], abs=1e-6)
+    assert [sample.t for sample in samples] == pytest.approx([i / 20 for i in range(30)], abs=1e-6)
     assert [FaceFlag.MISSING in sample.flags for sample in samples] == [False] * 20 + [True] * 10
     assert np.isfinite(samples[19].landmarks).all()
     assert np.isnan(samples[20].aus).all()
@@ -69,16 +69,20 @@ def test_every_frame_of_a_file_comes_out_once_with_the_container_s_time(
 def test_a_file_played_as_a_camera_gives_the_same_numbers_at_the_time_of_playing(
     film: Path, lossless: list[FaceMessage]
 ) -> None:
-    """Stamps are those of grabbing, 1/15 s apart; the values are those of the lossless reading, bit for bit."""
+    """Stamps are those of grabbing, 1/20 s apart; the values are those of the lossless reading, bit for bit."""
     file_rows = [message for message in lossless if isinstance(message, FaceRow)]
-    begin = local_clock()
-    with FaceProcess(FaceProcessConfig(CaptureSpec.parse(str(film)))) as process:
-        messages = list(everything(process))
-    rows = [message for message in messages if isinstance(message, FaceRow)]
-    assert CaptureState(True, rate_hz=15.0) in messages
+    for _ in range(5):  # a machine that is busy elsewhere may be late with a frame, or drop one
+        begin = local_clock()
+        with FaceProcess(FaceProcessConfig(CaptureSpec.parse(str(film)))) as process:
+            messages = list(everything(process))
+        rows = [message for message in messages if isinstance(message, FaceRow)]
+        steps = np.diff([row.t for row in rows])
+        if rows[-1].n_dropped == 0 and steps.max() < 0.07:  # nearer than what is smoothed over
+            break
+    assert CaptureState(True, rate_hz=20.0) in messages
     assert begin < rows[0].t < rows[-1].t < local_clock()
     assert rows[-1].n_dropped == 0
-    assert np.median(np.diff([row.t for row in rows])) == pytest.approx(1 / 15, abs=0.005)
+    assert np.median(steps) == pytest.approx(1 / 20, abs=0.005)
     assert [row.values for row in rows] == [row.values for row in file_rows]
 
 
@@ -199,15 +203,15 @@ def test_a_word_that_names_no_camera_is_refused(word: str) -> None:
 
 
 def test_a_video_file_says_its_rate_and_length(film: Path) -> None:
-    """15 Hz, 30 frames; the positions are the container's."""
-    assert probe(CaptureSpec.parse(str(film))) == 15.0
+    """20 Hz, 30 frames; the positions are the container's."""
+    assert probe(CaptureSpec.parse(str(film))) == 20.0
     capture = Capture(CaptureSpec.parse(str(film)))
     assert capture.n_frames == 30
     positions = []
     while capture.grab() is not None:
         positions.append(capture.position())
     capture.close()
-    assert positions == pytest.approx([i / 15 for i in range(30)], abs=1e-6)
+    assert positions == pytest.approx([i / 20 for i in range(30)], abs=1e-6)
 
 
 def test_a_video_without_stamps_counts_by_its_rate(tmp_path: Path) -> None:

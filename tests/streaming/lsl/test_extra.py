@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -29,13 +31,6 @@ from tests.support.session_parts import ListSource
 pytestmark = pytest.mark.lsl
 
 WAIT_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def running_lab() -> Iterator[None]:
-    """A lab whose streams nobody switches off."""
-    with lab():
-        yield
 
 
 def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
@@ -151,15 +146,42 @@ def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
     assert "--physio ecg=NAME" in refusal.value.mend
 
 
-@pytest.mark.usefixtures("running_lab")
-def test_all_other_streams_are_announced_with_what_they_carry() -> None:
-    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
+@dataclass(frozen=True)
+class Lab:
+    """What several sources got of the lab, all at the same time."""
+
+    announced: dict[str, dict[str, StreamInfo]]  # by choice of streams, by name
+    series: StreamInfo  # of a source that takes one series of the model
+    chunk: Chunk  # of the same
+
+
+@pytest.fixture(scope="module")
+def heard() -> Lab:
+    """What is announced in a lab whose streams nobody switches off."""
     import pylsl
 
     own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
-    with Listener(LslExtraSource(ALL, with_eeg_taken())) as listener:
-        infos = announced(listener, 4)
+    expected = {ALL: 4, USED: 3, f"{MOTION_NAME}, Nobody": 1}
+    with lab(), contextlib.ExitStack() as stack:
+        taken = with_eeg_taken()
+        listeners = {choice: stack.enter_context(Listener(LslExtraSource(choice, taken))) for choice in expected}
+        motion = stack.enter_context(Listener(LslExtraSource(NONE, taken, {"motion": MOTION_NAME})))
+        found = {choice: announced(listeners[choice], n) for choice, n in expected.items()}
+        series = motion.next(StreamInfo)
+        (result,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
+        headset = pylsl.StreamInlet(result)
+        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
+        chunk = motion.next(Chunk)
+        headset.close_stream()
     assert own is not None
+    for listener in (*listeners.values(), motion):
+        assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+    return Lab(found, series, chunk)
+
+
+def test_all_other_streams_are_announced_with_what_they_carry(heard: Lab) -> None:
+    """The headset that the EEG source has, and streams of CLMER itself, are left alone."""
+    infos = heard.announced[ALL]
     assert {name: info.kind for name, info in infos.items()} == {
         CONTACT_NAME: "contact",
         MOTION_NAME: "other",
@@ -169,38 +191,20 @@ def test_all_other_streams_are_announced_with_what_they_carry() -> None:
     assert infos[MOTION_NAME].channel_format == "int16"
     assert infos[MOTION_NAME].ch_names == ("ACCX", "ACCY", "ACCZ")
     assert infos[MOTION_NAME].manufacturer == "Emotiv"
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
 
 
-@pytest.mark.usefixtures("running_lab")
-def test_what_the_service_makes_use_of_is_taken_without_a_recording() -> None:
+def test_what_the_service_makes_use_of_is_taken_without_a_recording(heard: Lab) -> None:
     """Contact quality and markers; motion is not."""
-    with Listener(LslExtraSource(USED, with_eeg_taken())) as listener:
-        infos = announced(listener, 3)
-    assert set(infos) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
+    assert set(heard.announced[USED]) == {CONTACT_NAME, MARKER_NAME, PSYCHOPY_NAME}
 
 
-@pytest.mark.usefixtures("running_lab")
-def test_streams_can_be_chosen_by_name() -> None:
+def test_streams_can_be_chosen_by_name(heard: Lab) -> None:
     """And nothing else is taken."""
-    with Listener(LslExtraSource(f"{MOTION_NAME}, Nobody", with_eeg_taken())) as listener:
-        (info,) = announced(listener, 1).values()
-    assert info.name == MOTION_NAME
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+    assert set(heard.announced[f"{MOTION_NAME}, Nobody"]) == {MOTION_NAME}
 
 
-@pytest.mark.usefixtures("running_lab")
-def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen() -> None:
+def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen(heard: Lab) -> None:
     """Its chunks carry the series' name, in live sessions as in replays."""
-    import pylsl
-
-    with Listener(LslExtraSource(NONE, with_eeg_taken(), {"motion": MOTION_NAME})) as listener:
-        (info,) = announced(listener, 1).values()
-        (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
-        headset = pylsl.StreamInlet(found)
-        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
-        chunk = listener.next(Chunk)
-        headset.close_stream()
+    info = heard.series
     assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
-    assert chunk.source == info.source
-    assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
+    assert heard.chunk.source == info.source

@@ -99,11 +99,14 @@ def heard_of(file: XdfFile, **options: Any) -> list[Heard]:
             threading.Thread(target=listener.listen, args=(stream.n_samples,))
             for listener, stream in zip(listeners, playback.streams, strict=True)
         ]
-        with playing(playback):
+        with playing(playback) as stop:
             for thread in threads:
                 thread.start()
-        for thread in threads:
-            thread.join(WAIT_S)
+            for thread in threads:
+                thread.join(WAIT_S)
+            stop.set()
+        for listener in listeners:
+            listener.inlet = None  # it would look for a stream that is gone, again and again
         assert playback.n_pushed == sum(stream.n_samples for stream in playback.streams)
     return listeners
 
@@ -147,12 +150,69 @@ def recorded(path: Path) -> XdfFile:
     return read_xdf(path)
 
 
-def test_everything_arrives_with_the_spacing_it_was_recorded_with(tmp_path: Path) -> None:
+def formats(path: Path) -> XdfFile:
+    """A stream of each numeric format: the ends of each integer range, NaN and infinity."""
+    with XdfWriter(path) as xdf:
+        for name, dtype in NUMERIC_DTYPES.items():
+            values = [0.0, -128.0, 127.0] if np.dtype(dtype).kind == "i" else [np.nan, np.inf, 0.1]
+            spec = XdfStreamSpec(name, "Data", ("x",), channel_format=cast(ChannelFormat, name))
+            xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], [values])
+    return read_xdf(path)
+
+
+PLAYABLE = (
+    "clock_resets.xdf",
+    "empty_streams.xdf",
+    "minimal.xdf",
+    "muse_5ch_256Hz_4streams_P001.xdf",
+    "real16_openbci_125Hz_counter.xdf",
+    "real16_truncated_midchunk_nofooter.xdf",
+    "real8_openbci_250Hz_markers_otherhost.xdf",
+    "twochannel_string_marker.xdf",
+    "synthetic/corrupt_400B_in_middle.xdf",
+    "synthetic/emotivlike_2hosts.xdf",
+    "synthetic/emotivlike_killed.xdf",
+)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A recording that was played, and what inlets got of it."""
+
+    file: XdfFile
+    speed: float
+    heard: list[Heard]
+
+    @classmethod
+    def of(cls, name: str, file: XdfFile, speed: float | None = None) -> Played:
+        """Play a recording under ids of its own, since two may have an id in common; without a speed, in a second."""
+        streams = (dataclasses.replace(stream, source_id=f"{name}-{i}") for i, stream in enumerate(file.streams))
+        file = dataclasses.replace(file, streams=tuple(streams))
+        speed = max(1.0, Playback(file).duration_s) if speed is None else speed
+        return cls(file, speed, heard_of(file, speed=speed))
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
+    """Recordings that were played at the same time: one of everything, one of each format, and the samples."""
+    own, samples = tmp_path_factory.mktemp("played"), sample_data_folder()
+    files: dict[str, tuple[XdfFile, float | None]] = {
+        "mixed": (recorded(own / "mixed.xdf"), 1.0),
+        "mixed, ten times": (recorded(own / "mixed10.xdf"), 10.0),
+        "formats": (formats(own / "formats.xdf"), 10.0),
+    }
+    if samples is not None:
+        files |= {name: (read_xdf(samples / "xdf" / name), None) for name in PLAYABLE}
+    with ThreadPoolExecutor(len(files)) as threads:
+        plays = {name: threads.submit(Played.of, name, *play) for name, play in files.items()}
+        return {name: play.result() for name, play in plays.items()}
+
+
+def test_everything_arrives_with_the_spacing_it_was_recorded_with(played: dict[str, Played]) -> None:
     """Integers, strings, a gap, a burst, steps back, a second clock: all equal but for one shift, none early."""
-    file = recorded(tmp_path / "mixed.xdf")
-    heard = heard_of(file)
-    assert_equal_but_moved(file.streams, heard)
-    late = np.concatenate([listener.late_s for listener in heard])
+    mixed = played["mixed"]
+    assert_equal_but_moved(mixed.file.streams, mixed.heard)
+    late = np.concatenate([listener.late_s for listener in mixed.heard])
     assert late.min() >= 0.0
 
 
@@ -175,35 +235,23 @@ def test_a_played_stream_says_of_itself_what_the_recording_says(tmp_path: Path) 
     assert [info.channel_format() for info in infos] == [4, 3, 6, 1, 2]  # int32, string, int8, float32, double64
 
 
-@pytest.fixture(scope="module")
-def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[XdfStream, Heard]]:
-    """A stream of each numeric format, and what an inlet got of it."""
-    path = tmp_path_factory.mktemp("formats") / "formats.xdf"
-    with XdfWriter(path) as xdf:
-        for name, dtype in NUMERIC_DTYPES.items():
-            values = [0.0, -128.0, 127.0] if np.dtype(dtype).kind == "i" else [np.nan, np.inf, 0.1]
-            spec = XdfStreamSpec("one", "Data", ("x",), channel_format=cast(ChannelFormat, name), source_id=name)
-            xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], [values])
-    file = read_xdf(path)
-    heard = heard_of(file, speed=10.0)
-    return {stream.source_id: (stream, listener) for stream, listener in zip(file.streams, heard, strict=True)}
-
-
 @pytest.mark.parametrize("channel_format", NUMERIC_DTYPES)
-def test_every_format_is_published_as_itself(
-    formats: dict[str, tuple[XdfStream, Heard]], channel_format: ChannelFormat
-) -> None:
+def test_every_format_is_published_as_itself(played: dict[str, Played], channel_format: ChannelFormat) -> None:
     """The ends of each integer range, and NaN and infinity of floats, arrive."""
-    stream, heard = formats[channel_format]
-    assert stream.channel_format == channel_format
+    of_formats = played["formats"]
+    ((stream, heard),) = (
+        pair
+        for pair in zip(of_formats.file.streams, of_formats.heard, strict=True)
+        if pair[0].channel_format == channel_format
+    )
     assert_equal_but_moved([stream], [heard], speed=10.0)
 
 
-def test_speed_brings_stamps_together_and_raises_the_rate(tmp_path: Path) -> None:
+def test_speed_brings_stamps_together_and_raises_the_rate(played: dict[str, Played]) -> None:
     """At ten times real time a second takes a tenth, and 100 Hz are announced as 1000."""
-    file = recorded(tmp_path / "mixed.xdf")
-    heard = heard_of(file, speed=10.0)
-    assert_equal_but_moved(file.streams, heard, speed=10.0)
+    fast = played["mixed, ten times"]
+    heard = fast.heard
+    assert_equal_but_moved(fast.file.streams, heard, speed=10.0)
     assert heard[0].info.nominal_srate() == 1000.0
     assert min(min(listener.late_s) for listener in heard if listener.late_s) >= 0.0
 
@@ -221,13 +269,14 @@ def test_the_live_sources_take_a_played_session_like_the_real_one(tmp_path: Path
         info = eeg.next(StreamInfo)
         assert (info.name, info.ch_names) == (simulated.eeg_info.name, simulated.eeg_info.ch_names)
         assert face.next(StreamInfo).extractor == EXTRACTOR_ID
-        with playing(playback):
+        with playing(playback) as stop:
             x = eeg.next(Chunk).x
             while not np.array_equal(x[:, -1], truth[:, -1]):
                 x = np.concatenate([x, eeg.next(Chunk).x], axis=1)
             assert x.shape[1] > truth.shape[1] / 2
             assert np.array_equal(x, truth[:, -x.shape[1] :])
             assert face.next(FaceSample).quality > 0
+            stop.set()
 
 
 def test_a_stream_can_be_chosen(tmp_path: Path) -> None:
@@ -289,57 +338,11 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path) -> None:
         Playback(read_xdf(tmp_path / "none.xdf"))
 
 
-PLAYABLE = (
-    "clock_resets.xdf",
-    "empty_streams.xdf",
-    "minimal.xdf",
-    "muse_5ch_256Hz_4streams_P001.xdf",
-    "real16_openbci_125Hz_counter.xdf",
-    "real16_truncated_midchunk_nofooter.xdf",
-    "real8_openbci_250Hz_markers_otherhost.xdf",
-    "twochannel_string_marker.xdf",
-    "synthetic/corrupt_400B_in_middle.xdf",
-    "synthetic/emotivlike_2hosts.xdf",
-    "synthetic/emotivlike_killed.xdf",
-)
-
-
-@dataclass(frozen=True)
-class Played:
-    """A recording that was played within a second, and what inlets got of it."""
-
-    file: XdfFile
-    speed: float
-    heard: list[Heard]
-
-
-@pytest.fixture(scope="module")
-def played() -> dict[str, Played]:
-    """Every sample recording, all played at the same time."""
-    folder = sample_data_folder()
-    assert folder is not None
-
-    def play(name: str) -> Played:
-        file = read_xdf(folder / "xdf" / name)
-        named = dataclasses.replace(
-            file,
-            streams=tuple(
-                dataclasses.replace(stream, source_id=f"{name}-{stream.stream_id}-{i}")
-                for i, stream in enumerate(file.streams)
-            ),
-        )  # two recordings may have an id in common
-        speed = max(1.0, Playback(named).duration_s)
-        return Played(named, speed, heard_of(named, speed=speed))
-
-    with ThreadPoolExecutor(len(PLAYABLE)) as threads:
-        return dict(zip(PLAYABLE, threads.map(play, PLAYABLE), strict=True))
-
-
 @pytest.mark.usefixtures("sample_data")
 @pytest.mark.parametrize("name", PLAYABLE)
-def test_every_sample_recording_is_played_to_the_last_sample(request: pytest.FixtureRequest, name: str) -> None:
+def test_every_sample_recording_is_played_to_the_last_sample(played: dict[str, Played], name: str) -> None:
     """Within a second each: all streams appear, all values arrive equal, all stamps but for one shift."""
-    recording: Played = request.getfixturevalue("played")[name]
+    recording = played[name]
     assert_equal_but_moved(recording.file.streams, recording.heard, recording.speed)
 
 

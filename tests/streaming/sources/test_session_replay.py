@@ -111,7 +111,7 @@ def test_a_speed_must_be_above_nothing(tmp_path: Path) -> None:
 
 def test_a_stop_ends_the_replay_at_once(tmp_path: Path) -> None:
     """In the middle of a wait, too."""
-    source = SessionReplaySource(session_file(tmp_path / "s.xdf", list(eeg_items(60.0))), speed=0.1)
+    source = SessionReplaySource(session_file(tmp_path / "s.xdf", list(eeg_items(60.0))), speed=1.0)
     stop = threading.Event()
     found: list[Item] = []
 

@@ -1,1 +1,0 @@
-"""What ``benchmarks/comparison.py`` compares, on whom, and how."""

@@ -1,1 +1,0 @@
-"""What ``benchmarks/eye_state.py`` reads, trains and asks."""

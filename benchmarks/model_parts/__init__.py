@@ -1,1 +1,0 @@
-"""What ``benchmarks/model.py`` measures beside CLMER's own network."""

@@ -1,1 +1,0 @@
-"""What ``benchmarks/server.py`` is made of."""
