@@ -20,7 +20,6 @@ from typing import Any
 
 import uvicorn
 
-from clmer_model.predictor import gpu_memory_bytes
 from clmer_server.metrics import LoopLag, Metrics, Reading
 from clmer_server.protocol.codes import ByeReason
 from clmer_server.protocol.outbound import Bye
@@ -58,6 +57,8 @@ class ServicePlan:
 
 async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
     """Serve until a signal ends it; clients get ``bye`` first, and it ends within 5 s in every case."""
+    from clmer_model.predictor import gpu_memory_bytes  # loads torch, which the module itself does not need
+
     settings, n_workers = plan.settings, plan.settings.max_sessions + SPARE_WORKERS
     with _workers(n_workers) as workers:
         handshake, lag = Handshake(TokenCheck(plan.access.token), plan.access.limits), LoopLag()

@@ -36,6 +36,9 @@ pytestmark = pytest.mark.lsl
 WAIT_S = 30.0
 """Generous: a network of this machine alone needs a second."""
 
+AT_ONCE = 5
+"""Recordings that are played at the same time: each outlet needs one of 128 ports, which other tests need too."""
+
 HEADER = """<?xml version="1.0"?>
 <info><name>Cap</name><type>EEG</type><channel_count>2</channel_count><nominal_srate>100</nominal_srate>
 <channel_format>int32</channel_format><source_id>clmer-cap</source_id>
@@ -194,7 +197,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
-    """Recordings that were played at the same time: one of everything, one of each format, and the samples."""
+    """Recordings that were played, several at the same time: one of everything, one of each format, the samples."""
     own, samples = tmp_path_factory.mktemp("played"), sample_data_folder()
     files: dict[str, tuple[XdfFile, float | None]] = {
         "mixed": (recorded(own / "mixed.xdf"), 1.0),
@@ -203,7 +206,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
     }
     if samples is not None:
         files |= {name: (read_xdf(samples / "xdf" / name), None) for name in PLAYABLE}
-    with ThreadPoolExecutor(len(files)) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         plays = {name: threads.submit(Played.of, name, *play) for name, play in files.items()}
         return {name: play.result() for name, play in plays.items()}
 

@@ -121,6 +121,7 @@ for look in $looks; do wait $look || true; done
 
 @pytest.mark.lsl
 @pytest.mark.netns
+@pytest.mark.slow
 def test_a_headset_on_another_host_is_found_by_its_address_alone(tmp_path: Path) -> None:
     """No multicast crosses: without KnownPeers nothing is found, with it the stream is there and can be read."""
     on_the_near_host(tmp_path, _STREAMS, 60)

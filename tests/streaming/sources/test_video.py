@@ -257,6 +257,7 @@ def test_a_video_without_faces_leaves_the_eeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.camera
+@pytest.mark.slow
 def test_real_pixels_beside_real_eeg_give_events_of_both_modalities(tmp_path: Path, sample_data: Path) -> None:
     """A woman who talks, cries and smiles, beside an EPOC's EEG of somebody else: 14 channels, 128 Hz."""
     table = np.loadtxt(sample_data / "eeg/eeg-eye-state.csv", delimiter=",", skiprows=1, max_rows=19 * 128)
