@@ -249,7 +249,7 @@ def device_name(device: torch.device) -> str:
 
 
 def limit_threads() -> None:
-    """Let torch compute in one thread, for the whole process.
+    """Limit torch to one thread, for the whole process.
 
     The service calls it once, before it loads a model: one small window is faster on one core than on two, and the
     other cores stay free for the face.

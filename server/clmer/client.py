@@ -112,18 +112,18 @@ def connect(  # noqa: PLR0913 - each is a choice of the user's, given by name
 
 @dataclass(frozen=True)
 class ClockOffset:
-    """How far the service's clock (LSL) is ahead of the client's timer."""
+    """Offset of the service's clock (LSL) from the client's timer."""
 
     offset_s: float
     uncertainty_s: float  # the offset is wrong by no more than this
     n_exchanges: int  # behind it
 
     def to_service(self, t: float) -> float:
-        """Return when ``t`` seconds of the timer is by the service's clock."""
+        """Return ``t`` seconds of the timer as seconds of the service's clock."""
         return t + self.offset_s
 
     def to_client(self, t: float) -> float:
-        """Return when ``t`` seconds of the service's clock is by the timer."""
+        """Return ``t`` seconds of the service's clock as seconds of the timer."""
         return t - self.offset_s
 
 
@@ -180,7 +180,7 @@ class Client:
         self._reader.start()
 
     def predictions(self, *, timeout_s: float | None = None) -> Iterator[EmotionEvent]:
-        """Yield the predictions of the session as they come, oldest first; other messages are passed over.
+        """Yield the predictions of the session as they come, oldest first; other messages are skipped.
 
         The iteration ends when the replay or the input has ended, the session is stopped, or the service ends.
 
@@ -257,7 +257,7 @@ class Client:
 
     @property
     def clock(self) -> ClockOffset:
-        """How far the service's clock is ahead of the timer, and how sure that is; compared anew every minute.
+        """Offset of the service's clock from the timer, and its uncertainty; measured anew every minute.
 
         Example::
 
@@ -339,7 +339,7 @@ class Client:
         return answer
 
     def close(self) -> None:
-        """End the connection; what is iterated over ends."""
+        """Close the connection; iterators over its messages end."""
         self._inbox.close()
         self._socket.close()
         self._reader.join(self._timeout_s)

@@ -66,7 +66,7 @@ def plain_values(content: str) -> dict[str, Any]:
 
 
 def parse_message(content: str | bytes) -> Message | Preview | None:
-    """Return a message; None for a type that is not known here. Fields that are not known are passed over.
+    """Return a message; None for an unknown type. Unknown fields are ignored.
 
     Raises:
         ServiceError: A field cannot be read.
@@ -83,7 +83,7 @@ def parse_message(content: str | bytes) -> Message | Preview | None:
 
 
 def is_of(message: Message | Preview, topics: tuple[str, ...] | None) -> bool:
-    """Tell whether a message is of one of the topics, or of none; every message is where they are None."""
+    """Return whether a message belongs to one of the topics, or to none; True if ``topics`` is None."""
     if topics is None:
         return True
     topic = message.topic if isinstance(message, Preview) else _TOPIC_OF.get(message.type)
@@ -100,13 +100,13 @@ class Inbox:
 
     def __init__(self) -> None:
         self._contents: deque[str | bytes] = deque()
-        self._n_dropped = 0  # since the last gap that was told
+        self._n_dropped = 0  # since the last gap that was reported
         self._seqs: list[int] = []  # of the first and the last prediction among them
         self._closed = False
         self._changed = threading.Condition()  # guards all of these
 
     def put(self, content: str | bytes) -> None:
-        """Add a message; the oldest goes where there is no place."""
+        """Add a message; drop the oldest one if the queue is full."""
         with self._changed:
             if len(self._contents) >= MAX_UNREAD:
                 self._drop(self._contents.popleft())
@@ -140,7 +140,7 @@ class Inbox:
             self._contents = deque(content for content in self._contents if not _ends_run(content))
 
     def close(self) -> None:
-        """Let whoever waits go; what is there can still be read."""
+        """Wake waiting readers; messages that are queued can still be read."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

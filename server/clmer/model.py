@@ -43,7 +43,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Its name, which predictions carry as ``model.id``."""
+        """Name of the model, which predictions carry as ``model.id``."""
         return self.artifact.meta.name
 
     @property
@@ -53,27 +53,27 @@ class Model:
 
     @property
     def modalities(self) -> tuple[ModalitySpec, ...]:
-        """Its inputs: name, shape of one window, and channels."""
+        """Inputs of the model: name, shape of one window, and channels."""
         return self.artifact.meta.modalities
 
     @property
     def preprocess(self) -> PreprocessConfig:
-        """The signal settings that its windows are made with: channels, rate, band, window length, hop."""
+        """Settings of the model's windows: channels, rate, band, window length, hop."""
         return self.artifact.meta.preprocess
 
     @property
     def trained_on(self) -> str:
-        """What it was trained on; ``simulated`` for the models that ship."""
+        """Kind of data that the model was trained on; ``simulated`` for the models that ship."""
         return self.artifact.meta.trained_on
 
     @property
     def sha256(self) -> str:
-        """Hash of the file, 64 hex digits."""
+        """SHA-256 of the file, 64 hex digits."""
         return self.artifact.sha256
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu`` or ``cuda:N``."""
+        """Device that the model runs on: ``cpu`` or ``cuda:N``."""
         return str(self.predictor.device)
 
     def predict(self, windows: Iterable[Window]) -> list[Prediction]:
@@ -97,7 +97,7 @@ class Model:
 
 
 def load_model(name_or_path: str | Path | None = None, *, device: str = "auto", sha256: str | None = None) -> Model:
-    """Return a model, checked and ready to answer.
+    """Return a model, checked and ready to predict.
 
     Torch computes in one thread from then on, in the whole program: one small window is faster so, and its
     probabilities are those of the service.
@@ -125,7 +125,7 @@ def load_model(name_or_path: str | Path | None = None, *, device: str = "auto", 
 
 
 def as_model(model: Model | str | Path | None) -> Model:
-    """Return a model as it is, or load the one that is named; None: the default one."""
+    """Return a loaded model unchanged, or load one by name; None loads the default one."""
     return model if isinstance(model, Model) else load_model(model)
 
 

@@ -44,7 +44,7 @@ class LiveOptions(CommonOptions, total=False):
 
 
 class LocalConfig(SessionConfig):
-    """What a session in this program does: as in a service, and the notch, which a service has in common for all."""
+    """Configuration of a session in this program: that of a session of a service, and the notch filter."""
 
     notch: Notch | None = None
 

@@ -82,7 +82,7 @@ class Recording:
 
     @classmethod
     def open(cls, path: str | Path, *, eeg_map: str | None = None) -> Self:
-        """Return what a file holds; samples are read when they are asked for.
+        """Return a recording; its samples are read when they are needed.
 
         Args:
             path: An XDF file.
@@ -139,7 +139,7 @@ class Recording:
     def trials(
         self, start: str | None = None, stop: str | None = None, trial_s: float | None = None
     ) -> list[TrialSpan]:
-        """Return the trials that the markers tell, in order of time; those without an end are left out.
+        """Return the trials that the markers enclose, in order of time; those without an end are left out.
 
         Args:
             start: Pattern of the labels at which a trial begins, with ``*`` and ``?``; None: markers in pairs such as
@@ -159,7 +159,7 @@ class Recording:
         return trials_from_markers(self.markers, TrialRule(start, stop, trial_s))[0]
 
     def verify(self, model: Model | str | Path | None = None) -> Verdict:
-        """Recompute a session of clmer, and compare every window and probability with what clients got.
+        """Recompute a session of clmer, and compare every window and probability with the recorded ones.
 
         Args:
             model: The model that answered; None: the shipped one of the same hash.

@@ -185,7 +185,7 @@ class Session:
         return marker
 
     def stop(self) -> None:
-        """End the threads, and close the recording; the iteration ends. Does nothing where it has been done."""
+        """Stop the threads and close the recording; iteration ends. A second call does nothing."""
         self._events.close(discard=self._inputs.mode == "replay")
         if self._run is not None:
             self._run.session.stop(STOP_TIMEOUT_S)
@@ -194,7 +194,7 @@ class Session:
 
     @property
     def recording(self) -> Path | None:
-        """The file that the session is recorded in; None where it is not."""
+        """Path of the session's recording; None where it is not recorded."""
         plan = None if self._run is None else self._run.prepared.recording
         return None if plan is None else plan.folder.session
 

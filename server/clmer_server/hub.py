@@ -21,7 +21,7 @@ from clmer_server.send_queue import OutboundMessage, Subscriber
 
 @dataclass(frozen=True)
 class SubscriptionOptions:
-    """How a client gets the messages of a topic."""
+    """Options of a client's subscription to a topic."""
 
     max_hz: float | None = None  # the newest at most so often; None: all
     latest: bool = False  # whether only the newest waits for a slow client

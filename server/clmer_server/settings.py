@@ -377,7 +377,7 @@ class ServeSettings(SharedOptions, SessionOptions, BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *args: PydanticBaseSettingsSource, **kwargs: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the places that settings come from, strongest first."""
+        """Return the sources of settings, strongest first."""
         return kwargs["init_settings"], kwargs["env_settings"], TomlConfigSettingsSource(settings_cls, SETTINGS_FILE)
 
 

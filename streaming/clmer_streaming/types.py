@@ -72,7 +72,7 @@ class Reason(StrEnum):
 
 
 class FaceFlag(IntFlag):
-    """What was noticed about the face of one frame. No bit set means a good face."""
+    """Findings about the face of one frame. No bit set means a good face."""
 
     NONE = 0
     MISSING = 1

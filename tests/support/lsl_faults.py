@@ -258,17 +258,18 @@ def frozen(fault: str, name: str) -> Outcome:
     return Outcome(fault, watched, begin, over, since)
 
 
-def zombie(fault: str, name: str, *, until: str) -> Outcome:
-    """Let a headset fall silent that answers all the while, until this is said; then it goes on."""
+def zombie(fault: str, name: str, *, until: str, n: int = 3) -> Outcome:
+    """Let a headset fall silent that answers all the while, until this is said; then it goes on for ``n`` windows."""
     with watching(name) as (watched, device):
-        watched.until_valid()
+        watched.until_state("live")
+        watched.until(lambda: len(watched.chunks) > 16)
         begin = len(watched.windows)
         device.fall_silent()
         watched.until(lambda: until in watched.said[-1][2])
         since, over = local_clock(), len(watched.windows)
         device.speak()
         watched.until_state("live")
-        watched.until_valid(3)
+        watched.until_valid(n)
     return Outcome(fault, watched, begin, over, since)
 
 
@@ -323,7 +324,7 @@ ROWS: dict[str, Callable[[], Outcome]] = {
     "frozen": lambda: frozen("frozen until lost (5 s)", "frozen"),
     "zombie": lambda: zombie("sends nothing, and answers", "zombie", until="sends nothing"),
     "zombie, replaced": lambda: replaced("the same, and another one takes its place", "zombie-replaced"),
-    "zombie for long": lambda: zombie("the same for 11 s, until it is given up", "zombie-long", until="is gone"),
+    "zombie for long": lambda: zombie("the same, until it is given up", "zombie-long", until="is gone", n=1),
     "held up": lambda: held_up("consumer stalled for 10 s", "held-up"),
     "two": lambda: two_of_one_name("two streams of one name", "two"),
     "unix": lambda: steady("Unix stamps", "unix", stamps="unix"),

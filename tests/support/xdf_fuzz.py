@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clmer_server.commands.inspect import as_json
+from clmer_server.commands.inspect import inspection_entry
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.xdf.format import MAX_STAMP_S
@@ -37,7 +37,7 @@ def check(file: XdfFile) -> None:
         assert np.isfinite(stream.t_synced).all()
     inspection = inspect(file)
     assert 0 < inspection.readable_share <= 1
-    json.dumps(as_json(inspection, SignalConfig()), allow_nan=False)
+    json.dumps(inspection_entry(inspection, SignalConfig()), allow_nan=False)
 
 
 def main(seed: int, n_files: int, folder: Path) -> None:

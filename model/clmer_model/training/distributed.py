@@ -72,7 +72,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def synchronize(module: nn.Module) -> None:
-    """Give every rank the mean of the batch normalization statistics, and the other values of rank 0."""
+    """Set on every rank the mean of the batch normalization statistics, and the other values of rank 0."""
     if world_size() > 1:
         for name, value in module.state_dict().items():
             if ".running_" in name:

@@ -1,6 +1,6 @@
-"""Tables of windows and of trials, and the files that they are written to: CSV, TSV and Parquet.
+"""Tables of a session's windows and trials, and their files: CSV, TSV and Parquet.
 
-To be read in this order: ``Table`` and its files, the table of windows, trials, the table of trials.
+In reading order: ``Table`` and the files it is written to, ``window_table``, the trials of a session, ``trial_table``.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ from clmer_streaming.errors import DatasetError, RecordingError, SettingsError
 from clmer_streaming.types import Marker, Reason
 
 Cell: TypeAlias = str | float | int | bool | None
-"""One value; None where nothing was measured."""
+"""One value; None where it is missing."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns."""
+    """Rows under named columns.
+
+    Example::
+
+        write_csv(window_table(session_facts(stored)), Path("windows.csv"))
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, Cell]]) -> Table:
-        """Return a table of one or more rows, which all have the same keys."""
+    def from_rows(cls, rows: Sequence[dict[str, Cell]]) -> Table:
+        """Return the table of one or more rows, which all have the same keys."""
         names = tuple(rows[0])
         return cls(names, tuple(tuple(row[name] for name in names) for row in rows))
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Write a table as R and pandas read it: numbers in full, TRUE and FALSE, nothing where nothing was measured."""
+    """Write a table as CSV for R and pandas: floats in full precision, TRUE and FALSE, empty cells where missing."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.columns)
@@ -47,14 +52,19 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def tsv_text(table: Table, *, head: bool = True) -> str:
-    """Return a table as BIDS wants it: tabs, ``n/a`` for what is missing, no tab or line break within a cell."""
+    """Return a table as TSV for BIDS: ``n/a`` for missing values, no tab or line break within a cell.
+
+    Args:
+        table: The table.
+        head: Whether the names of the columns come first.
+    """
     lines = [table.columns] if head else []
     rows = [[" ".join(_text(cell, "n/a").split()) or "n/a" for cell in row] for row in table.rows]
     return "".join("\t".join(row) + "\n" for row in (*lines, *rows))
 
 
 def write_gzip(text: str, path: Path) -> None:
-    """Write text compressed; the same text gives the same bytes."""
+    """Write text compressed by gzip; the same text gives the same bytes."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         file.write(text.encode())
@@ -62,10 +72,10 @@ def write_gzip(text: str, path: Path) -> None:
 
 
 def check_parquet() -> None:
-    """Check whether Parquet can be written.
+    """Check that Parquet can be written.
 
     Raises:
-        SettingsError: The library for it is not there.
+        SettingsError: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -76,21 +86,21 @@ def check_parquet() -> None:
 
 
 def write_parquet(table: Table, path: Path) -> None:
-    """Write a table with a type for each column: text, whole numbers, numbers, or true and false.
+    """Write a table as Parquet with one type for each column: string, int64, float64 or bool.
 
     Raises:
-        SettingsError: The library for it is not there.
+        SettingsError: pyarrow is not installed.
     """
     check_parquet()
     import pyarrow
     import pyarrow.parquet
 
     columns = zip(*table.rows, strict=True)
-    arrays = [pyarrow.array(cells, type=_type(pyarrow, cells)) for cells in columns]
+    arrays = [pyarrow.array(cells, type=_arrow_type(pyarrow, cells)) for cells in columns]
     pyarrow.parquet.write_table(pyarrow.table(arrays, names=list(table.columns)), path)
 
 
-def _type(pyarrow: Any, cells: Sequence[Cell]) -> Any:
+def _arrow_type(pyarrow: Any, cells: Sequence[Cell]) -> Any:
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds <= {bool} and kinds:
         return pyarrow.bool_()
@@ -107,17 +117,17 @@ def _text(cell: Cell, missing: str) -> str:
     return repr(cell) if isinstance(cell, float) else str(cell)
 
 
-_EEG = ("used", "quality", "channels_ok", "interpolated_frac")
-_FACE = ("used", "present", "confidence", "yaw_deg", "fps")
-_SERIES = ("used", "quality")
+_EEG_FIELDS = ("used", "quality", "channels_ok", "interpolated_frac")
+_FACE_FIELDS = ("used", "present", "confidence", "yaw_deg", "fps")
+_SERIES_FIELDS = ("used", "quality")
 
 
 def window_table(facts: SessionFacts) -> Table:
-    """Return the windows of a session, in their order.
+    """Return the table of a session's windows, one row for each, in order.
 
-    Times are seconds of the LSL clock, ``unix_time`` is the wall clock at the end of the window (none in a replay,
-    whose stamps are of another day), ``unix_time_sent`` that of the answer, ``session_s`` the end of the window in
-    seconds from the session's first sample.
+    ``t_start`` and ``t_end`` are seconds of the LSL clock, ``session_s`` is the end of the window in seconds from the
+    session's first sample, ``unix_time`` the Unix time at the end of the window (missing for a replay, whose stamps
+    are older), ``unix_time_sent`` that of the prediction.
 
     Raises:
         RecordingError: The session has no window, or was not recorded by ``clmer-serve``.
@@ -128,14 +138,14 @@ def window_table(facts: SessionFacts) -> Table:
         raise RecordingError("a session with windows", f"none in {facts.stored.recording}", "it ended before its first")
     series = sorted({name for prediction in predictions for name in prediction["modalities"].get("series", {})})
     rows = [_window_row(prediction, facts, labels, series) for prediction in predictions]
-    return Table.of(rows)
+    return Table.from_rows(rows)
 
 
 def model_labels(facts: SessionFacts) -> tuple[str, ...]:
-    """Return the classes of the model that answered.
+    """Return the classes of a session's model, in order.
 
     Raises:
-        RecordingError: The session names none.
+        RecordingError: The recording names none.
     """
     try:
         return tuple(facts.contents.header["model"]["labels"])
@@ -163,7 +173,7 @@ def _window_row(
         "label": prediction["label"],
         **{f"p_{label}": probs.get(label) for label in labels},
         **{name: prediction[name] for name in ("valence", "arousal", "confidence", "entropy")},
-        **_inputs(prediction["modalities"], series),
+        **_input_columns(prediction["modalities"], series),
         "calibration_face": prediction["calibration"]["face"],
         "calibration_eeg": prediction["calibration"]["eeg"],
         "model": prediction["model"]["id"],
@@ -174,41 +184,47 @@ def _window_row(
     }
 
 
-def _inputs(modalities: Mapping[str, Any], series: Sequence[str]) -> dict[str, Cell]:
-    """Return the inputs of the window's prediction, one by one."""
+def _input_columns(modalities: Mapping[str, Any], series: Sequence[str]) -> dict[str, Cell]:
+    """Return the quality of a window's modalities, one column for each field."""
     further = modalities.get("series", {})
     return {
-        **_part("eeg", modalities["eeg"], _EEG),
+        **_prefixed("eeg", modalities["eeg"], _EEG_FIELDS),
         "eeg_channels_bad": " ".join(modalities["eeg"].get("channels_bad", ())),
-        **_part("face", modalities["face"], _FACE),
-        **{name: cell for key in series for name, cell in _part(key, further.get(key, {}), _SERIES).items()},
+        **_prefixed("face", modalities["face"], _FACE_FIELDS),
+        **{name: cell for key in series for name, cell in _prefixed(key, further.get(key, {}), _SERIES_FIELDS).items()},
     }
 
 
-def _part(prefix: str, part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Cell]:
+def _prefixed(prefix: str, part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Cell]:
     return {f"{prefix}_{name}": part.get(name) for name in names}
 
 
-_BEGIN, _END = "/start", "/end"
+_START_SUFFIX, _END_SUFFIX = "/start", "/end"
 
 
 @dataclass(frozen=True)
 class TrialSpan:
-    """A stretch of a session."""
+    """The span of one trial in a session."""
 
     name: str
     t_start: float  # s, LSL clock
     t_end: float  # s
-    fields: Mapping[str, str] = field(default_factory=dict)  # further columns of the table that it comes from
+    fields: Mapping[str, str] = field(default_factory=dict)  # further columns of the user's table of trials
 
 
 @dataclass(frozen=True)
 class TrialRule:
-    """How trials are found among markers; without patterns by pairs such as ``clip3/start`` and ``clip3/end``."""
+    """A rule that finds trials by markers; without patterns, by pairs such as ``clip3/start`` and ``clip3/end``.
 
-    start: str | None = None  # pattern of the labels at which a trial begins; * and ? stand for any text and letter
-    stop: str | None = None  # of the labels at which it ends
-    trial_s: float | None = None  # s, its length, in place of an end
+    Raises:
+        SettingsError: The fields contradict each other, or the length is not positive.
+    """
+
+    start: str | None = (
+        None  # pattern of the labels at which a trial begins, as of fnmatch: * any text, ? one character
+    )
+    stop: str | None = None  # pattern of the labels at which a trial ends
+    trial_s: float | None = None  # s, length of a trial, in place of stop
 
     def __post_init__(self) -> None:
         if self.stop is not None and self.start is None:
@@ -222,7 +238,14 @@ class TrialRule:
 
 
 def trials_from_markers(markers: Sequence[Marker], rule: TrialRule) -> tuple[list[TrialSpan], list[str]]:
-    """Return the trials, in order of time, and a sentence for each one whose end is not there.
+    """Return the trials that markers enclose.
+
+    Args:
+        markers: Markers of the session; those without a finite time are ignored.
+        rule: Which markers begin and end a trial.
+
+    Returns:
+        The trials in order of time, and a sentence for each trial that has no end and is left out.
 
     Raises:
         SettingsError: No marker begins a trial.
@@ -230,12 +253,12 @@ def trials_from_markers(markers: Sequence[Marker], rule: TrialRule) -> tuple[lis
     ordered = sorted((marker for marker in markers if math.isfinite(marker.t)), key=lambda marker: marker.t)
     spans: list[TrialSpan] = []
     notes: list[str] = []
-    begins = [marker for marker in ordered if _begins(marker.label, rule)]
-    if not begins:
-        raise _no_trials(ordered, rule)
-    for marker in begins:
-        name = marker.label.removesuffix(_BEGIN)
-        t_end = _end_of(marker, ordered, rule)
+    starts = [marker for marker in ordered if _is_start(marker.label, rule)]
+    if not starts:
+        raise _no_trials_error(ordered, rule)
+    for marker in starts:
+        name = marker.label.removesuffix(_START_SUFFIX)
+        t_end = _trial_end(marker, ordered, rule)
         if math.isnan(t_end):
             notes.append(f"the trial {name!r} at {marker.t:.3f} s has no end and is left out")
         else:
@@ -243,36 +266,40 @@ def trials_from_markers(markers: Sequence[Marker], rule: TrialRule) -> tuple[lis
     return spans, notes
 
 
-def _begins(label: str, rule: TrialRule) -> bool:
-    return fnmatchcase(label, rule.start) if rule.start is not None else label.endswith(_BEGIN)
+def _is_start(label: str, rule: TrialRule) -> bool:
+    return fnmatchcase(label, rule.start) if rule.start is not None else label.endswith(_START_SUFFIX)
 
 
-def _end_of(begin: Marker, ordered: Sequence[Marker], rule: TrialRule) -> float:
-    """Return where a trial ends: NaN where nothing ends it before it begins once more."""
+def _trial_end(start: Marker, ordered: Sequence[Marker], rule: TrialRule) -> float:
+    """Return the end of a trial in seconds; NaN where no marker ends it before its start comes again."""
     if rule.trial_s is not None:
-        return begin.t + rule.trial_s
+        return start.t + rule.trial_s
     for marker in ordered:
-        if marker.t > begin.t and _ends(marker.label, begin.label, rule):
+        if marker.t > start.t and _is_end(marker.label, start.label, rule):
             return marker.t
-        if marker.t > begin.t and _begins_again(marker.label, begin.label, rule):
+        if marker.t > start.t and _is_repeated_start(marker.label, start.label, rule):
             break
     return math.nan
 
 
-def _ends(label: str, begun: str, rule: TrialRule) -> bool:
+def _is_end(label: str, start_label: str, rule: TrialRule) -> bool:
     if rule.stop is not None:
         return fnmatchcase(label, rule.stop)
-    return label == begun.removesuffix(_BEGIN) + _END
+    return label == start_label.removesuffix(_START_SUFFIX) + _END_SUFFIX
 
 
-def _begins_again(label: str, begun: str, rule: TrialRule) -> bool:
-    return _begins(label, rule) if rule.start is not None else label == begun
+def _is_repeated_start(label: str, start_label: str, rule: TrialRule) -> bool:
+    return _is_start(label, rule) if rule.start is not None else label == start_label
 
 
-def _no_trials(markers: Sequence[Marker], rule: TrialRule) -> SettingsError:
+def _no_trials_error(markers: Sequence[Marker], rule: TrialRule) -> SettingsError:
     labels = list(dict.fromkeys(marker.label for marker in markers))
     shown = ", ".join(map(repr, labels[:12])) + (", ..." if len(labels) > 12 else "")
-    wanted = f"markers like {rule.start!r}" if rule.start is not None else f"markers NAME{_BEGIN} and NAME{_END}"
+    wanted = (
+        f"markers like {rule.start!r}"
+        if rule.start is not None
+        else f"markers NAME{_START_SUFFIX} and NAME{_END_SUFFIX}"
+    )
     return SettingsError(
         expected=wanted,
         found=f"{len(markers)} markers: {shown}" if labels else "no marker",
@@ -280,16 +307,21 @@ def _no_trials(markers: Sequence[Marker], rule: TrialRule) -> SettingsError:
     )
 
 
+_KNOWN_COLUMNS = ("t_start", "onset", "duration", "trial", None)  # None: cells beyond the last column
+
+
 def trials_from_table(path: Path, t0: float) -> list[TrialSpan]:
-    """Return the trials of a CSV file with the columns ``onset`` and ``duration`` in seconds, and any others.
+    """Return the trials of a CSV file.
+
+    The columns are ``onset`` (s from the session's first sample) or ``t_start`` (s of the LSL clock), ``duration`` (s),
+    optionally ``trial`` (the name), and any others, which are kept as ``TrialSpan.fields``.
 
     Args:
-        path: The file. ``onset`` counts from the session's first sample; a column ``t_start`` in place of it holds
-            seconds of the LSL clock. A column ``trial`` names the trial.
-        t0: The session's first sample, in seconds of the LSL clock.
+        path: The file.
+        t0: Time of the session's first sample, in seconds of the LSL clock.
 
     Raises:
-        DatasetError: The file cannot be read, or a number is missing.
+        DatasetError: The file cannot be read, is empty, or a number is missing or out of range.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -301,20 +333,17 @@ def trials_from_table(path: Path, t0: float) -> list[TrialSpan]:
     absolute = "t_start" in rows[0]
     spans = []
     for number, row in enumerate(rows, start=2):
-        begin = _number(row, "t_start" if absolute else "onset", path, number)
-        length = _number(row, "duration", path, number)
-        if length <= 0:
-            raise DatasetError("a duration above 0", f"{length:g} in {path}, row {number}", "mend this row")
-        begin += 0.0 if absolute else t0
-        rest = {str(key): str(value or "") for key, value in row.items() if key not in _READ}
-        spans.append(TrialSpan(row.get("trial") or str(number - 1), begin, begin + length, rest))
+        t_start = _parse_number(row, "t_start" if absolute else "onset", path, number)
+        duration = _parse_number(row, "duration", path, number)
+        if duration <= 0:
+            raise DatasetError("a duration above 0", f"{duration:g} in {path}, row {number}", "mend this row")
+        t_start += 0.0 if absolute else t0
+        fields = {str(key): str(value or "") for key, value in row.items() if key not in _KNOWN_COLUMNS}
+        spans.append(TrialSpan(row.get("trial") or str(number - 1), t_start, t_start + duration, fields))
     return spans
 
 
-_READ = ("t_start", "onset", "duration", "trial", None)  # None: cells beyond the head
-
-
-def _number(row: Mapping[str, str | None], column: str, path: Path, number: int) -> float:
+def _parse_number(row: Mapping[str, str | None], column: str, path: Path, number: int) -> float:
     try:
         value = float(row.get(column) or "")
     except ValueError:
@@ -328,18 +357,22 @@ def _number(row: Mapping[str, str | None], column: str, path: Path, number: int)
     return value
 
 
-_NUMBERS = ("valence", "arousal", "confidence", "entropy")
+_AVERAGED_FIELDS = ("valence", "arousal", "confidence", "entropy")
 
 
 def trial_table(facts: SessionFacts, spans: Sequence[TrialSpan]) -> Table:
-    """Return a row for each trial, in the order given.
+    """Return the table of a session's trials, one row for each, in the given order.
 
-    A window counts for a trial when it lies wholly inside it: ``t_start`` and ``t_end`` of the window are within
-    those of the trial, edges included. Means and standard deviations (n - 1) are over its valid windows; a cell is
-    empty where there are too few of them. Reasons are counted in all its windows, valid or not.
+    A window belongs to a trial if it lies wholly inside it, edges included. Means and standard deviations (n - 1) are
+    over the valid windows of the trial, and missing where there are too few of them; reasons are counted over all its
+    windows, valid or not.
+
+    Args:
+        facts: The session.
+        spans: The trials; their further fields become columns.
 
     Raises:
-        DatasetError: A further column of the trials has the name of one of these.
+        DatasetError: A further field has the name of a column.
         RecordingError: The session was not recorded by ``clmer-serve``.
     """
     labels = model_labels(facts)
@@ -347,10 +380,10 @@ def trial_table(facts: SessionFacts, spans: Sequence[TrialSpan]) -> Table:
     for number, span in enumerate(spans, start=1):
         inside = [p for p in facts.contents.predictions if span.t_start <= p["t_start"] and p["t_end"] <= span.t_end]
         row = _trial_row(facts, number, span, inside, labels)
-        if taken := sorted(row.keys() & span.fields.keys()):
-            raise DatasetError("columns with names of their own", f"{taken[0]!r} among yours", "rename it")
+        if shared := sorted(row.keys() & span.fields.keys()):
+            raise DatasetError("columns with names of their own", f"{shared[0]!r} among yours", "rename it")
         rows.append({**row, **span.fields})
-    return Table.of(rows)
+    return Table.from_rows(rows)
 
 
 def _trial_row(
@@ -370,27 +403,27 @@ def _trial_row(
         "windows": len(inside),
         "windows_valid": n_valid,
         "valid_share": n_valid / len(inside) if inside else None,
-        **_answers(inside, labels),
+        **_prediction_statistics(inside, labels),
         "model": model.get("id"),
         "artefact_sha256": model.get("sha256"),
         "trained_on": model.get("trained_on"),
     }
 
 
-def _answers(inside: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Cell]:
-    """Return the predictions of a trial: means and spreads over its valid windows, and reasons counted in all."""
+def _prediction_statistics(inside: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Cell]:
+    """Return means and standard deviations over the valid windows, and counts of reasons over all windows."""
     valid = [prediction for prediction in inside if prediction["valid"]]
     cells: dict[str, Cell] = {}
     for label in labels:
-        cells |= _spread(f"p_{label}", [p["probs"][label] for p in valid if label in (p["probs"] or {})])
-    for name in _NUMBERS:
-        cells |= _spread(name, [p[name] for p in valid if p[name] is not None])
+        cells |= _mean_and_sd(f"p_{label}", [p["probs"][label] for p in valid if label in (p["probs"] or {})])
+    for name in _AVERAGED_FIELDS:
+        cells |= _mean_and_sd(name, [p[name] for p in valid if p[name] is not None])
     reasons = Counter(reason for prediction in inside for reason in prediction["reasons"])
     return cells | {f"reason_{reason.value}": reasons[reason.value] for reason in Reason}
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, Cell]:
-    """Return mean and standard deviation, the latter with n - 1 as R's sd has it."""
+def _mean_and_sd(name: str, values: Sequence[float]) -> dict[str, Cell]:
+    """Return mean and standard deviation with n - 1, as R's ``sd``; None where there are too few values."""
     n = len(values)
     mean = math.fsum(values) / n if n else None
     square = math.fsum((value - mean) ** 2 for value in values) if mean is not None else 0.0

@@ -1,6 +1,7 @@
-"""Verification: a recorded session is recomputed, and every prediction compared with the recorded one.
+"""Verification of recorded sessions: every window and prediction is recomputed and compared with the recorded one.
 
-To be read in this order: comparing predictions, finding the model, ``verify``, the verdict that is kept.
+In reading order: ``Verdict`` and ``Verifier``, which compares; opening a session and finding its model;
+``verify_recording``; the verdict that is saved beside the recording.
 """
 
 from __future__ import annotations
@@ -32,27 +33,27 @@ if TYPE_CHECKING:
     from clmer_model.predictor import Predictor
 
 CPU_LIMIT, CUDA_LIMIT = 1e-6, 1e-4
-"""Largest difference of two probabilities of one window that were computed in different batches, or elsewhere."""
+"""Largest difference of two probabilities of one window computed in different batches or on different machines."""
 
-_BY_THE_MODEL = ("probs", "valence", "arousal", "confidence", "entropy")
-"""Fields that hold the model's numbers; compared within the limit, all others by equality."""
+_MODEL_OUTPUTS = ("probs", "valence", "arousal", "confidence", "entropy")
+"""Fields with the model's numbers, which are compared within the limit; all others by equality."""
 
-_NOT_COMPARED = frozenset({*VOLATILE_FIELDS, *_BY_THE_MODEL, "label", "runner", "crc"})
+_NOT_COMPARED = frozenset({*VOLATILE_FIELDS, *_MODEL_OUTPUTS, "label", "runner", "crc"})
 
 _NO_TIMES = EventTimes(ready=0.0, answered=0.0, out=0.0, unix=0.0)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first difference."""
+    """A field of a window's prediction that differs."""
 
-    t_end: float  # s, the window
+    t_end: float  # s, end of the window
     field: str
     recorded: Any
     recomputed: Any
 
     def __str__(self) -> str:
-        """Return one sentence."""
+        """Return the difference as one sentence."""
         return f"window ending at {self.t_end} s, {self.field}: {self.recorded!r} recorded, {self.recomputed!r} now"
 
 
@@ -62,30 +63,30 @@ class Verdict:
 
     n_windows: int = 0  # recorded predictions that were compared
     n_equal: int = 0  # with the same CRC
-    n_shared: int = 0  # answered in one call of the model with others, here alone
-    largest: float = 0.0  # difference of two probabilities
-    n_unanswered: int = 0  # windows at the end that the session had not answered yet
-    n_missing_items: int = 0  # from a slow disk or damage; nothing behind is compared
-    first: Difference | None = None
+    n_shared: int = 0  # predicted in one batch with others, here alone
+    largest: float = 0.0  # largest difference of two probabilities
+    n_unanswered: int = 0  # windows at the end that have no recorded prediction
+    n_missing_items: int = 0  # lost to a slow disk or damage; nothing after them is compared
+    first: Difference | None = None  # the first difference
 
     @property
     def passed(self) -> bool:
         """Whether everything is equal."""
         return self.first is None and self.n_missing_items == 0
 
-    def note(self, difference: Difference | None) -> None:
+    def add(self, difference: Difference) -> None:
         """Add a difference; only the first one is kept."""
         self.first = self.first or difference
 
 
 class Verifier:
-    """Compares recorded predictions with new ones, window by window.
+    """Compares recorded predictions with recomputed ones, window by window.
 
     Args:
-        model: What the events say of the model that answered.
-        preprocess: Its signal settings.
-        predict: Asks it.
-        limit: Largest difference of two probabilities.
+        model: Description of the model, as predictions carry it.
+        preprocess: Settings of the preprocessor.
+        predict: Returns the model's predictions for windows.
+        limit: Largest allowed difference of two probabilities.
     """
 
     def __init__(
@@ -101,12 +102,12 @@ class Verifier:
         self._limit = limit
 
     def verify(self, reader: SessionReader) -> Verdict:
-        """Return the result for a session."""
+        """Return the verdict for a session."""
         context = EventContext(
             reader.header["session"], self._model, reader.header["source"], reader.header.get("participant")
         )
         preprocessor, verdict = Preprocessor(self._preprocess), Verdict()
-        windows: dict[float, tuple[int, Window]] = {}  # by end: number within the session, and the window
+        windows: dict[float, tuple[int, Window]] = {}  # by t_end: number within the session, and the window
         seq = int(reader.header.get("first_seq", 0))
         for entry in reader.entries():
             if isinstance(entry, Lost):
@@ -116,7 +117,7 @@ class Verifier:
                 recorded = json.loads(entry.text)
                 self._compare(recorded, windows.pop(recorded["t_end"], None), context, verdict)
                 continue
-            with contextlib.suppress(StreamError):  # it ended the session, too
+            with contextlib.suppress(StreamError):  # which ended the recorded session, too
                 for window in preprocessor.push(entry):
                     windows[window.t_end] = seq, window
                     seq += 1
@@ -124,14 +125,14 @@ class Verifier:
         return verdict
 
     def _compare(
-        self, recorded: dict[str, Any], made: tuple[int, Window] | None, context: EventContext, verdict: Verdict
+        self, recorded: dict[str, Any], computed: tuple[int, Window] | None, context: EventContext, verdict: Verdict
     ) -> None:
         t_end = recorded["t_end"]
         verdict.n_windows += 1
-        if made is None:
-            verdict.note(Difference(t_end, "window", "a prediction", "no such window"))
+        if computed is None:
+            verdict.add(Difference(t_end, "window", "a prediction", "no such window"))
             return
-        seq, window = made
+        seq, window = computed
         equal = recorded["crc"] == window.crc
         verdict.n_equal += equal
         verdict.n_shared += recorded["batch"] > 1
@@ -139,30 +140,30 @@ class Verifier:
         prediction = None if skipped else self._predict([window])[0]
         recomputed = json.loads(encode(emotion_event(seq, window, prediction, context, _NO_TIMES)))
         if not equal:
-            verdict.note(Difference(t_end, "crc", recorded["crc"], window.crc))
+            verdict.add(Difference(t_end, "crc", recorded["crc"], window.crc))
         for field, old, new in _differences(recorded, recomputed):
-            verdict.note(Difference(t_end, field, old, new))
+            verdict.add(Difference(t_end, field, old, new))
         self._compare_numbers(recorded, recomputed, verdict)
 
     def _compare_numbers(self, recorded: dict[str, Any], recomputed: dict[str, Any], verdict: Verdict) -> None:
-        """Compare the model's numbers; where nearly equal ones change places, so may the label."""
+        """Compare the model's numbers; the label may differ where two probabilities are equal within the limit."""
         largest = 0.0
-        for field in _BY_THE_MODEL:
+        for field in _MODEL_OUTPUTS:
             old, new = _numbers(recorded[field]), _numbers(recomputed[field])
             if old.keys() != new.keys():
-                verdict.note(Difference(recorded["t_end"], field, recorded[field], recomputed[field]))
+                verdict.add(Difference(recorded["t_end"], field, recorded[field], recomputed[field]))
                 return
-            apart = max((abs(old[name] - new[name]) for name in old), default=0.0)
-            largest = max(largest, apart)
-            if not apart <= self._limit:
-                verdict.note(Difference(recorded["t_end"], field, recorded[field], recomputed[field]))
+            difference = max((abs(old[name] - new[name]) for name in old), default=0.0)
+            largest = max(largest, difference)
+            if not difference <= self._limit:
+                verdict.add(Difference(recorded["t_end"], field, recorded[field], recomputed[field]))
         verdict.largest = max(verdict.largest, largest)
         if recorded["label"] != recomputed["label"] and largest == 0:
-            verdict.note(Difference(recorded["t_end"], "label", recorded["label"], recomputed["label"]))
+            verdict.add(Difference(recorded["t_end"], "label", recorded["label"], recomputed["label"]))
 
 
 def _differences(recorded: dict[str, Any], recomputed: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the fields that must be equal and are not."""
+    """Yield name, recorded and recomputed value of the fields that must be equal and are not."""
     for field in sorted((recorded.keys() | recomputed.keys()) - _NOT_COMPARED):
         old, new = recorded.get(field), recomputed.get(field)
         if old != new:
@@ -175,20 +176,23 @@ def _numbers(value: Any) -> dict[str, float]:
     return dict(value) if isinstance(value, dict) else {"": float(value)}
 
 
-_HEADER_WORDS = {"session", "source", "model", "preprocess"}
+_HEADER_FIELDS = {"session", "source", "model", "preprocess"}
 """Fields that the first record must have."""
 
 
 def open_verifiable(path: Path) -> SessionReader:
-    """Open a recorded session that can be verified.
+    """Open a recorded session for verification.
+
+    Args:
+        path: The XDF file.
 
     Raises:
-        RecordingError: It cannot be read, or is not a session that ``clmer-serve`` recorded.
+        RecordingError: The file cannot be read, or is not a session that ``clmer-serve`` recorded.
     """
     if path.is_file() and not is_session_recording(path):
         raise RecordingError("a session that clmer recorded", f"{path}, another program's", "see clmer-serve --record")
     reader = SessionReader(path)
-    if lacking := _HEADER_WORDS - reader.header.keys():
+    if lacking := _HEADER_FIELDS - reader.header.keys():
         raise RecordingError(
             "a session of clmer-serve", f"{path} without {sorted(lacking)}", "see clmer-serve --record"
         )
@@ -196,15 +200,15 @@ def open_verifiable(path: Path) -> SessionReader:
 
 
 def recorded_model(reader: SessionReader, model: str | None = None, sha256: str | None = None) -> ArtifactFile:
-    """Return the model that answered in a session: the shipped one of its hash, or the one that is named.
+    """Return the model of a recorded session, found by its hash among the shipped ones, or by name.
 
     Args:
         reader: The session, as ``open_verifiable`` returns it.
-        model: Name or path; None: a shipped one.
-        sha256: Hash that this file must have.
+        model: Name or path of the model; None: a shipped one.
+        sha256: Hash that the model's file must have.
 
     Raises:
-        ArtifactError: It is not there, or the one that was named is another.
+        ArtifactError: The model is not found, or the named one is not that of the session.
     """
     wanted = str(reader.header["model"]["sha256"])
     shipped = {digest: name for name, digest in Manifest.read(shipped_folder()).sha256.items()}
@@ -220,10 +224,10 @@ def recorded_model(reader: SessionReader, model: str | None = None, sha256: str 
 
 
 def check_model(reader: SessionReader, artifact: ArtifactFile) -> None:
-    """Check that a model is the one that answered in a session.
+    """Check that a model is the one of a recorded session.
 
     Raises:
-        ArtifactError: It is another one.
+        ArtifactError: The hashes differ.
     """
     wanted = str(reader.header["model"]["sha256"])
     if artifact.sha256 != wanted:
@@ -235,15 +239,15 @@ def check_model(reader: SessionReader, artifact: ArtifactFile) -> None:
 
 
 def verify_recording(reader: SessionReader, artifact: ArtifactFile, predictor: Predictor) -> tuple[Verdict, float]:
-    """Recompute a recorded session, and compare every window and probability with what clients got.
+    """Recompute a recorded session and compare every window and probability with the recorded ones.
 
     Args:
         reader: The session, as ``open_verifiable`` returns it.
-        artifact: The model that answered.
-        predictor: The same, loaded.
+        artifact: The model of the session.
+        predictor: The same model, loaded.
 
     Returns:
-        How it compares, and the largest difference of two probabilities that is allowed.
+        The verdict, and the largest allowed difference of two probabilities.
     """
     on_cuda = "cuda" in (reader.header["model"]["device"] + str(predictor.device))
     limit = CUDA_LIMIT if on_cuda else CPU_LIMIT
@@ -254,15 +258,20 @@ def verify_recording(reader: SessionReader, artifact: ArtifactFile, predictor: P
 
 VERDICT_FILE = "verdict.json"
 
-Verified: TypeAlias = Literal["yes", "differs", "no"]
-"""Whether a recording was verified and passed, did not pass, or was not verified since it last changed."""
+VerificationStatus: TypeAlias = Literal["yes", "differs", "no"]
+"""``yes``: the last verification passed; ``differs``: it did not; ``no``: none since the recording last changed."""
 
 
-def keep_verdict(recording: Path, verdict: Verdict) -> None:
-    """Keep the verdict in the session's folder; one that cannot be written to stays as it is."""
+def save_verdict(recording: Path, verdict: Verdict) -> None:
+    """Save the verdict in the session's folder; do nothing where the folder cannot be written to.
+
+    Args:
+        recording: The XDF file; one outside a session's folder gets no verdict.
+        verdict: Result of its verification.
+    """
     if recording.name != SESSION_FILE or not (recording.parent / PREDICTIONS_FILE).is_file():
         return
-    kept = {
+    saved = {
         "passed": verdict.passed,
         "windows": verdict.n_windows,
         "equal": verdict.n_equal,
@@ -272,20 +281,20 @@ def keep_verdict(recording: Path, verdict: Verdict) -> None:
         "recording": recording_state(recording),
     }
     with contextlib.suppress(OSError):
-        (recording.parent / VERDICT_FILE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (recording.parent / VERDICT_FILE).write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
 
 
-def verified(recording: Path) -> Verified:
-    """Return what the last verification of a recording found."""
+def verification_status(recording: Path) -> VerificationStatus:
+    """Return the result of the last verification of a recording."""
     try:
-        kept = json.loads((recording.parent / VERDICT_FILE).read_text(encoding="utf-8"))
-        current = kept["recording"] == recording_state(recording)
-        return ("yes" if kept["passed"] else "differs") if current else "no"
+        saved = json.loads((recording.parent / VERDICT_FILE).read_text(encoding="utf-8"))
+        current = saved["recording"] == recording_state(recording)
+        return ("yes" if saved["passed"] else "differs") if current else "no"
     except (OSError, ValueError, KeyError, TypeError):
         return "no"
 
 
 def recording_state(recording: Path) -> list[int]:
-    """Return what changes with the file: its size, and when it was last written to."""
+    """Return size in bytes and time of the last change in ns of a recording, by which a change is recognized."""
     stat = recording.stat()
     return [stat.st_size, stat.st_mtime_ns]

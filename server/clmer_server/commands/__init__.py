@@ -1,4 +1,5 @@
-"""One module for each command of ``clmer``, and ``serve`` for ``clmer-serve``; imported only when it is chosen.
+"""Commands: one module for each command of ``clmer``, and ``serve`` for ``clmer-serve``.
 
-Each has ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code.
+A module is imported when its command is used. Each has ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which
+returns the exit code.
 """

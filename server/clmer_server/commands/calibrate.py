@@ -1,4 +1,4 @@
-"""``clmer calibrate``: a participant's neutral face, or their EEG at rest, measured and kept under a pseudonym."""
+"""``clmer calibrate``: measure a participant's neutral face or EEG at rest, and save it under a pseudonym."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, keep, and tell where."""
+    """Measure, save the result, and print its file; return the exit code."""
     set_up_logging("warning")
-    neutral_file(args.participants, args.participant)  # mistakes show before anybody holds still
+    neutral_file(args.participants, args.participant)  # so that a wrong pseudonym is reported before measuring
     if args.rest:
         return _measure_rest(args)
     if args.eeg or args.recording or args.model:
@@ -62,67 +62,21 @@ def _measure_rest(args: argparse.Namespace) -> int:
 
     config = find_artifact(args.model).meta.preprocess
     seconds = USUAL_S if args.seconds is None else args.seconds
-    source = rest_source(args.eeg or "auto", args.recording, config)
+    source = _eeg_source(args.eeg or "auto", args.recording, config)
     print(f"Rest with eyes open for {seconds:g} s: sit still, look at one point, until this ends.", flush=True)
-    rest = rest_from_source(source, config, seconds, None if args.recording else seconds + args.timeout)
-    path = save_rest(args.participants, args.participant, rest)
-    print(f"{path}: EEG at rest of {args.participant}, {rest.seconds:g} s of it clean")
+    baseline = _measure_baseline(source, config, seconds, None if args.recording else seconds + args.timeout)
+    path = save_rest(args.participants, args.participant, baseline)
+    print(f"{path}: EEG at rest of {args.participant}, {baseline.seconds:g} s of it clean")
     return 0
 
 
-def _measure_face(args: argparse.Namespace) -> int:
-    from clmer_streaming.sources.camera import CameraSource
-
-    seconds = max(args.seconds if args.seconds is not None else 3.0, 0.1)
-    camera = CameraSource(args.camera, calibrate_s=seconds, extractor=Extractor.choose(args.face_landmarker))
-    deadline = time.monotonic() + args.timeout
-    stop = threading.Event()
-    ended = _ended_by_signals(stop)
-
-    def watch(item: Item) -> None:
-        if camera.calibrated is not None or time.monotonic() > deadline:
-            stop.set()
-
-    print(f"Look into {camera.info.name}, relaxed, mouth closed, until this ends ({seconds:g} s).", flush=True)
-    camera.run(watch, stop)
-    if camera.calibrated is None:
-        if ended.is_set():
-            return INTERRUPTED
-        raise RecordingError(
-            expected=f"a face that holds still for {seconds:g} s",
-            found=camera.report.reason or f"{camera.report.n_samples} frames, too few of them with a clear face",
-            mend="sit before the camera in good light, and try again",
-        )
-    path = save_neutral(args.participants, args.participant, camera.calibrated)
-    print(f"{path}: neutral face of {args.participant}, from {camera.calibrated.n_frames} frames")
-    return 0
-
-
-def _ended_by_signals(stop: threading.Event) -> threading.Event:
-    """Let signals set ``stop``; return what tells that one came."""
-    ended = threading.Event()
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        ended.set()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    return ended
-
-
-def rest_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> Source:
-    """Return where the EEG comes from.
-
-    Args:
-        eeg: The live stream: "auto", its name, or its properties.
-        recording: A recording instead.
-        config: The model's settings.
+def _eeg_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> Source:
+    """Return the source of a live stream (``auto``, its name or its properties), or of a recording.
 
     Raises:
         RecordingError: The recording cannot be read.
-        StreamError: Its EEG cannot feed the model, or this machine cannot receive live streams.
-        SettingsError: The stream is asked for in words that cannot be read.
+        StreamError: The recording's EEG cannot feed the model, or LSL cannot be loaded.
+        SettingsError: ``eeg`` cannot be parsed.
     """
     if recording is None:
         from clmer_streaming.lsl.setup import load_pylsl
@@ -139,40 +93,76 @@ def rest_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> S
     return ReplaySource(recording, speed=math.inf, signal=config.signal, extractor=config.extractor)
 
 
-def rest_from_source(
-    source: Source, config: PreprocessConfig, seconds: float, timeout_s: float | None = None
+def _measure_baseline(
+    source: Source, config: PreprocessConfig, seconds: float, timeout_s: float | None
 ) -> RestBaseline:
-    """Return the rest of a source's first ``seconds`` with EEG.
-
-    Args:
-        source: Of the EEG.
-        config: The model's settings.
-        seconds: How long to measure.
-        timeout_s: How long to wait for it, in seconds; None: until the source ends.
+    """Return the resting baseline of a source's first ``seconds`` with EEG; None waits until the source ends.
 
     Raises:
-        SettingsError: That is too short or too long.
+        SettingsError: ``seconds`` is out of range.
         StreamError: There was too little clean EEG.
     """
-    measurement, path, stop = RestMeasurement(config, seconds), Preprocessor(config), threading.Event()
+    measurement, preprocessor, stop = RestMeasurement(config, seconds), Preprocessor(config), threading.Event()
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    result: list[RestBaseline] = []
+    baseline: RestBaseline | None = None
 
-    def take(item: Item) -> None:
+    def on_item(item: Item) -> None:
+        nonlocal baseline
         if isinstance(item, RestBaseline):
-            return  # an earlier one of a recorded session; here it is measured anew
-        for window in path.push(item):
+            return  # of a recorded session, which is measured anew here
+        for window in preprocessor.push(item):
             begun = measurement.begun or bool(window.mask["eeg"].any())
-            if not result and begun and measurement.push(window):
-                result.append(measurement.result(window.t_end))
-        if result or time.monotonic() > deadline:
+            if baseline is None and begun and measurement.push(window):
+                baseline = measurement.result(window.t_end)
+        if baseline is not None or time.monotonic() > deadline:
             stop.set()
 
-    source.run(take, stop)
-    if not result:
+    source.run(on_item, stop)
+    if baseline is None:
         raise StreamError(
             expected=f"{seconds:g} s of EEG",
             found="a source that ended before, or kept silent",
             mend="see clmer streams and clmer inspect for what is there",
         )
-    return result[0]
+    return baseline
+
+
+def _measure_face(args: argparse.Namespace) -> int:
+    from clmer_streaming.sources.camera import CameraSource
+
+    seconds = max(args.seconds if args.seconds is not None else 3.0, 0.1)
+    camera = CameraSource(args.camera, calibrate_s=seconds, extractor=Extractor.choose(args.face_landmarker))
+    deadline = time.monotonic() + args.timeout
+    stop = threading.Event()
+    interrupted = _stop_on_signals(stop)
+
+    def on_item(item: Item) -> None:
+        if camera.calibrated is not None or time.monotonic() > deadline:
+            stop.set()
+
+    print(f"Look into {camera.info.name}, relaxed, mouth closed, until this ends ({seconds:g} s).", flush=True)
+    camera.run(on_item, stop)
+    if camera.calibrated is None:
+        if interrupted.is_set():
+            return INTERRUPTED
+        raise RecordingError(
+            expected=f"a face that holds still for {seconds:g} s",
+            found=camera.report.reason or f"{camera.report.n_samples} frames, too few of them with a clear face",
+            mend="sit before the camera in good light, and try again",
+        )
+    path = save_neutral(args.participants, args.participant, camera.calibrated)
+    print(f"{path}: neutral face of {args.participant}, from {camera.calibrated.n_frames} frames")
+    return 0
+
+
+def _stop_on_signals(stop: threading.Event) -> threading.Event:
+    """Set ``stop`` on SIGINT and SIGTERM; return an event that is set by the same signals alone."""
+    interrupted = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return interrupted

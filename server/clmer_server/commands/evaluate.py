@@ -1,4 +1,4 @@
-"""``clmer evaluate``: one model, four splits side by side, so that no figure stands without what it may rest on."""
+"""``clmer evaluate``: score one model on four kinds of split side by side, so that leaks between them show."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCORES = {
     "majority": "baseline: majority",
     "prior": "baseline: prior",
 }
-"""The lines of the table."""
+"""Titles of the scores in the table, in its order."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and ask for every split and shuffle; print the table and write it beside the split files."""
+    """Train and score every split and shuffle; print the table, and write it as ``report.json``.
+
+    Raises:
+        SettingsError: An option is out of range.
+        DatasetError: The store or a split file cannot be read.
+    """
     from rich.console import Console
 
     from clmer_model.data.store import open_store, write_json
@@ -69,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     splits = _read_splits(args.splits, store) if args.splits else _draw_splits(args, store)
     console = Console()
     config = None if args.preset == "neighbours" else _config(args, store)
-    answers = compare(store, splits, _learner(config, store), _progress(console))
-    report = make_report(store, summary(store, answers, args.seed), config, args.seed)
+    predictions = compare(store, splits, _estimator(config, store), _progress(console))
+    report = make_report(store, summary(store, predictions, args.seed), config, args.seed)
     write_json(args.out / REPORT_NAME, report)
     _print(console, report)
     console.print(f"written: {args.out / REPORT_NAME}, {args.out / 'splits'}", highlight=False, soft_wrap=True)
@@ -89,8 +94,7 @@ def _draw_splits(args: argparse.Namespace, store: WindowStore) -> dict[SplitKind
     }
     for protocol, shuffles in splits.items():
         for split in shuffles:
-            plain = split_to_dict(split, store, args.seed)
-            write_json(args.out / "splits" / f"{protocol}-{split.shuffle}.json", plain)
+            write_json(args.out / "splits" / f"{protocol}-{split.shuffle}.json", split_to_dict(split, store, args.seed))
     return splits
 
 
@@ -117,23 +121,23 @@ def _read_splits(folder: Path, store: WindowStore) -> dict[SplitKind, list[Split
 def _config(args: argparse.Namespace, store: WindowStore) -> TrainConfig:
     from clmer_model.training.config import recipe
 
-    usual = recipe(args.preset)
-    pretrain = usual.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
-    epochs = usual.fit.epochs if args.epochs is None else args.epochs
+    base = recipe(args.preset)
+    pretrain = base.pretrain.epochs if args.pretrain_epochs is None else args.pretrain_epochs
+    epochs = base.fit.epochs if args.epochs is None else args.epochs
     return dataclasses.replace(
-        usual,
+        base,
         store=str(args.store),
         trained_on=store.trained_on,
         seed=args.seed,
         preprocess=store.preprocess,
         labels=store.labels,
-        pretrain=dataclasses.replace(usual.pretrain, seed=args.seed, epochs=pretrain),
-        fit=dataclasses.replace(usual.fit, seed=args.seed, epochs=epochs),
+        pretrain=dataclasses.replace(base.pretrain, seed=args.seed, epochs=pretrain),
+        fit=dataclasses.replace(base.fit, seed=args.seed, epochs=epochs),
         device=args.device,
     )
 
 
-def _learner(config: TrainConfig | None, store: WindowStore) -> Estimator:
+def _estimator(config: TrainConfig | None, store: WindowStore) -> Estimator:
     from clmer_model.training.compare import NeighborEstimator, NetworkEstimator
 
     if config is None:
@@ -151,19 +155,20 @@ def _progress(console: Any) -> Any:
 
 
 def _print(console: Any, report: Mapping[str, Any]) -> None:
-    """Print the scores, the controls, and of each split the confusion matrix with the scores of single classes."""
+    """Print the scores, the controls, and for each split the confusion matrix with the scores of each class."""
     from clmer_model.training.compare import ROWS
 
-    splits = report["splits"]
-    told = list(splits.values())
-    table = _table(f"{report['preset']}, trained on {report['trained_on']}", ["", *(split["title"] for split in told)])
+    splits = list(report["splits"].values())
+    table = _table(
+        f"{report['preset']}, trained on {report['trained_on']}", ["", *(split["title"] for split in splits)]
+    )
     for name, title in SCORES.items():
-        table.add_row(title, *(_cell(split, "all", name) for split in told))
+        table.add_row(title, *(_score_cell(split, "all", name) for split in splits))
     table.add_section()
     for row, title in ROWS.items():
-        table.add_row(f"accuracy: {title}", *(_cell(split, row, "accuracy") for split in told))
+        table.add_row(f"accuracy: {title}", *(_score_cell(split, row, "accuracy") for split in splits))
     table.add_section()
-    table.add_row("windows, people in the tests", *(_counts(split) for split in told))
+    table.add_row("windows, people in the tests", *(_count_cell(split) for split in splits))
     console.print(table)
     console.print(
         "Mean ± SD over the shuffles; in brackets the 95 % interval over the people of all, where there are several.",
@@ -175,7 +180,7 @@ def _print(console: Any, report: Mapping[str, Any]) -> None:
             "without a face means nothing.",
             highlight=False,
         )
-    for split in told:
+    for split in splits:
         if not split["reason"]:
             _print_confusion(console, split, report["labels"])
 
@@ -189,7 +194,7 @@ def _table(title: str, columns: Sequence[str]) -> Any:
     return table
 
 
-def _cell(split: Mapping[str, Any], row: str, name: str) -> str:
+def _score_cell(split: Mapping[str, Any], row: str, name: str) -> str:
     if split["reason"]:
         return str(split["reason"]) if (row, name) == ("all", "accuracy") else ""
     if row not in split["rows"]:
@@ -202,7 +207,7 @@ def _cell(split: Mapping[str, Any], row: str, name: str) -> str:
     return f"{text}\n({low:.3f} to {high:.3f})"
 
 
-def _counts(split: Mapping[str, Any]) -> str:
+def _count_cell(split: Mapping[str, Any]) -> str:
     if split["reason"]:
         return ""
     scores = split["rows"]["all"]

@@ -1,4 +1,4 @@
-"""``clmer export``: a checkpoint becomes a file that the service can run, in TorchScript or ONNX."""
+"""``clmer export``: write a checkpoint as a model file for the service, in TorchScript or ONNX."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print the file's hash."""
+    """Export the checkpoint, and print the file's hash."""
     from clmer_model.checkpoint import load_checkpoint
     from clmer_model.export import export
     from clmer_model.training.compare import REPORT_NAME, read_split_scores
 
     checkpoint = load_checkpoint(args.checkpoint)
-    beside = args.checkpoint / REPORT_NAME
-    report = args.report or (beside if beside.is_file() else None)
+    default_report = args.checkpoint / REPORT_NAME
+    report = args.report or (default_report if default_report.is_file() else None)
     split_scores = None if report is None else read_split_scores(report, checkpoint)
     digest = export(checkpoint, args.out, args.abstain_below, split_scores)
     print(f"{args.out}: {args.out.stat().st_size} bytes, SHA-256 {digest}")

@@ -1,4 +1,4 @@
-"""``clmer face-stream``: the face before this computer's camera as a CLMER-Face stream on the network, and its HOG."""
+"""``clmer face-stream``: publish the face before a camera as a ``CLMER-Face`` stream on LSL, optionally its HOG."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish until the user ends it, or a video file has been played."""
+    """Publish until a signal ends it or a video file is over; return the exit code."""
     from clmer_streaming.lsl.setup import set_up_lsl
 
     set_up_logging("warning")
     set_up_lsl(args.lsl_config)
     camera = _camera(args)
     publish = _publisher(camera, args)
-    stop = _stop_by_signal()
+    stop = _stop_on_signals()
     print(f"stream {args.name!r} of {camera.info.name}; only numbers leave this computer. Ctrl-C ends it.", flush=True)
     camera.run(publish, stop)
     report = camera.report
@@ -65,7 +65,7 @@ def _camera(args: argparse.Namespace) -> CameraSource:
 
 
 def _publisher(camera: CameraSource, args: argparse.Namespace) -> Callable[[Item], None]:
-    """Open the outlets; return what takes each item of the camera to its own."""
+    """Open the outlets; return the function that publishes an item of the camera."""
     from clmer_streaming.lsl.outlets import FaceOutlet, HogOutlet
 
     outlet = FaceOutlet(camera.info, args.name)
@@ -82,13 +82,13 @@ def _publisher(camera: CameraSource, args: argparse.Namespace) -> Callable[[Item
     return publish
 
 
-def _stop_by_signal() -> threading.Event:
-    """Return an event that is set by Ctrl-C, and by whoever ends the process in order."""
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
     stop = threading.Event()
 
-    def end(signum: int, frame: FrameType | None) -> None:
+    def on_signal(signum: int, frame: FrameType | None) -> None:
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+        signal.signal(number, on_signal)
     return stop

@@ -1,4 +1,4 @@
-"""``clmer inspect``: what is in XDF recordings, and what is wrong with them.
+"""``clmer inspect``: print the content of XDF recordings, and what is wrong with them.
 
 With ``--json`` one object is printed, ``{"files": [...]}``, with one entry per file in the order given:
 
@@ -6,11 +6,11 @@ With ``--json`` one object is printed, ``{"files": [...]}``, with one entry per 
 - or ``file`` and ``error`` {``expected``, ``found``, ``to_do``} where nothing could be read.
 
 Each stream: ``id``, ``name``, ``type``, ``source_id``, ``hostname``, ``channels``, ``labels``, ``unit``, ``format``,
-``nominal_rate_hz`` (0: irregular), ``measured_rate_hz`` (between gaps; null where it cannot be told), ``samples``,
+``nominal_rate_hz`` (0: irregular), ``measured_rate_hz`` (between gaps; null where unknown), ``samples``,
 ``first_s``, ``last_s`` (the recorder's clock; null without samples), ``span_s``, ``gaps`` {``number``,
 ``longest_s``, ``short_losses``}, ``clock`` {``offsets``, ``offset_s``, ``outliers``, ``restarts``, ``drift_ppm`` (null
-where it cannot be told)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``, ``why``}, which is null for what
-is no EEG. Fields are only added.
+where unknown)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``, ``why``}, which is null for
+streams that are not EEG. Fields are only added.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect every file; one that cannot be read is told and does not hold up the others."""
+    """Inspect every file, and go on after one that cannot be read; return an error code if none could be."""
     from clmer_model.artifact import find_artifact
     from clmer_streaming.xdf.inspect import inspect
     from clmer_streaming.xdf.reader import read_xdf
@@ -60,34 +60,39 @@ def run(args: argparse.Namespace) -> int:
         try:
             inspection = inspect(read_xdf(path))
         except RecordingError as error:
-            entries.append({"file": str(path), "error": _error(error)})
+            entries.append({"file": str(path), "error": _error_entry(error)})
             print(error_text(error), file=sys.stderr)
             continue
         n_read += 1
-        entries.append(as_json(inspection, signal))
+        entries.append(inspection_entry(inspection, signal))
         if not args.json:
-            show(inspection, signal)
+            print_inspection(inspection, signal)
     if args.json:
         print(json.dumps({"files": entries}, indent=2, ensure_ascii=False, allow_nan=False))
     return 0 if n_read else ClmerError.exit_code
 
 
-def _error(error: ClmerError) -> dict[str, str]:
+def _error_entry(error: ClmerError) -> dict[str, str]:
     return {"expected": error.expected, "found": error.found, "to_do": error.mend}
 
 
-def as_json(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
-    """Return one file as JSON values, judged by a model's needs of EEG."""
+def inspection_entry(inspection: Inspection, signal: SignalConfig) -> dict[str, Any]:
+    """Return the inspection of a file as plain JSON values.
+
+    Args:
+        inspection: The inspected file.
+        signal: Settings of the model that each EEG stream is checked against.
+    """
     return {
         "file": str(inspection.path),
         "bytes": inspection.n_bytes,
         "readable_share": inspection.readable_share,
         "warnings": list(inspection.warnings),
-        "streams": [_stream(stream, signal) for stream in inspection.streams],
+        "streams": [_stream_entry(stream, signal) for stream in inspection.streams],
     }
 
 
-def _stream(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
+def _stream_entry(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
     stream, spacing = found.stream, found.spacing
     return {
         "id": stream.stream_id,
@@ -110,13 +115,13 @@ def _stream(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
             "longest_s": found.longest_gap_s,
             "short_losses": spacing.n_short_losses,
         },
-        "clock": _clock(found.clock),
+        "clock": _clock_entry(found.clock),
         "faults": [{"code": fault.code.value, "text": fault.text} for fault in found.faults],
-        "model": _model(stream, signal),
+        "model": _model_entry(stream, signal),
     }
 
 
-def _clock(clock: ClockHealth) -> dict[str, Any]:
+def _clock_entry(clock: ClockHealth) -> dict[str, Any]:
     return {
         "offsets": clock.n_offsets,
         "offset_s": clock.offset_s,
@@ -126,8 +131,8 @@ def _clock(clock: ClockHealth) -> dict[str, Any]:
     }
 
 
-def _model(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
-    """Return whether the model could use a stream of EEG, and why not; None for other streams."""
+def _model_entry(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
+    """Return whether the model can use a stream of EEG, and why not; None for other streams."""
     from clmer_streaming.pipeline.channels import resolve_channels
     from clmer_streaming.xdf.header import announcement
 
@@ -142,8 +147,13 @@ def _model(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
     return {"usable": True, "why": ""}
 
 
-def show(inspection: Inspection, signal: SignalConfig) -> None:
-    """Print one file for people."""
+def print_inspection(inspection: Inspection, signal: SignalConfig) -> None:
+    """Print the inspection of a file.
+
+    Args:
+        inspection: The inspected file.
+        signal: Settings of the model that each EEG stream is checked against.
+    """
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
@@ -152,13 +162,13 @@ def show(inspection: Inspection, signal: SignalConfig) -> None:
     )
     console.print(_table(inspection))
     for found in inspection.streams:
-        who = f"{found.stream.stream_id} {found.stream.name!r}:"
-        model = _model(found.stream, signal)
+        prefix = f"{found.stream.stream_id} {found.stream.name!r}:"
+        model = _model_entry(found.stream, signal)
         if model is not None:
-            said = "the model can use it." if model["usable"] else f"the model cannot use it: {model['why']}."
-            console.print(who, said, soft_wrap=True)
+            text = "the model can use it." if model["usable"] else f"the model cannot use it: {model['why']}."
+            console.print(prefix, text, soft_wrap=True)
         for fault in found.faults:
-            console.print(who, fault.text, soft_wrap=True)
+            console.print(prefix, fault.text, soft_wrap=True)
     for warning in inspection.warnings:
         console.print(warning, soft_wrap=True)
     console.print()
@@ -197,5 +207,5 @@ def _row(found: StreamInspection) -> tuple[str, ...]:
 
 
 def _percent(share: float) -> str:
-    """Return a share in percent that says 100 only where nothing is missing."""
+    """Return a share in percent; ``100 %`` only where nothing is missing."""
     return "100 %" if share == 1 else f"{min(99.9, 100 * share):.1f} %"

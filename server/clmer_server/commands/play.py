@@ -1,4 +1,4 @@
-"""``clmer play``: the streams of an XDF recording on the LSL network, as if the devices were there again."""
+"""``clmer play``: publish the streams of an XDF recording on LSL, in place of the devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish the recording, and tell what is published and what was."""
+    """Publish the recording, and print which streams and how many samples were published."""
     import sys
 
     from clmer_streaming.lsl.player import Playback

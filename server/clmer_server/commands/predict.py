@@ -1,4 +1,4 @@
-"""``clmer predict``: a recording through the same session as the service, into a file."""
+"""``clmer predict``: write the predictions for a recording, computed by the same session as in the service."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _OPTIONS = (
     "participant",
     "participants",
 )
-"""Options of a session that apply to a recording, as ``clmer-serve`` has them."""
+"""Options of ``clmer-serve`` that apply to a recording."""
 
 Progress = Callable[[float], None]
-"""Called with how many seconds of the recording are done."""
+"""Function that is called with the seconds of the recording that are done."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,24 +59,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notch", choices=("50", "60", "none"), help=notch_help)
 
 
-class Report:
-    """Writes predictions as they come and counts them.
+class PredictionWriter:
+    """Writes predictions as JSON lines and counts them.
 
     Args:
-        out: Where the lines go.
-        progress: Called with how far the recording has been read.
+        out: File of the predictions.
+        progress: Called with the seconds of the recording that are done.
     """
 
     def __init__(self, out: TextIO, progress: Progress) -> None:
         self._out = out
         self._progress = progress
-        self._first: float | None = None
+        self._t_first: float | None = None
         self.n_windows = 0
         self.n_valid = 0
         self.reasons: Counter[str] = Counter()
 
     def publish(self, message: Message) -> None:
-        """Take one message of the session; only predictions are written."""
+        """Write a prediction; print a warning about the recording; ignore other messages."""
         if isinstance(message, EmotionEvent):
             self._out.write(encode(message) + "\n")
             self._count(message)
@@ -87,19 +87,19 @@ class Report:
         self.n_windows += 1
         self.n_valid += event.valid
         self.reasons.update(event.reasons)
-        self._first = event.t_end if self._first is None else self._first
-        self._progress(event.t_end - self._first)
+        self._t_first = event.t_end if self._t_first is None else self._t_first
+        self._progress(event.t_end - self._t_first)
 
     def __str__(self) -> str:
-        """Return the summary."""
+        """Return how many windows there are, how many are valid, and the counts of reasons."""
         reasons = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common()) or "none"
         return f"{self.n_windows} windows, {self.n_valid} valid; reasons: {reasons}"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay the recording into the file and tell what came out."""
+    """Replay the recording, write its predictions, and print their counts; return the exit code."""
     config = _config(args)
-    set_up_logging("critical")  # what makes the session fail is raised here, and told once
+    set_up_logging("critical")  # an error of the session is raised here, and not logged a second time
     check_device(args.device)
     artifact = find_artifact(args.model, args.model_sha256)
     preprocess = effective_preprocess(artifact.meta.preprocess, args.notch)
@@ -111,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
     model = model_info(artifact, predictor, preprocess)
     context = EventContext(config.name, model, config.mode, inputs.participant)
     with _open(args.out) as out, _progress_bar(duration_s) as progress:
-        report = Report(out, progress)
-        _replay(context, inputs, preprocess, InferenceThread(predictor.predict), report)
-    print(report, file=sys.stderr)
+        writer = PredictionWriter(out, progress)
+        _replay(context, inputs, preprocess, InferenceThread(predictor.predict), writer)
+    print(writer, file=sys.stderr)
     return 0
 
 
 def _config(args: argparse.Namespace) -> SessionConfig:
-    """Return what the options say of the recording and its participant."""
+    """Return the configuration of the session that the options describe."""
     options = {name: value for name, value in vars(args).items() if name in _OPTIONS}
     try:
         return SessionConfig(replay=args.file, speed=args.speed, **options)
@@ -127,10 +127,14 @@ def _config(args: argparse.Namespace) -> SessionConfig:
 
 
 def _replay(
-    context: EventContext, inputs: Inputs, preprocess: PreprocessConfig, inference: InferenceThread, report: Report
+    context: EventContext,
+    inputs: Inputs,
+    preprocess: PreprocessConfig,
+    inference: InferenceThread,
+    writer: PredictionWriter,
 ) -> None:
-    """Run a session to its end; raise what made it fail."""
-    session = Session(context, inputs, preprocess, inference, EventSink(report.publish))
+    """Run a session to its end; raise the error that it failed with."""
+    session = Session(context, inputs, preprocess, inference, EventSink(writer.publish))
     inference.start()
     session.start()
     try:
@@ -157,7 +161,7 @@ def _open(name: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _progress_bar(total_s: float) -> Iterator[Progress]:
-    """Show a bar on stderr where a person sees it."""
+    """Show a progress bar on stderr if that is a terminal; yield the function that moves it."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 

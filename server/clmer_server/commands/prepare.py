@@ -1,4 +1,4 @@
-"""``clmer prepare``: a data set of recordings, or of arrays, becomes a store of windows to train from."""
+"""``clmer prepare``: make a store of training windows from a data set of recordings or of arrays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _add_series(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the store, and tell what is in it and what was left out."""
+    """Make the store, and print its size and what was left out."""
     from clmer_model.data.store import count_left_out
 
     index = _arrays(args) if args.dataset == "arrays" else _sessions(args)
@@ -112,8 +112,8 @@ def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
     from clmer_streaming.config import PreprocessConfig, WindowConfig
 
     modalities = tuple(name.strip() for name in args.modalities.split(","))
-    few = len(modalities) + len(_series(args)) < 2
-    if few or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
+    too_few = len(modalities) + len(_series(args)) < 2
+    if too_few or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
         raise SettingsError(f"two or more of {', '.join(MODALITIES)}", args.modalities, "mend --modalities")
     if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
         found = f"{args.window:g} s, {args.face_slots} slots"

@@ -1,4 +1,4 @@
-"""``clmer serialize``: videos to numbers, in OpenFace's CSV columns and as XDF, on all cores."""
+"""``clmer serialize``: write the faces of videos as CSV with OpenFace's columns and as XDF, on all cores."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 HELP = "turn videos of faces into numbers: CSV in OpenFace's columns, and XDF"
 
 Outcome: TypeAlias = "Exported | tuple[str, str, str]"
-"""What came of a video; of a failure expected, found and what to do."""
+"""Result of a video: what was exported, or of an error ``expected``, ``found`` and ``mend``."""
 
-_LOOK_S = 0.2  # s between two looks at the progress
+_POLL_S = 0.2  # s between two updates of the progress bar
 
-_reports: Any = None  # of this worker process: the queue that its progress goes to
+_progress_queue: Any = None  # in a worker process: the queue of the numbers of frames done
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export every video; one that fails is told and does not hold up the others."""
+    """Export every video, and go on after one that fails; return an error code if any did."""
     extractor = Extractor.choose(args.face_landmarker)
-    videos = _to_do(args.videos, args.out, again=args.again)
+    videos = _pending(args.videos, args.out, again=args.again)
     if args.jobs < 1:
         raise SettingsError("at least one process", f"--jobs {args.jobs}", "leave --jobs out")
     export = functools.partial(_export, out=args.out, hog=args.hog, extractor=extractor)
@@ -56,64 +56,70 @@ def run(args: argparse.Namespace) -> int:
     return ClmerError.exit_code if failures else 0
 
 
-def _to_do(videos: Sequence[Path], out: Path, *, again: bool) -> list[Path]:
+def _pending(videos: Sequence[Path], out: Path, *, again: bool) -> list[Path]:
     """Return the videos whose files are not there yet.
 
     Raises:
-        SettingsError: Two videos would be written to the same files, or there is no such folder.
+        SettingsError: Two videos would be written to the same files, or the folder cannot be created.
     """
     from clmer_streaming.face.openface import export_paths
 
-    twice = [stem for stem, n in Counter(video.stem for video in videos).items() if n > 1]
-    if twice:
-        raise SettingsError("videos with names of their own", f"several {twice[0]!r}", "give each its own --out folder")
+    repeated = [stem for stem, n in Counter(video.stem for video in videos).items() if n > 1]
+    if repeated:
+        raise SettingsError(
+            "videos with names of their own", f"several {repeated[0]!r}", "give each its own --out folder"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"a folder at {out}", error.strerror or repr(error), "check --out") from error
-    to_do = [video for video in videos if again or not all(path.is_file() for path in export_paths(video, out))]
-    if len(to_do) < len(videos):
-        print(f"{len(videos) - len(to_do)} of {len(videos)} are there already; --again does them anew", file=sys.stderr)
-    return to_do
+    pending = [video for video in videos if again or not all(path.is_file() for path in export_paths(video, out))]
+    if len(pending) < len(videos):
+        print(
+            f"{len(videos) - len(pending)} of {len(videos)} are there already; --again does them anew", file=sys.stderr
+        )
+    return pending
 
 
 def _export_all(videos: Sequence[Path], export: Callable[[Path], Outcome], *, jobs: int) -> int:
-    """Have videos exported in processes of their own; return how many failed."""
+    """Export videos in worker processes; return how many failed."""
     context = multiprocessing.get_context("spawn")  # a forked child hangs in MediaPipe
-    reports = context.Queue()
+    progress_queue = context.Queue()
     n_workers = min(jobs, len(videos))
     with (
-        ProcessPoolExecutor(n_workers, mp_context=context, initializer=_begin, initargs=(reports,)) as pool,
-        _Bar(videos) as bar,
+        ProcessPoolExecutor(
+            n_workers, mp_context=context, initializer=_set_progress_queue, initargs=(progress_queue,)
+        ) as pool,
+        _FrameBar(videos) as bar,
     ):
         futures = {pool.submit(export, video): video for video in videos}
         waiting = set(futures)
         failures = 0
         while waiting:
-            done, waiting = wait(waiting, timeout=_LOOK_S)
-            _drain(reports, bar.advance)
-            failures += sum(not _tell(futures[future], future) for future in done)
+            done, waiting = wait(waiting, timeout=_POLL_S)
+            _drain(progress_queue, bar.advance)
+            failures += sum(not _print_outcome(futures[future], future) for future in done)
     return failures
 
 
-def _begin(reports: Any) -> None:
-    """Prepare a worker process: one thread each, since there is a process for every core."""
-    global _reports  # noqa: PLW0603 - a queue reaches the worker in no other way
-    _reports = reports
+def _set_progress_queue(progress_queue: Any) -> None:
+    """Set the queue of progress in a worker process."""
+    global _progress_queue  # noqa: PLW0603 - a queue reaches the worker in no other way
+    _progress_queue = progress_queue
 
 
 def _export(video: Path, out: Path, hog: bool, extractor: Extractor) -> Outcome:
-    """Export one video, in a worker process; errors travel as their parts."""
+    """Export one video, in a worker process; return an error as its parts, which can be pickled."""
     from clmer_streaming.face.openface import export_video
 
     try:
-        return export_video(video, out, hog=hog, progress=_reports.put, extractor=extractor)
+        return export_video(video, out, hog=hog, progress=_progress_queue.put, extractor=extractor)
     except ClmerError as error:
         return error.expected, error.found, error.mend
 
 
-def _tell(video: Path, future: Future[Outcome]) -> bool:
-    """Print what came of a video; False where nothing did."""
+def _print_outcome(video: Path, future: Future[Outcome]) -> bool:
+    """Print the result of a video; return whether it was exported."""
     try:
         result = future.result()
     except BrokenProcessPool:
@@ -126,16 +132,16 @@ def _tell(video: Path, future: Future[Outcome]) -> bool:
     return True
 
 
-def _drain(reports: Any, advance: Callable[[int], None]) -> None:
+def _drain(progress_queue: Any, advance: Callable[[int], None]) -> None:
     try:
         while True:
-            advance(reports.get_nowait())
+            advance(progress_queue.get_nowait())
     except queue.Empty:
         return
 
 
-class _Bar:
-    """A progress bar over the frames of all videos, on stderr where a person sees it."""
+class _FrameBar:
+    """A progress bar over the frames of all videos, on stderr if that is a terminal."""
 
     def __init__(self, videos: Sequence[Path]) -> None:
         from rich.console import Console
@@ -146,7 +152,7 @@ class _Bar:
         total = sum(_frame_count(video) for video in videos) if shown else 0
         self._task = self._bar.add_task("frames", total=total or None)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _FrameBar:
         self._bar.start()
         return self
 
@@ -154,12 +160,12 @@ class _Bar:
         self._bar.stop()
 
     def advance(self, n: int) -> None:
-        """Take note of further frames."""
+        """Move the bar by ``n`` frames."""
         self._bar.advance(self._task, n)
 
 
 def _frame_count(video: Path) -> int:
-    """Return how many frames a video claims to have; 0 where it cannot be read."""
+    """Return the number of frames that a video announces; 0 where it cannot be read."""
     from clmer_streaming.face.capture import Capture, CaptureSpec
 
     try:

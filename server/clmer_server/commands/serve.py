@@ -1,4 +1,4 @@
-"""``clmer-serve``: the real-time service."""
+"""``clmer-serve``: run the real-time service."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from clmer_server.settings import ServeSettings, SessionOptions, add_options, lo
 HELP = "Serve emotion predictions over WebSocket, with a dashboard, from live EEG or a recording."
 
 _NO_SETTINGS = ("debug", "print_config", "check_config")
-"""Options of this one call, which are no settings."""
+"""Options that are not settings of the service."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; one that is not given is left to environment, file and default."""
+    """Declare the options; those not given come from the environment, the file or the defaults."""
     of_session, of_service = parser.add_argument_group("session"), parser.add_argument_group("service")
     for name, field in ServeSettings.model_fields.items():
         add_options(of_session if name in SessionOptions.model_fields else of_service, {name: field})
@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the settings, then serve until a signal comes."""
+    """Load the settings, and serve until a signal comes; return the exit code."""
     settings = load_settings({name: value for name, value in vars(args).items() if name not in _NO_SETTINGS})
     if args.print_config:
         print(settings_text(settings))
         return 0
-    from clmer_server.web.startup import start_service  # only now: help and mistakes are answered at once
+    from clmer_server.web.startup import start_service  # imported late, so that help and errors come at once
 
     start_service(settings, check_only=args.check_config)
     return 0

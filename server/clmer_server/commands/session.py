@@ -1,4 +1,4 @@
-"""``clmer session``: recorded sessions listed, shown, exported and deleted."""
+"""``clmer session``: list, show, export and delete recorded sessions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 HELP = "list, show, export and delete recorded sessions"
 
-_USUAL_ROOT = Path("recordings")
+_DEFAULT_ROOT = Path("recordings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verbs and their options."""
+    """Declare the subcommands and their options."""
     verbs = parser.add_subparsers(dest="verb", metavar="list|show|export|delete", required=True)
     listing = verbs.add_parser("list", help="all sessions, a line each", description="All sessions, a line each.")
     listing.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -67,11 +67,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the verb says."""
+    """Run the subcommand."""
     from clmer_server.settings import load_settings
 
     settings = load_settings({})
-    root = args.root or settings.record or _USUAL_ROOT
+    root = args.root or settings.record or _DEFAULT_ROOT
     verbs: dict[str, Callable[[argparse.Namespace, Path, ServeSettings], int]] = {
         "list": _list,
         "show": _show,
@@ -82,13 +82,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    """List every session; one that cannot be read is told and does not hold up the others."""
-    from clmer_server.archive.sessions import find_sessions, listed, print_table
+    """List every session; print an error for one that cannot be read, and go on."""
+    from clmer_server.archive.sessions import find_sessions, listing_entry, print_table
 
     sessions: list[dict[str, Any]] = []
     for stored in find_sessions(root):
         try:
-            sessions.append(listed(stored))
+            sessions.append(listing_entry(stored))
         except ClmerError as error:
             print(f"{stored.path}: cannot be read\n{error_text(error)}", file=sys.stderr)
     if args.json:
@@ -101,34 +101,34 @@ def _list(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
 
 
 def _show(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    from clmer_server.archive.sessions import details_as_json, open_session, print_page, session_facts
+    from clmer_server.archive.sessions import details_as_json, open_session, print_details, session_facts
 
     details = details_as_json(session_facts(open_session(root, args.name)))
     if args.json:
         print(json.dumps(details, indent=2, ensure_ascii=False))
     else:
-        print_page(details)
+        print_details(details)
     return 0
 
 
 def _export(args: argparse.Namespace, root: Path, settings: ServeSettings) -> int:
-    from clmer_server.archive.sessions import note_export, open_session, owner_only, session_facts
+    from clmer_server.archive.sessions import log_export, open_session, private_files, session_facts
 
-    asked = any(value is not None for value in (args.start, args.stop, args.trial_s, args.trials))
-    if asked and args.format != "trials":
+    has_trial_options = any(value is not None for value in (args.start, args.stop, args.trial_s, args.trials))
+    if has_trial_options and args.format != "trials":
         raise SettingsError("--format trials with --start, --stop, --trial-s and --trials", args.format, "add it")
     if args.landmarks and args.format != "bids":
         raise SettingsError("--format bids with --landmarks", args.format, "add it")
     stored = open_session(root, args.name)
     facts = session_facts(stored)
-    with owner_only():
+    with private_files():
         written = _write_bids(args, facts) if args.format == "bids" else [_write_table(args, facts)]
-    note_export(stored, args.format, written)
+    log_export(stored, args.format, written)
     return 0
 
 
 def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
-    """Write a BIDS folder, and tell how much."""
+    """Write the session into a BIDS data set, and print the number of files."""
     from clmer_server.archive.bids.export import BidsOptions, export_bids
 
     options = BidsOptions(args.task, landmarks=args.landmarks, replace=args.replace)
@@ -138,7 +138,7 @@ def _write_bids(args: argparse.Namespace, facts: SessionFacts) -> list[Path]:
 
 
 def _write_table(args: argparse.Namespace, facts: SessionFacts) -> Path:
-    """Write windows or trials, and tell what was written."""
+    """Write a table of windows or trials, and print its file."""
     from clmer_server.archive.tables import check_parquet, trial_table, window_table, write_csv, write_parquet
 
     if args.format == "parquet":
@@ -183,16 +183,16 @@ def _delete(args: argparse.Namespace, root: Path, settings: ServeSettings) -> in
     stored, work = open_session(root, args.name), [*settings.work, *args.work]
     deletion = plan_deletion(stored, work, settings.participants, with_calibration=args.with_calibration)
     print("\n".join(deletion.lines()))
-    if not args.yes and not _sure(args.name):
+    if not args.yes and not _confirm(args.name):
         print("nothing was deleted")
         return 1
-    deletion.carry_out()
+    deletion.execute()
     print(f"deleted {args.name}")
     return 0
 
 
-def _sure(name: str) -> bool:
-    """Ask; no answer is a no."""
+def _confirm(name: str) -> bool:
+    """Return whether the user confirms the deletion by typing the session's name."""
     try:
         return input(f"Delete all this for good? Type the session's name, {name}: ").strip() == name
     except EOFError:

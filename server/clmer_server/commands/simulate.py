@@ -1,4 +1,4 @@
-"""``clmer simulate``: a recording of a simulated participant, with known emotion, or a data set of many."""
+"""``clmer simulate``: write a recording of a simulated participant with known emotion, or a data set of many."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ HELP = "make a recording of a simulated participant, or a data set of many"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    usual = SimulationConfig()
+    defaults = SimulationConfig()
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, help="XDF file to write; an existing one is replaced")
     target.add_argument("--dataset", type=Path, metavar="DIR", help="folder for recordings, manifest.csv, trials.csv")
     parser.add_argument("--people", type=int, default=8, help="of a data set: number of people (%(default)s)")
     parser.add_argument("--trials", type=int, default=8, help="of a data set: trials of each person (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=usual.seconds, help="length of the recording (%(default)g)")
-    parser.add_argument("--seed", type=int, default=usual.seed, help="number of the session (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=defaults.seconds, help="length of the recording (%(default)g)")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="number of the session (%(default)s)")
     parser.add_argument(
         "--preset",
-        default=usual.preset,
+        default=defaults.preset,
         help=f"how strongly emotion shows: {', '.join(PRESETS)} (%(default)s)",
     )
     parser.add_argument(
-        "--participant", type=int, default=usual.participant, help="number of the simulated person (%(default)s)"
+        "--participant", type=int, default=defaults.participant, help="number of the simulated person (%(default)s)"
     )
-    parser.add_argument("--trial-seconds", type=float, default=usual.trial_s, help="length of a trial (%(default)g)")
-    parser.add_argument("--rest-seconds", type=float, default=usual.rest_s, help="rest between trials (%(default)g)")
+    parser.add_argument("--trial-seconds", type=float, default=defaults.trial_s, help="length of a trial (%(default)g)")
+    parser.add_argument("--rest-seconds", type=float, default=defaults.rest_s, help="rest between trials (%(default)g)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate the session, write it, and tell what is in it."""
+    """Simulate and write the recording or data set, and print its content."""
     config = SimulationConfig(
         seconds=args.seconds,
         seed=args.seed,

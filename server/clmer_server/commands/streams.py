@@ -1,4 +1,4 @@
-"""``clmer streams``: what is on the LSL network, and what the model can use of it."""
+"""``clmer streams``: list the streams on the LSL network, and which of them the model can use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "list the streams on the network, and what the model can use"
 
-_EMPTY = """\
+_NO_STREAMS = """\
 No LSL stream was found. What to try:
 - Is the program that publishes it running, and its LSL output switched on (in EmotivPRO: the LSL outlet started)?
 - Are both computers in the same network: no guest Wi-Fi, no VPN?
@@ -26,7 +26,7 @@ No LSL stream was found. What to try:
 - A network or container without multicast needs the sender's address: --lsl-config FILE, docs/finding-streams.md.
 clmer doctor looks at this computer's side."""
 
-_MAX_LABELS = 4  # labels of a stream that the table shows
+_MAX_LABELS = 4  # of a stream, in the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, listen, and print; 0 when streams were found, 1 when there are none."""
+    """Find, measure and print the streams; return 0 if there are any, else 1."""
     from clmer_streaming.lsl.discovery import find_streams
     from clmer_streaming.lsl.setup import set_up_lsl
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         _print_table(entries)
         print(_advice([entry["name"] for entry in entries if entry["eeg"]["usable"]]))
     else:
-        print(_EMPTY)
+        print(_NO_STREAMS)
     return 0 if entries else 1
 
 
@@ -66,7 +66,12 @@ def _advice(names: Sequence[str]) -> str:
 
 
 def stream_entry(stream: FoundStream, config: PreprocessConfig) -> dict[str, Any]:
-    """Return what is known of a stream as plain JSON values; null for what was not measured."""
+    """Return a stream as plain JSON values; None for what was not measured.
+
+    Args:
+        stream: The stream.
+        config: Settings of the model that it is checked against.
+    """
     from clmer_streaming.lsl.discovery import why_not_eeg, why_not_face
 
     header = stream.header
@@ -142,7 +147,7 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _remarks(entry: dict[str, Any]) -> list[str]:
-    """Return what the table has no room for: warnings, and why a stream is not used."""
+    """Return the sentences printed below the table: warnings, and why a stream cannot be used."""
     unused = not entry["eeg"]["usable"] and not entry["face"]["usable"]
     reason = "face" if entry["type"] == "MoCap" and len(entry["labels"]) > 1 else "eeg"
     return [*entry["warnings"], *([f"not used: {entry[reason]['reason']}"] if unused else [])]

@@ -1,4 +1,8 @@
-"""``clmer train``: a model from recordings or from simulated people. The defaults make the shipped ``clmer-va4``."""
+"""``clmer train``: train a model on recordings or on simulated people.
+
+The defaults make the shipped ``clmer-va4``. In reading order: the command, the recipe that its options give, and
+``TrainingProgress``, which shows a training as bars on a terminal and as lines elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ HELP = "train a model on recordings or on simulated people"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; what is not given keeps the preset's recipe."""
+    """Declare the options; those not given keep the values of the preset."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the curves")
     parser.add_argument("--cache", type=Path, help="folder in which examples are kept (OUT/examples)")
     parser.add_argument("--store", type=Path, help="windows of clmer prepare, in place of simulated people")
@@ -53,8 +57,8 @@ def _add_stages(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
     group.add_argument("--lambda-sample", type=float, help="weight of the loss between two views of a window")
     group.add_argument("--lambda-temporal", type=float, help="weight of the loss between past and future; 0: without")
-    told_from = "what the temporal loss tells the future from (slots of a face: time; all else, and points: batch)"
-    group.add_argument("--negatives", choices=("batch", "time"), help=told_from)
+    negatives_help = "what the temporal loss tells the future from (slots of a face: time; all else, and points: batch)"
+    group.add_argument("--negatives", choices=("batch", "time"), help=negatives_help)
     group.add_argument("--epochs", type=int, help="epochs of the supervised stage")
     group.add_argument("--stop-after", type=int, help="epochs without a better validation loss that end the training")
     group.add_argument(
@@ -63,7 +67,7 @@ def _add_stages(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print the scores on people whom the model has not seen."""
+    """Train, write the checkpoint, and print the scores on people whom the model has not seen."""
     from rich.console import Console
 
     from clmer_model.training.distributed import process_group
@@ -80,16 +84,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
-    """Return the recipe that the options ask for.
+    """Return the training settings of a preset with the options applied.
 
     Raises:
         SettingsError: There is no such preset, or a weight is out of range.
-        ArtifactError: The preset's heads do not divide the width.
+        DatasetError: The store cannot be read.
+        ArtifactError: The preset's number of heads does not divide the width.
     """
     from clmer_model.training.config import recipe
 
-    usual = recipe(args.preset, args.width)
-    usual = usual if args.store is None else _of_store(usual, args.store)
+    base = recipe(args.preset, args.width)
+    base = base if args.store is None else _for_store(base, args.store)
     pretrain = {
         "epochs": args.pretrain_epochs,
         "lambda_sample": args.lambda_sample,
@@ -100,23 +105,23 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     both = {"seed": args.seed, "mixed_precision": args.mixed_precision}
     top = {"n_people": args.people, "n_trials": args.trials, "sim_preset": args.sim_preset, "device": args.device}
     return dataclasses.replace(
-        usual,
-        **_given({**top, "seed": args.seed}),
-        pretrain=dataclasses.replace(usual.pretrain, **_given({**pretrain, **both})),
-        fit=dataclasses.replace(usual.fit, **_given({**fit, **both})),
+        base,
+        **_given_options({**top, "seed": args.seed}),
+        pretrain=dataclasses.replace(base.pretrain, **_given_options({**pretrain, **both})),
+        fit=dataclasses.replace(base.fit, **_given_options({**fit, **both})),
     )
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def _given_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _of_store(usual: TrainConfig, folder: Path) -> TrainConfig:
+def _for_store(base: TrainConfig, folder: Path) -> TrainConfig:
     from clmer_model.data.store import open_store
 
     store = open_store(folder)
     return dataclasses.replace(
-        usual, store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels
+        base, store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels
     )
 
 
@@ -133,12 +138,12 @@ def _print_scores(console: Any, scores: Any) -> None:
         console.print(table)
 
 
-PEOPLE = "simulating people"
-PEOPLE_LINES = 10  # of a log, at most, while people are simulated
+_PEOPLE = "simulating people"
+_PEOPLE_LINES = 10  # largest number of lines about them
 
 
 class TrainingProgress(Protocol):
-    """Is told how far a training is, and shows it."""
+    """Display of a training's progress; a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -147,30 +152,30 @@ class TrainingProgress(Protocol):
     ) -> None: ...
 
     def people(self, made: Iterable[Examples], total: int) -> Iterable[Examples]:
-        """Pass on each person's examples, of which there will be ``total``."""
+        """Yield each person's examples, and show how many of ``total`` people are done."""
 
     def show(self, line: dict[str, Any]) -> None:
-        """Show a line of ``curves.jsonl``."""
+        """Show a line of the training's log ``curves.jsonl``."""
 
 
 def training_progress(console: Console, config: TrainConfig) -> TrainingProgress:
-    """Return bars if the console is a terminal, else lines."""
+    """Return the display for a console: bars on a terminal, else lines."""
     stages = stage_epochs(config)
-    return Bars(console, stages) if console.is_terminal and not console.quiet else Lines(console, stages)
+    return BarProgress(console, stages) if console.is_terminal and not console.quiet else LineProgress(console, stages)
 
 
 def stage_epochs(config: TrainConfig) -> dict[str, int]:
-    """Return the epochs of each stage, in the order in which they come; those without any are left out."""
+    """Return the number of epochs of each stage, in order; stages without epochs are left out."""
     contrast = {f"pretrain {name}": config.pretrain.epochs for name in config.preprocess.modalities}
     return {stage: epochs for stage, epochs in {**contrast, "fit": config.fit.epochs}.items() if epochs}
 
 
-class Lines:
-    """A line for each epoch, with all its losses.
+class LineProgress:
+    """Progress as lines: one for each epoch, with all its losses.
 
     Args:
-        console: Where they go.
-        stages: The epochs of each stage.
+        console: Console that is printed to.
+        stages: Number of epochs of each stage.
     """
 
     def __init__(self, console: Console, stages: Mapping[str, int]) -> None:
@@ -182,31 +187,33 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave everything as it is."""
+        """Do nothing."""
 
     def people(self, made: Iterable[Examples], total: int) -> Iterator[Examples]:
-        """Pass on each person's examples, and say now and then how many there are."""
+        """Yield each person's examples; print from time to time how many people are done."""
         for n, examples in enumerate(made, 1):
             yield examples
-            if n * PEOPLE_LINES // total > (n - 1) * PEOPLE_LINES // total:
-                _say(self._console, f"{PEOPLE}: {n} of {total}")
+            if n * _PEOPLE_LINES // total > (n - 1) * _PEOPLE_LINES // total:
+                _print_line(self._console, f"{_PEOPLE}: {n} of {total}")
 
     def show(self, line: dict[str, Any]) -> None:
-        """Print the line, but the scores of the test, which come as a table."""
+        """Print a line of the log, unless it holds the test scores, which are printed as a table."""
         if line["stage"] in self._stages:
             values = {name: value for name, value in line.items() if name != "epoch"}
-            _say(self._console, _text(values, f"epoch {line['epoch'] + 1} of {self._stages[line['stage']]}"))
+            _print_line(
+                self._console, _line_text(values, f"epoch {line['epoch'] + 1} of {self._stages[line['stage']]}")
+            )
         elif line["stage"] != "test":
-            _say(self._console, _text(line))
+            _print_line(self._console, _line_text(line))
 
 
-class Bars:
-    """A bar for each stage: epochs of all, losses, and the time that is left of this stage.
+class BarProgress:
+    """Progress as bars: one for each stage, with its epochs, losses and remaining time.
 
     Args:
-        console: A terminal.
-        stages: The epochs of each stage, in the order in which they come.
-        clock: Seconds; tells the time that is left.
+        console: Console of a terminal.
+        stages: Number of epochs of each stage, in order.
+        clock: Returns seconds, for the remaining time.
     """
 
     def __init__(
@@ -234,22 +241,22 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bars as they are."""
+        """Stop the display; the bars stay visible."""
         self._bars.stop()
 
     def people(self, made: Iterable[Examples], total: int) -> Iterator[Examples]:
-        """Pass on each person's examples, and move a bar."""
-        task = self._bars.add_task(PEOPLE, total=total, losses="")
+        """Yield each person's examples, and move a bar."""
+        task = self._bars.add_task(_PEOPLE, total=total, losses="")
         yield from self._bars.track(made, total=total, task_id=task)
 
     def show(self, line: dict[str, Any]) -> None:
-        """Move the bar of the line's stage; print what belongs to none, but the scores of the test."""
+        """Move the bar of the line's stage; print a line of no stage, unless it holds the test scores."""
         stage = line["stage"]
         if stage in self._stages:
             self._move(stage, line)
         elif stage != "test":
             self._end_all()
-            _say(self._console, _text(line))
+            _print_line(self._console, _line_text(line))
         if stage == "examples":
             self._begin_next(None)
 
@@ -264,7 +271,7 @@ class Bars:
             self._begin_next(stage)
 
     def _begin_next(self, stage: str | None) -> None:
-        """Show the bar of the stage after this one, or of the first, before its first epoch is done."""
+        """Show the bar of the stage after this one, or of the first one, before its first epoch is done."""
         names = list(self._stages)
         following = names[names.index(stage) + 1 :] if stage is not None else names
         if following:
@@ -273,7 +280,7 @@ class Bars:
             self._tasks[following[0]] = task
 
     def _end_all(self) -> None:
-        """Take away bars of stages that were left out, and end those that stopped before their last epoch."""
+        """Hide the bars of skipped stages, and complete those of stages that stopped early."""
         for task in self._bars.tasks:
             if task.completed:
                 self._bars.update(task.id, total=task.completed)
@@ -285,10 +292,10 @@ def _losses(line: dict[str, Any]) -> str:
     return ", ".join(f"{name} {line[name]:.4f}" for name in ("loss", "validation") if name in line)
 
 
-def _text(line: Mapping[str, Any], *first: str) -> str:
+def _line_text(line: Mapping[str, Any], *first: str) -> str:
     values = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in line.items() if k != "stage")
     return f"{line['stage']}: {', '.join([*first, *values])}"
 
 
-def _say(console: Console, text: str) -> None:
+def _print_line(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)

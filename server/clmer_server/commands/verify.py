@@ -1,4 +1,4 @@
-"""``clmer verify``: recorded sessions computed once more, and compared with what clients were told."""
+"""``clmer verify``: recompute recorded sessions and compare them with the recorded predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clmer_server.archive.verify import Verdict, keep_verdict, open_verifiable, recorded_model, verify_recording
+from clmer_server.archive.verify import Verdict, open_verifiable, recorded_model, save_verdict, verify_recording
 from clmer_server.cli import error_text
 from clmer_server.session.inference import check_device, load_predictor
 from clmer_server.session.recorder import SESSION_FILE
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify every session; one that cannot be read does not hold up the others. 1: something differs."""
+    """Verify every session, also after one that cannot be read; return 1 if any differs, else 0 or an error code."""
     check_device(args.device)
     exit_code = 0
     predictors: dict[str, Predictor] = {}  # by hash, each loaded once
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sessions(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the recordings that were named, and those in the folders that were named.
+    """Yield the given recordings, and those below the given folders.
 
     Raises:
-        RecordingError: There is none in a folder.
+        RecordingError: A folder holds none.
     """
     for path in paths:
         found = sorted(path.rglob(SESSION_FILE)) if path.is_dir() else [path]
@@ -60,13 +60,13 @@ def _sessions(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _verify(path: Path, args: argparse.Namespace, predictors: dict[str, Predictor]) -> bool:
-    """Verify one session, print what came of it, and return whether all is equal."""
+    """Verify one session, print and save the verdict, and return whether it passed."""
     reader = open_verifiable(path)
     artifact = recorded_model(reader, args.model, args.model_sha256)
     if artifact.sha256 not in predictors:
         predictors[artifact.sha256] = load_predictor(artifact, args.device)
     verdict, limit = verify_recording(reader, artifact, predictors[artifact.sha256])
-    keep_verdict(path, verdict)
+    save_verdict(path, verdict)
     print("\n".join(_report(path, reader, verdict, limit)))
     return verdict.passed
 

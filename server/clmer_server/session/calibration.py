@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Controls:
-    """What clients may change in one running session.
+    """Changes that clients may make to one running session.
 
     Its methods are called on the event loop, unless they say otherwise.
 
@@ -82,7 +82,7 @@ class Controls:
         self._calibration(kind).stop()
 
     def give_up(self, why: str) -> tuple[Notice, ...]:
-        """Give up every calibration that is under way; return the notices to send. From any thread."""
+        """Cancel every running calibration; return the notices to send. Thread-safe."""
         return tuple(filter(None, (self.rest.give_up(why), self.neutral.give_up(why))))
 
     def push(self, windows: Sequence[Window]) -> RestBaseline | None:

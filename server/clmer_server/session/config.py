@@ -36,7 +36,7 @@ from clmer_streaming.lsl.resolve import StreamQuery
 
 
 class SessionConfig(SharedOptions, SessionOptions):
-    """What one session does: its name and every option that it depends on. Immutable, and can be pickled.
+    """Configuration of one session: its name and every option that it depends on. Immutable and picklable.
 
     The options are those of ``clmer-serve``, under the same names and with the same defaults, but neither
     ``clmer.toml`` nor the environment is read here.
@@ -86,7 +86,7 @@ class SessionConfig(SharedOptions, SessionOptions):
 
     @property
     def side_stream_choice(self) -> str:
-        """Which other LSL streams are received: ``all``, ``none``, ``used`` or comma-separated names."""
+        """Choice of the other LSL streams that are received: ``all``, ``none``, ``used`` or comma-separated names."""
         if self.side_streams is not None:
             return self.side_streams
         return "used" if self.recordings is None else "all"
@@ -100,7 +100,7 @@ class SessionConfig(SharedOptions, SessionOptions):
         return parse_physio(self.physio)
 
     def extractor(self) -> Extractor:
-        """Return what finds a face's points in the camera's pictures or in the video.
+        """Return the extractor of the faces of the camera or video.
 
         Raises:
             SettingsError: The landmarker's file cannot be used.
@@ -119,7 +119,7 @@ class SessionConfig(SharedOptions, SessionOptions):
         return load_neutral(self.participants, self.participant, self.extractor().id)
 
     def with_request(self, request: StartRequest) -> SessionConfig:
-        """Return the configuration with what a client asks for at a start.
+        """Return the configuration with the options of a client's request to start it.
 
         Raises:
             RefusalError: It asks for a recording, and there is no folder to record in.
@@ -213,7 +213,7 @@ def _check_sessions(settings: ServeSettings) -> None:
 
 
 def devices(config: SessionConfig) -> dict[str, str]:
-    """Return what a session asks for and cannot share: by a key that is equal for equal devices, its name for people.
+    """Return the devices that a session cannot share: their names for people, by a key that is equal for equal devices.
 
     Raises:
         SettingsError: The name of a stream or a camera cannot be parsed.
@@ -232,13 +232,13 @@ def devices(config: SessionConfig) -> dict[str, str]:
 
 
 def shared_devices(one: SessionConfig, other: SessionConfig) -> str:
-    """Return the devices that both sessions ask for, as text for people; "" where there are none."""
+    """Return the devices that both sessions use, as text for people; "" where there are none."""
     theirs = devices(other)
     return " and ".join(name for key, name in devices(one).items() if key in theirs)
 
 
 def check_no_conflict(configs: Sequence[SessionConfig]) -> None:
-    """Refuse sessions that ask for the same device.
+    """Check that no two sessions use the same device.
 
     Raises:
         SettingsError: Two do.
@@ -325,7 +325,7 @@ def _hertz(text: str, series: str) -> float:
 
 
 def check_physio(physio: Mapping[str, str], preprocess: PreprocessConfig) -> None:
-    """Refuse series that the model does not know.
+    """Check that the model has all of these series.
 
     Raises:
         SettingsError: The model has no series of that name.

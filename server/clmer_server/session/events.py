@@ -43,7 +43,7 @@ FACE_MODALITIES = frozenset({"landmarks", "aus", "gaze"})
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What all events of one run of a session have in common."""
+    """Fields that all events of one run of a session share."""
 
     session: str
     model: ModelInfo
@@ -54,7 +54,7 @@ class EventContext:
 
 @dataclass(frozen=True, slots=True)
 class EventTimes:
-    """When things happened to one window; seconds of the LSL clock, but for ``unix``."""
+    """Times in the processing of one window, in seconds of the LSL clock; ``unix`` in Unix time."""
 
     ready: float  # the window was complete
     answered: float  # the model had answered

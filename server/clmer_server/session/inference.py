@@ -150,7 +150,7 @@ class InferenceThread:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything else is read.
+    """Check that a device exists, before anything else is read.
 
     Raises:
         DeviceError: The device is unknown or absent.

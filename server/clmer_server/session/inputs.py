@@ -55,12 +55,12 @@ class Inputs:
     claim: Claim | None = None  # of the live streams, beside other sessions
 
     def leave(self) -> None:
-        """Leave the streams to other sessions."""
+        """Release the streams to other sessions."""
         if self.claim is not None:
             self.claim.leave()
 
     def streams(self, announced: Sequence[StreamStatus], expected: Sequence[StreamStatus]) -> tuple[StreamStatus, ...]:
-        """Return the streams that are there and those still waited for, with what their sources say of them.
+        """Return the status of the streams that are connected and of those that are waited for.
 
         Args:
             announced: As the preprocessor knows them.

@@ -49,7 +49,7 @@ _REQUESTS = ("marker", "clock.sync", "session.start", "session.stop")  # that ca
 
 @dataclass(frozen=True)
 class SharedParts:
-    """What all sessions of a service share."""
+    """Objects that all sessions of a service share."""
 
     settings: ServeSettings
     model: ServedModel
@@ -150,7 +150,7 @@ class SessionRun:
         return self.prepared.context.first_seq if self.sink.next_seq is None else self.sink.next_seq
 
     def close(self, timeout_s: float) -> None:
-        """Leave the streams, and let recording and outlets finish, within ``timeout_s`` seconds."""
+        """Release the streams, and close recording and outlets, within ``timeout_s`` seconds."""
         self.prepared.inputs.leave()
         self.sink.close(timeout_s)
 
@@ -194,17 +194,17 @@ class ManagedSession:
 
     @property
     def name(self) -> str:
-        """Name by which clients ask for it."""
+        """Name of the session in requests."""
         return self.config.name
 
     @property
     def state(self) -> SessionState:
-        """What it is doing."""
+        """State of the session."""
         return SessionState.WAITING if self.run is None else self.run.session.state
 
     @property
     def has_devices(self) -> bool:
-        """Whether its headset and its camera are its own now: it runs, or starts with its first client."""
+        """Whether the session uses its headset and camera now: it runs, or starts with its first client."""
         return self.run is not None and self.state in (SessionState.RUNNING, SessionState.WAITING)
 
     @property
@@ -263,7 +263,7 @@ class ManagedSession:
         return silent if running and silent else [f"session {self.state}"]
 
     def open(self, prepared: PreparedRun) -> None:
-        """Open its first run, which then waits.
+        """Open the first run, which then waits.
 
         Raises:
             ClmerError: Its recording or its outlets cannot be opened.
@@ -278,7 +278,7 @@ class ManagedSession:
             self.run.session.start()
 
     async def start(self, request: StartRequest) -> None:
-        """Start it, or start it again.
+        """Start the session, again if it has ended.
 
         Raises:
             RefusalError: It runs, or cannot start.
@@ -293,7 +293,7 @@ class ManagedSession:
             await self._start_run(config)
 
     async def stop(self) -> None:
-        """Stop it; its clients stay.
+        """Stop the session; its clients stay connected.
 
         Raises:
             RefusalError: It does not run.
@@ -309,7 +309,7 @@ class ManagedSession:
             await self._work(self.run.close, SINK_TIMEOUT_S)
 
     async def shut_down(self) -> None:
-        """End it for good, within the two timeouts, whatever it is doing; a start under way comes to nothing."""
+        """End the session for good in any state, within the two timeouts; cancel a start under way."""
         self._ending = True
         if self._starter is not None:
             self._starter.cancel()

@@ -304,7 +304,7 @@ class StreamWatch:
         return self._clock.t
 
     def begin(self, now: float) -> list[StreamStatus]:
-        """Return what is waited for, from ``now`` (seconds) on."""
+        """Return the statuses of the streams that are waited for, from ``now`` seconds on."""
         self._expected = tuple(replace(status, since=now) for status in self._inputs.expected)
         return self._feed.update(self._expected, self._clock.t)
 

@@ -54,7 +54,7 @@ class RecordingFolder:
 
     @property
     def session(self) -> Path:
-        """What was fed and what was answered, as XDF."""
+        """Path of the XDF file with items and predictions."""
         return self.path / SESSION_FILE
 
     @property
@@ -129,7 +129,7 @@ _PASSWORD = re.compile(r"//[^/@\s]*@")  # user and password within a camera's UR
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """Where a session is recorded, and what its first record says."""
+    """Folder and first record of a session's recording."""
 
     folder: RecordingFolder
     header: dict[str, Any]  # plain JSON values

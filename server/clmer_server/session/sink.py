@@ -93,11 +93,11 @@ class EventSink:
             self._recorder.item(item)
 
     def send(self, message: Message) -> None:
-        """Hand a message over to ``publish``."""
+        """Pass a message to ``publish``."""
         self.hand_over(lambda: self.publish(message))
 
     def notify(self, notice: Notice) -> None:
-        """Hand a notice over to the clients alone, also while the sink is being closed."""
+        """Send a notice to the clients alone, also while the sink is being closed."""
         self.hand_over(lambda: self._publish_to_clients(notice))
 
     def publish(self, message: Message) -> None:
@@ -116,17 +116,17 @@ class EventSink:
         return self._hub is not None and self._hub.wants(topic)
 
     def send_preview(self, preview: Preview) -> None:
-        """Hand a preview over to the clients."""
+        """Send a preview to the clients."""
         hub = self._hub
         if hub is not None:
             self.hand_over(lambda: hub.publish(preview))
 
     def end(self) -> None:
-        """Hand ``on_end`` over, behind all messages so far."""
+        """Hand ``on_end`` over to be called after all messages so far."""
         self.hand_over(self._on_end)
 
     def close(self, timeout_s: float) -> None:
-        """Let recording and outlets finish what waits, the recording first.
+        """Close recording and outlets after what is queued, the recording first.
 
         Only the first call does so; a later one waits until it has been done.
 

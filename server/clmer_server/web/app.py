@@ -35,7 +35,7 @@ from clmer_server.web.websocket import Handshake, serve_client
 
 @dataclass(frozen=True)
 class AppState:
-    """What the routes answer from."""
+    """State that the routes read."""
 
     manager: SessionManager
     model: ServedModel

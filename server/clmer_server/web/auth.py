@@ -36,7 +36,7 @@ _NAMES_IN_URL = frozenset({"token", "access_token", "auth_token", "api_key", "ap
 
 
 class Verdict(StrEnum):
-    """Whether a request carries the token."""
+    """Result of a check of a request's token."""
 
     GRANTED = "granted"
     MISSING = "missing"

@@ -63,7 +63,7 @@ class TokenBucket:
 
 
 class RateVerdict(Enum):
-    """What is done with a message, by how fast it came."""
+    """Decision about a message, by the rate of the client's messages."""
 
     ACCEPTED = auto()
     REFUSED = auto()  # not acted upon, but answered

@@ -118,7 +118,7 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is refused before anything is done for it."""
+    """The reason for which a request is refused before it is handled."""
 
     status: HTTPStatus
     code: str  # from the protocol's table

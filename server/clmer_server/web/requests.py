@@ -74,7 +74,7 @@ class RequestHandler:
         self._subscribed = False
 
     async def answer(self, data: str | bytes | None) -> Answer:
-        """Do what a message asks for; return the answer."""
+        """Carry out the request in a message; return the answer."""
         t1 = self._now()
         request_id: RequestId | None = None
         try:
@@ -226,7 +226,7 @@ KEPT = 16
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How far our clock is ahead of the client's, as estimated."""
+    """Estimated offset of our clock from the client's."""
 
     offset_s: float
     uncertainty_s: float  # at the time that was asked for

@@ -46,7 +46,7 @@ SPARE_WORKERS = 4
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """Everything that was checked and loaded before the service starts."""
+    """Configuration and model of a service, checked and loaded before it starts."""
 
     settings: ServeSettings
     access: Access

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from clmer_model.artifact import ArtifactFile, find_artifact
-from clmer_server.archive.deletion import keep_retention
+from clmer_server.archive.deletion import apply_retention
 from clmer_server.logs import set_up_logging
 from clmer_server.session.config import (
     SessionConfig,
@@ -58,7 +58,7 @@ def start_service(settings: ServeSettings, *, check_only: bool = False) -> None:
             served = _sources_text([config for config, _ in checked.sessions])
             print(f"the settings hold: {checked.artifact.meta.name} can be served, from {served}")
             return
-        keep_retention(settings, time.time())
+        apply_retention(settings, time.time())
         plan = _prepare(settings, checked)
         notch = notch_text(checked.artifact.meta.preprocess, checked.preprocess)
         print(_start_up_text(plan, listener, notch), flush=True)

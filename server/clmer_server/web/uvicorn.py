@@ -59,7 +59,7 @@ class BoundedHttp(HttpToolsProtocol):
     _head_bytes: int = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection where there is room, and wait for its request, but not for ever."""
+        """Accept a connection where there is room, and limit the time until its request."""
         super().connection_made(transport)
         if self._crowded():
             transport.abort()
@@ -67,7 +67,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._expect_request()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request."""
+        """Process a part of a request."""
         if self._deadline is None:
             self._expect_request()
         self._head_bytes += len(data)
@@ -76,22 +76,22 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        """Begin to count anew: what follows is bounded by its own rule."""
+        """Reset the count of bytes: what follows is bounded by its own rule."""
         super().on_headers_complete()
         self._head_bytes = -self.limits.max_message_bytes
 
     def on_message_complete(self) -> None:
-        """Stop the clock."""
+        """Stop the time limit."""
         super().on_message_complete()
         self._have_request()
 
     def handle_websocket_upgrade(self) -> None:
-        """Stop the clock; from here on the WebSocket has its own."""
+        """Stop the time limit; the WebSocket has limits of its own."""
         self._have_request()
         super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the time limit."""
         self._have_request()
         super().connection_lost(exc)
 
@@ -166,7 +166,7 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
         self._end_soon()
 
     def handle_parser_exception(self) -> None:
-        """Tell what was wrong, and read on for a moment: an end with something unread would swallow the reason."""
+        """Send the reason of the close, and read on for a moment: closing with unread data would lose the reason."""
         if self.close_sent or self.conn.close_sent is None:
             return
         close = self.conn.close_sent
@@ -179,12 +179,12 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(CLOSE_ANSWER_S, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
-        """End a connection whose ping was not answered: who does not answer does not read, either."""
+        """Close a connection whose ping was not answered: its client does not read either."""
         super().keepalive_timeout()
         self._end_soon()
 
     def handle_ping(self) -> None:
-        """Answer a ping; a client that sends nothing else has no business here."""
+        """Answer a ping; fail the connection of a client that sends pings too fast."""
         self._pings.refill()
         if self._pings.take():
             super().handle_ping()
@@ -192,7 +192,7 @@ class EndableWebSocket(WebSocketsSansIOProtocol):
             self._fail(CloseCode.POLICY_VIOLATION, "too many pings")
 
     def handle_cont(self, event: Frame) -> None:
-        """Take one more part of a message."""
+        """Process one more part of a message."""
         super().handle_cont(event)
         if len(self.frames) > MAX_FRAGMENTS:
             self._fail(CloseCode.POLICY_VIOLATION, "too many parts of one message")

@@ -42,7 +42,7 @@ _POSITIONS_S = (-1.0, 1e7)  # plausible times in a file; OpenCV makes -3.7e17 s 
 
 @dataclass(frozen=True)
 class CaptureSpec:
-    """Which camera or video file."""
+    """The name of a camera or video file."""
 
     kind: CaptureKind
     text: str  # the index, path or URL
@@ -71,7 +71,7 @@ class CaptureSpec:
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """Name of the camera or file in messages."""
         if self.kind == "index":
             return f"camera {self.text}"
         return Path(self.text).name if self.kind == "file" else self.text
@@ -107,7 +107,7 @@ class Capture:
         self._position_s = -math.inf  # of the frame that was grabbed last
 
     def grab(self) -> float | None:
-        """Grab the next frame; return when, in seconds of the LSL clock, or None at the end."""
+        """Grab the next frame; return its time in seconds of the LSL clock, or None at the end."""
         if not self._video.grab():
             return None
         t = local_clock()

@@ -63,7 +63,7 @@ class MeshReader(Protocol):
 
 @dataclass(frozen=True)
 class Extractor:
-    """What finds the vertices of a face; picklable, for another process.
+    """The choice of a face mesh model; picklable, for another process.
 
     Example::
 

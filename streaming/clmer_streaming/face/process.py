@@ -105,7 +105,7 @@ class FaceProcess:
 
 @dataclass(frozen=True)
 class FaceProcessConfig:
-    """What one face process does."""
+    """Settings of one face process."""
 
     capture: CaptureSpec
     lossless: bool = False  # every frame of a file in order, stamped by the container's time; else live

@@ -109,7 +109,7 @@ _PITCH, _YAW = 3, 4  # indices in a pose
 
 @dataclass(frozen=True)
 class FaceReaderConfig:
-    """How faces are read."""
+    """Settings of a face reader."""
 
     neutral: NeutralMode = "running"  # neutral face without an explicit calibration
     min_learning_quality: float = 0.5  # 0-1; frames below it do not change the running calibration

@@ -53,7 +53,7 @@ class WindowGrid:
 
 @dataclass(frozen=True)
 class ReadPacing:
-    """How long a reader may pause between two reads without delaying a window.
+    """The pause that a reader may make between two reads without delaying a window.
 
     Example::
 
@@ -218,7 +218,7 @@ class LslConnection:
         return self._abandoned and self._inlet.samples_available() > 0
 
     def read(self, put: Callable[[Item], None], stop: threading.Event) -> None:
-        """Put everything that comes until the connection is dead or ``stop`` is set.
+        """Pass every item to ``put`` until the connection is dead or ``stop`` is set.
 
         Args:
             put: Called with each item; may block.

@@ -23,7 +23,7 @@ _UNICAST_AFTER_S = 0.4  # s; liblsl queries by multicast at once, and known peer
 
 @dataclass(frozen=True)
 class Loopback:
-    """How a stream of this computer was resolved."""
+    """Result of resolving a stream of this computer."""
 
     found_s: float | None  # from query to answer; None: not found
     correction_s: float = float("nan")  # clock sync between processes on one clock: its error

@@ -33,7 +33,7 @@ _MAX_LISTED = 6  # streams in one sentence
 
 @dataclass(frozen=True)
 class StreamQuery:
-    """Which streams of the network a user asks for.
+    """A query for streams of the network.
 
     Example::
 
@@ -232,7 +232,7 @@ class StreamIdentity:
 
 
 class StreamClaims:
-    """Which live streams the sessions of one service use. Thread-safe.
+    """Registry of the live streams that the sessions of one service use. Thread-safe.
 
     Example::
 

@@ -183,7 +183,7 @@ def normalise_label(label: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ChannelMap:
-    """Where the model's channels, and the marks of lost samples, are in a stream."""
+    """Indices of the model's channels, and of the marks of lost samples, in a stream."""
 
     picks: tuple[int, ...]  # for each model channel its index in the stream, -1 where the stream lacks it
     counter: int | None  # index of the packet counter

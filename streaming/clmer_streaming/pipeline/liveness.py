@@ -193,7 +193,7 @@ class ExtraStreams:
         self._refreshed = -math.inf  # s
 
     def push(self, item: Item, now: float) -> tuple[StreamStatus, ...]:
-        """Take an item of any stream at ``now`` seconds of stream time; return the status of each stream followed."""
+        """Add an item of any stream at ``now`` seconds of stream time; return the status of each stream followed."""
         now = now if math.isfinite(now) else math.nan
         if isinstance(item, StreamInfo):
             self._announce(item, now)

@@ -76,7 +76,7 @@ class Preprocessor:
         self._quiet_until = -np.inf  # s; before it, samples of live streams close no window and change no state
 
     def push(self, item: Item) -> list[Window]:
-        """Take one item and return the windows that it closes, in order.
+        """Process one item and return the windows that it closes, in order.
 
         Raises:
             StreamError: An announced EEG stream cannot feed the model.

@@ -185,7 +185,7 @@ _FAULTS: tuple[ChannelFault, ...] = (*MASKING, "line", "muscle", "uncorrelated")
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the channels of a window are judged by, besides their filtered signals."""
+    """Evidence about the channels of a window, besides their filtered signals."""
 
     raw: RawView | None = None  # of the unfiltered signal; None where it was not kept
     contact: FloatArray | None = None  # (C,) 0-4 as the headset reports it, NaN where it does not
@@ -252,7 +252,7 @@ class ChannelJudge:
         self.reset()
 
     def reset(self) -> None:
-        """Take every channel as good."""
+        """Mark every channel as good."""
         self._last: dict[ChannelFault, BoolArray] = {f: np.zeros(self._n_channels, dtype=np.bool_) for f in _FAULTS}
 
     def judge(self, x: FloatArray, filled: BoolArray, evidence: Evidence | None = None) -> ChannelVerdict:

@@ -21,7 +21,7 @@ _LEAST_STEADY_SHARE = 0.25  # of the counter's steps that must be the usual one,
 
 @dataclass(frozen=True)
 class Counting:
-    """How a packet counter counts."""
+    """Increment and modulus of a packet counter."""
 
     step: float  # increment from sample to sample
     modulus: float | None  # where it wraps; None while no wrap was seen
@@ -252,7 +252,7 @@ class RateWatch:
         return self._size - self._n
 
     def push(self, chunk: Chunk) -> MeasuredRate | None:
-        """Take at most ``n_left`` samples; return the new rate if the last of them shows a change."""
+        """Add at most ``n_left`` samples; return the new rate if the last of them shows a change."""
         self._t.append(chunk.t)
         if self._counter_row is not None:
             self._counter.append(chunk.x[self._counter_row])

@@ -44,7 +44,7 @@ _STALE_SAMPLES = 3.0  # sample periods that the newest sample of a window may li
 
 @dataclass(frozen=True, eq=False)
 class SampledSeries:
-    """How the chunks of a stream become one series of the windows."""
+    """Settings by which the chunks of a stream become one series of the windows."""
 
     name: str
     channels: ChannelMap  # C of them

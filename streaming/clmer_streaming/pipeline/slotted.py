@@ -269,7 +269,7 @@ class SlottedTrack(Track[SlotCut]):
         self._buffer = SlotBuffer(n_values, config.window)
 
     def resume(self, info: StreamInfo, liveness: Liveness) -> bool:
-        """Go on with the stream after it was announced again, if its samples mean the same; return whether they do."""
+        """Continue the stream after it was announced again, if its samples mean the same; return whether they do."""
         if not (self._is_face or info == self.info):
             return False
         self.info, self.liveness = info, liveness

@@ -254,7 +254,7 @@ class Timeline:
             self._state.jitter = measured.spread_s
 
     def carry_counts(self, before: Timeline) -> None:
-        """Go on with the counts of the timeline that this one replaces."""
+        """Continue the counts of the timeline that this one replaces."""
         self.n_gaps, self.n_bridged = before.n_gaps, before.n_bridged
         self.n_unusable, self.n_lost = before.n_unusable, before.n_lost
 
@@ -265,7 +265,7 @@ class Timeline:
         return 1.0 / clock.period if clock is not None and clock.settled else 0.0
 
     def push(self, item: Item) -> list[Item]:
-        """Give the samples of a Chunk their times; end the segment at a Gap; pass everything else."""
+        """Set the times of the samples of a Chunk; end the segment at a Gap; pass everything else."""
         if isinstance(item, Chunk):
             self._out = []
             self._place(self._usable(item), item.source)

@@ -61,7 +61,7 @@ class WindowAssembler:
         self.rest: RestBaseline | None = None
 
     def reset(self) -> None:
-        """Take every channel as good until judged."""
+        """Mark every channel as good until judged."""
         self._judge.reset()
 
     def assemble(

@@ -162,7 +162,7 @@ class _Decoder:
 
 @dataclass(frozen=True, slots=True)
 class FileSummary:
-    """What is known of a file from its chunks without decoding them."""
+    """Summary of a file, read from its chunks without decoding them."""
 
     first: float  # s, the first stamp of any stream; NaN without samples
     last: float  # s, the latest one

@@ -296,7 +296,7 @@ class CalibrationRequests:
             return done
 
     def process_started(self) -> None:
-        """Note that a new process runs, to which nothing was sent yet."""
+        """Reset what was sent: a new process runs."""
         self._sent = None
 
     def send_to(self, process: FaceProcess) -> None:

@@ -214,7 +214,7 @@ class XdfStreamSpec:
 
 @dataclass
 class WrittenStream:
-    """What was written of a stream so far, for its footer."""
+    """Counts of a stream that is being written, for its footer."""
 
     name: str
     channel_format: str

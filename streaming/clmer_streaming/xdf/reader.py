@@ -261,7 +261,7 @@ def _cuts(t: FloatArray, run_times: list[FloatArray]) -> list[int]:
 
 @dataclass(frozen=True)
 class ClockHealth:
-    """How well the clock of a stream is known relative to the recorder's clock."""
+    """Measurement of a stream's clock relative to the recorder's clock."""
 
     n_offsets: int
     offset_s: float  # to add to its stamps, in the middle of the longest run; 0 without offsets
@@ -271,7 +271,7 @@ class ClockHealth:
 
 
 def measure_clock(t: FloatArray, times: FloatArray, offsets: FloatArray) -> ClockHealth:
-    """Return how well the clock of a stream is known.
+    """Return the measurement of a stream's clock.
 
     Args:
         t: (n,) stamps in seconds of the stream's clock, in file order.

@@ -16,7 +16,7 @@ import torch
 from clmer_model.data.store import open_store, write_json
 from clmer_model.training.optimizer import RESUME_NAME, ResumeFile, ResumeState
 from clmer_model.training.splits import Split, split_to_dict
-from clmer_server.archive.deletion import expired_sessions, keep_retention
+from clmer_server.archive.deletion import apply_retention, expired_sessions
 from clmer_server.cli import main
 from clmer_server.settings import NamedSession, ServeSettings
 from clmer_streaming.recording.writer import SessionWriter
@@ -244,9 +244,9 @@ def test_sessions_are_too_old_behind_the_days_of_the_settings(folder: Path) -> N
 def test_what_is_too_old_goes_only_where_the_settings_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With its stores, and never a session that is to be played: by the command line, or by a table of several."""
     root, late = folder / "recordings", UNIX_TIME + 40 * DAY_S
-    keep_retention(ServeSettings(record=root), late)
-    keep_retention(ServeSettings(record=root, retention_days=41), late)
-    keep_retention(ServeSettings(record=root, retention_days=30, replay=root / "abc" / "session.xdf"), late)
+    apply_retention(ServeSettings(record=root), late)
+    apply_retention(ServeSettings(record=root, retention_days=41), late)
+    apply_retention(ServeSettings(record=root, retention_days=30, replay=root / "abc" / "session.xdf"), late)
     assert (root / "abc" / "session.xdf").is_file()
     tables: list[dict[str, Any]] = [
         {"replay": root / "abc" / "session.xdf"},
@@ -255,9 +255,9 @@ def test_what_is_too_old_goes_only_where_the_settings_say_so(folder: Path, capsy
     ]
     for table in tables:
         settings = ServeSettings(record=root, retention_days=30, sessions=(NamedSession(name="one", **table),))
-        keep_retention(settings, late)
+        apply_retention(settings, late)
         assert (root / "abc" / "session.xdf").is_file()
-    keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "work",)), late)
+    apply_retention(ServeSettings(record=root, retention_days=30, work=(folder / "work",)), late)
     assert not (root / "abc").exists()
     assert not (folder / "work" / "of-a-copy" / "index.json").exists()
     assert "deleted    abc: older than 30 days" in capsys.readouterr().out
@@ -270,11 +270,11 @@ def test_what_goes_for_its_age_is_told_without_a_name(
     calibrated(folder, monkeypatch)
     root, late = folder / "recordings", UNIX_TIME + 40 * DAY_S
     shutil.copytree(root / "abc", root / "later")
-    keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab", folder / "none")), late)
+    apply_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab", folder / "none")), late)
     assert {path.name for path in root.iterdir()} == {"abc", "later"}  # no folder to look in
     warned = capsys.readouterr().err
     assert "abc is too old and cannot be deleted: clmer session delete abc says why" in warned
-    keep_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab",)), late)
+    apply_retention(ServeSettings(record=root, retention_days=30, work=(folder / "lab",)), late)
     told = capsys.readouterr().out
     assert "abc: older than 30 days; deleted with it, made from it: 1; left, exports and the like: " in told
     assert not any(name in warned + told for name in ("P-01", "P01"))

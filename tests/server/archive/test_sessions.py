@@ -23,7 +23,7 @@ from clmer_server.archive.sessions import (
     details_as_json,
     facts_as_json,
     find_sessions,
-    listed,
+    listing_entry,
     open_session,
     print_table,
     session_facts,
@@ -324,7 +324,7 @@ def test_a_list_tells_of_damaged_and_unfinished_sessions_what_a_full_reading_tel
         stored.recording.write_bytes(changed)
         full = facts_as_json(session_facts(stored))
         for _ in range(2):
-            assert listed(stored) == {**full, "bytes": stored.n_bytes}
+            assert listing_entry(stored) == {**full, "bytes": stored.n_bytes}
         told_of.append((full["closed"], full["windows"]))
     assert len(set(told_of)) >= 3
 
@@ -333,17 +333,17 @@ def test_a_recording_that_has_not_changed_is_not_read_again(root: Path, tmp_path
     """What is kept of it holds for its size and time alone; what is kept and damaged is found anew."""
     shutil.copytree(root / "abc", tmp_path / "abc")
     stored = StoredSession(tmp_path / "abc")
-    first, stat = listed(stored), stored.recording.stat()
+    first, stat = listing_entry(stored), stored.recording.stat()
     kept = stored.path / LISTING_FILE
     for text in ("", "[]", "{}", kept.read_text().replace('"windows"', '"winds"'), "\0", kept.read_text()[:-20]):
         kept.write_text(text)
-        assert listed(stored) == first
+        assert listing_entry(stored) == first
     stored.recording.write_bytes(bytes(stat.st_size))
     os.utime(stored.recording, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert listed(stored) == first
+    assert listing_entry(stored) == first
     stored.recording.touch()
     with pytest.raises(ClmerError, match="XDF"):
-        listed(stored)
+        listing_entry(stored)
 
 
 @pytest.fixture
@@ -392,7 +392,7 @@ def test_no_damage_breaks_a_list_or_a_table(root: Path, tmp_path: Path) -> None:
         path.write_bytes(content[:at] + bytes([rng.integers(32, 127)]) + content[at + 1 :])
         with contextlib.suppress(ClmerError):
             facts = session_facts(StoredSession(path.parent))
-            json.dumps([facts_as_json(facts), details_as_json(facts), listed(facts.stored)])
+            json.dumps([facts_as_json(facts), details_as_json(facts), listing_entry(facts.stored)])
             window_table(facts)
             trial_table(facts, [TrialSpan("a", 0.0, 1e5)])
             n_read += 1

@@ -182,7 +182,7 @@ def test_without_eeg_nothing_fails() -> None:
 def test_a_camera_that_is_not_there_fails_where_it_was_asked_for() -> None:
     """A session without a face is one that works."""
     with ThreadPoolExecutor() as pool:  # side by side: each waits for its face process
-        asked, not_asked = pool.map(lambda asked_for: check_camera("/dev/video77", asked_for=asked_for), (True, False))
+        asked, not_asked = pool.map(lambda requested: check_camera("/dev/video77", requested=requested), (True, False))
     assert (asked.state, not_asked.state) == ("fail", "warning")
     assert "/dev/video77" in asked.found
     assert "/dev/video77" in not_asked.found
@@ -192,7 +192,7 @@ def test_a_camera_that_is_not_there_fails_where_it_was_asked_for() -> None:
 def test_a_camera_is_looked_through() -> None:
     """Opened by the face process: its frames are counted, and the face is seen."""
     with network_camera(swaying(200)) as camera:
-        check = check_camera(camera.url, asked_for=True)
+        check = check_camera(camera.url, requested=True)
     assert check.state == "ok"
     assert check.found.endswith("with a face")
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from clmer_model.training.config import PretrainConfig, TrainConfig
-from clmer_server.commands.train import Bars, Lines, stage_epochs, training_progress
+from clmer_server.commands.train import BarProgress, LineProgress, stage_epochs, training_progress
 from tests.support.tiny_training import small_examples
 
 STAGES = {"pretrain eeg": 2, "pretrain aus": 2, "fit": 4}
@@ -39,7 +39,7 @@ def said(where: Console) -> list[str]:
 def bars(*lines: dict[str, Any], seconds_per_line: float = 10.0) -> dict[str, str]:
     """Return by stage the bar that a terminal shows after these lines, which came so many seconds apart."""
     now, terminal = [0.0], console(terminal=True)
-    with Bars(terminal, STAGES, clock=lambda: now[0]) as progress:
+    with BarProgress(terminal, STAGES, clock=lambda: now[0]) as progress:
         for line in lines:
             progress.show(line)
             now[0] += seconds_per_line
@@ -79,7 +79,7 @@ def test_a_training_that_stops_early_has_a_full_bar() -> None:
 def test_a_log_gets_a_line_for_each_epoch() -> None:
     """Plain text, without anything that moves a cursor."""
     log = console(terminal=False)
-    with Lines(log, STAGES) as progress:
+    with LineProgress(log, STAGES) as progress:
         lines = [
             EXAMPLES,
             *epochs("fit", 1.25),
@@ -101,9 +101,9 @@ def test_people_are_counted_while_they_are_simulated() -> None:
     """A log of hundreds gets ten lines, a terminal one bar; everybody's examples are passed on."""
     everybody = [small_examples(1)] * 200
     log, terminal = console(terminal=False), console(terminal=True)
-    assert list(Lines(log, STAGES).people(everybody, 200)) == everybody
+    assert list(LineProgress(log, STAGES).people(everybody, 200)) == everybody
     assert said(log) == [f"simulating people: {n} of 200" for n in range(20, 201, 20)]
-    with Bars(terminal, STAGES) as progress:
+    with BarProgress(terminal, STAGES) as progress:
         assert list(progress.people(everybody, 200)) == everybody
     assert "200/200" in said(terminal)[-1]
 
@@ -112,7 +112,7 @@ def test_only_a_terminal_gets_bars() -> None:
     """A file does not, nor does a process that is to be quiet."""
     quiet = Console(file=io.StringIO(), force_terminal=True, quiet=True)
     chosen = [training_progress(where, TrainConfig()) for where in (console(True), console(False), quiet)]
-    assert [type(progress) for progress in chosen] == [Bars, Lines, Lines]
+    assert [type(progress) for progress in chosen] == [BarProgress, LineProgress, LineProgress]
 
 
 def test_the_stages_are_those_that_the_recipe_trains() -> None:

@@ -1,6 +1,7 @@
-"""The EEG of a session for BIDS: signals on an even grid, events, EDF written by MNE, channels and metadata.
+"""EEG and events of a session for BIDS.
 
-To be read in this order: signals, events, the EDF file, channels and metadata.
+In reading order: ``RegularSignal``, the samples of a stream on an even grid; events; the EDF file, written by MNE;
+channels and metadata.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, Marke
 from clmer_streaming.xdf.format import MAX_STAMP_S
 
 LONGEST_FILL_S = 600.0
-"""Seconds; where a gap is longer, or the clock jumped, a signal ends and another one begins."""
+"""Longest gap in seconds within one signal; at a longer one, or where the clock jumped, another signal begins."""
 
-_MEASURE_S = 6.0  # s of stamps by which rate and jitter are judged
-_RATE_TOLERANCE = 0.01  # a rate within 1 % of the nominal one is that, with drift
+_MEASURE_S = 6.0  # s of stamps from which rate and jitter are measured
+_RATE_TOLERANCE = 0.01  # relative; a measured rate within it is taken for the nominal rate with drift
 _COUNTERS = ("COUNTER", "PACKET_COUNTER", "SAMPLE_COUNTER")
-_INVENTED = ("INTERPOLATE", "INTERPOLATED")
+_INTERPOLATED = ("INTERPOLATE", "INTERPOLATED")
 
 
 @dataclass(frozen=True)
-class OpenGap:
-    """A range of samples that were never measured."""
+class UnfilledGap:
+    """A range of samples that were never received."""
 
-    first: int  # index of the first one
+    first: int  # index of the first missing sample
     n: int
     reason: str
 
@@ -49,80 +50,94 @@ class RegularSignal:
     """Channels of one stream on an even grid."""
 
     info: StreamInfo
-    rows: tuple[int, ...]  # which channels of the stream
+    rows: tuple[int, ...]  # indices of the channels in the stream
     sfreq: float  # Hz
-    t: FloatArray  # (n,) s, LSL clock, device delay taken off; NaN in gaps
+    t: FloatArray  # (n,) s, LSL clock, device delay subtracted; NaN in gaps
     x: FloatArray  # (C, n) in the stream's own units; NaN in gaps
-    gaps: tuple[OpenGap, ...]
-    n_bridged: int  # samples invented over losses of at most 0.1 s
+    gaps: tuple[UnfilledGap, ...]
+    n_bridged: int  # samples interpolated over losses of at most 0.1 s
 
     @property
     def t0(self) -> float:
-        """Stamp of the first sample in seconds."""
+        """Time of the first sample in seconds of the LSL clock."""
         return float(self.t[0])
 
     @cached_property
-    def _known(self) -> tuple[FloatArray, FloatArray]:
-        """Index and time of every sample that was measured; both as numbers that need not be converted each time."""
-        known = np.flatnonzero(np.isfinite(self.t))
-        return known.astype(np.float64), self.t[known]
+    def _received(self) -> tuple[FloatArray, FloatArray]:
+        """Index and time of every sample that was received, both float64."""
+        received = np.flatnonzero(np.isfinite(self.t))
+        return received.astype(np.float64), self.t[received]
 
     def seconds_of(self, t: float) -> float:
-        """Return where a time of the LSL clock lies in the signal, in seconds of its own rate from its first sample.
+        """Return the position of ``t`` seconds of the LSL clock in the signal, in sample numbers over ``sfreq``.
 
-        The clock of a headset drifts against the LSL clock; by this way an event stays at the sample that it met.
+        The clock of a headset drifts against the LSL clock; so an event stays at the sample at which it happened.
         """
-        known, times = self._known
+        indices, times = self._received
         if t <= times[0] or t >= times[-1]:
             edge = 0 if t <= times[0] else -1
-            return float(known[edge] / self.sfreq + t - times[edge])
-        return float(np.interp(t, times, known) / self.sfreq)
+            return float(indices[edge] / self.sfreq + t - times[edge])
+        return float(np.interp(t, times, indices) / self.sfreq)
 
 
 @dataclass
-class _Growing:
-    """A signal while it is read."""
+class _SignalBuilder:
+    """Collects the chunks of one signal."""
 
     t: list[FloatArray] = field(default_factory=list)
     x: list[FloatArray] = field(default_factory=list)
-    gaps: list[OpenGap] = field(default_factory=list)
+    gaps: list[UnfilledGap] = field(default_factory=list)
     n: int = 0
     n_bridged: int = 0
 
-    def take(self, chunk: Chunk) -> None:
+    def append(self, chunk: Chunk) -> None:
         self.t.append(chunk.t)
         self.x.append(chunk.x)
         self.n += chunk.t.size
         self.n_bridged += 0 if chunk.filled is None else int(chunk.filled.all(axis=0).sum())
 
-    def leave_open(self, n: int, reason: str) -> None:
-        self.gaps.append(OpenGap(self.n, n, reason))
+    def append_gap(self, n: int, reason: str) -> None:
+        self.gaps.append(UnfilledGap(self.n, n, reason))
         self.t.append(np.full(n, np.nan))
         self.x.append(np.full((self.x[-1].shape[0], n), np.nan))
         self.n += n
 
+    def n_missing(self, t_next: float, sfreq: float) -> int | None:
+        """Return how many samples are missing before one at ``t_next`` seconds; None where another signal begins."""
+        if not self.n:
+            return 0
+        pause_s = t_next - float(self.t[-1][-1])
+        return round(pause_s * sfreq) - 1 if 0 < pause_s <= LONGEST_FILL_S else None
+
+    def build(self, info: StreamInfo, rows: tuple[int, ...], sfreq: float) -> RegularSignal:
+        t, x = np.concatenate(self.t), np.concatenate(self.x, axis=1)
+        return RegularSignal(info, rows, sfreq, t, x, tuple(self.gaps), self.n_bridged)
+
 
 def regular_signals(items: Iterable[Item], source: str, picks: Sequence[int] | None = None) -> list[RegularSignal]:
-    """Return the signals of one stream: one, or several where it changed, its clock jumped or it was long away.
+    """Return the signals of one stream: several where it changed, its clock jumped or a gap was too long.
 
     Args:
-        items: What the session was fed.
-        source: The stream within the session.
-        picks: Channels to keep; None: all.
+        items: Items of the session.
+        source: Source key of the stream.
+        picks: Indices of the channels to keep; None: all.
+
+    Returns:
+        The signals in order of time; none where the stream has no rate.
     """
     signals: list[RegularSignal] = []
-    for info, part in _announced(items, source):
+    for info, part in _split_by_announcement(items, source):
         rows = tuple(range(len(info.ch_names))) if picks is None else tuple(picks)
-        signals.extend(_place(info, part, rows))
+        signals.extend(_signals_of(info, part, rows))
     return signals
 
 
-def _announced(items: Iterable[Item], source: str) -> list[tuple[StreamInfo, list[Chunk | Gap]]]:
-    """Return what came of a stream under each announcement; one that repeats the last goes on where it was."""
+def _split_by_announcement(items: Iterable[Item], source: str) -> list[tuple[StreamInfo, list[Chunk | Gap]]]:
+    """Return the chunks and gaps of a stream by announcement; one of the same format continues the one before."""
     parts: list[tuple[StreamInfo, list[Chunk | Gap]]] = []
     for item in items:
         if isinstance(item, StreamInfo) and item.source == source:
-            if parts and _alike(parts[-1][0], item):
+            if parts and _same_format(parts[-1][0], item):
                 parts[-1][1].append(Gap(np.nan, np.nan, source, "stream_restarted"))
             else:
                 parts.append((item, []))
@@ -131,68 +146,54 @@ def _announced(items: Iterable[Item], source: str) -> list[tuple[StreamInfo, lis
     return parts
 
 
-def _alike(one: StreamInfo, other: StreamInfo) -> bool:
+def _same_format(one: StreamInfo, other: StreamInfo) -> bool:
     return (one.ch_names, one.sfreq, one.unit, one.units) == (other.ch_names, other.sfreq, other.unit, other.units)
 
 
-def _place(info: StreamInfo, part: Sequence[Chunk | Gap], rows: tuple[int, ...]) -> list[RegularSignal]:
-    """Give the samples of a stream their times, and cut where they cannot be one signal."""
+def _signals_of(info: StreamInfo, part: Sequence[Chunk | Gap], rows: tuple[int, ...]) -> list[RegularSignal]:
+    """Return the signals of the chunks of one announcement, with their times from a ``Timeline``."""
     names = [normalise_label(name) for name in info.ch_names]
     counter = next((names.index(name) for name in _COUNTERS if name in names), None)
-    invented = next((names.index(name) for name in _INVENTED if name in names), None)
-    measured = _measure(info, part, counter)
+    interpolated = next((names.index(name) for name in _INTERPOLATED if name in names), None)
+    measured = _measure_rate(info, part, counter)
     sfreq = _rate(info, measured)
     if not sfreq:
         return []
-    timeline = Timeline(sfreq, rows, counter, invented)
+    timeline = Timeline(sfreq, rows, counter, interpolated)
     timeline.use_measured(measured)
-    growing, signals, reason = _Growing(), list[RegularSignal](), "lost_samples"
+    builder, signals, reason = _SignalBuilder(), list[RegularSignal](), "lost_samples"
     for item in part:
-        given = dataclasses.replace(item, t=item.t - info.delay_s) if isinstance(item, Chunk) else item
-        for placed in timeline.push(given):
-            if isinstance(placed, Chunk) and placed.t.size:
-                n_open = _n_open(growing, float(placed.t[0]), sfreq)
-                if n_open is None:
-                    signals.append(_finish(growing, info, rows, sfreq))
-                    growing = _Growing()
-                elif n_open > 0:
-                    growing.leave_open(n_open, reason)
-                growing.take(dataclasses.replace(placed, x=placed.x[list(rows)]))
-            elif isinstance(placed, Gap):
-                reason = placed.reason
-    return [*signals, _finish(growing, info, rows, sfreq)] if growing.n else signals
+        shifted = dataclasses.replace(item, t=item.t - info.delay_s) if isinstance(item, Chunk) else item
+        for timed in timeline.push(shifted):
+            if isinstance(timed, Chunk) and timed.t.size:
+                n_missing = builder.n_missing(float(timed.t[0]), sfreq)
+                if n_missing is None:
+                    signals.append(builder.build(info, rows, sfreq))
+                    builder = _SignalBuilder()
+                elif n_missing > 0:
+                    builder.append_gap(n_missing, reason)
+                builder.append(dataclasses.replace(timed, x=timed.x[list(rows)]))
+            elif isinstance(timed, Gap):
+                reason = timed.reason
+    return [*signals, builder.build(info, rows, sfreq)] if builder.n else signals
 
 
-def _n_open(growing: _Growing, t_next: float, sfreq: float) -> int | None:
-    """Return how many samples are missing before the next one; None where no filling makes sense."""
-    if not growing.n:
-        return 0
-    away_s = t_next - float(growing.t[-1][-1])
-    return round(away_s * sfreq) - 1 if 0 < away_s <= LONGEST_FILL_S else None
-
-
-def _finish(growing: _Growing, info: StreamInfo, rows: tuple[int, ...], sfreq: float) -> RegularSignal:
-    x = np.concatenate(growing.x, axis=1)
-    t = np.concatenate(growing.t)
-    return RegularSignal(info, rows, sfreq, t, x, tuple(growing.gaps), growing.n_bridged)
-
-
-def _measure(info: StreamInfo, part: Sequence[Chunk | Gap], counter: int | None) -> MeasuredRate:
-    """Return the rate of the stream's first seconds."""
-    t, counted, n = list[FloatArray](), list[FloatArray](), 0
+def _measure_rate(info: StreamInfo, part: Sequence[Chunk | Gap], counter: int | None) -> MeasuredRate:
+    """Return the rate of the stream's first ``_MEASURE_S`` seconds."""
+    t, counts, n = list[FloatArray](), list[FloatArray](), 0
     for item in part:
         if isinstance(item, Chunk) and n < max(2.0, _MEASURE_S * info.sfreq):
             good = np.abs(item.t) <= MAX_STAMP_S
             t.append(item.t[good])
-            counted.append(item.x[counter, good] if counter is not None else np.empty(0))
+            counts.append(item.x[counter, good] if counter is not None else np.empty(0))
             n += int(good.sum())
     if n < 2:
         return MeasuredRate(0.0, 0.0)
-    return measure_rate(np.concatenate(t), np.concatenate(counted) if counter is not None else None, info.sfreq)
+    return measure_rate(np.concatenate(t), np.concatenate(counts) if counter is not None else None, info.sfreq)
 
 
 def _rate(info: StreamInfo, measured: MeasuredRate) -> float:
-    """Return the rate in Hz by which samples are counted; 0 where the stream has none."""
+    """Return the rate in Hz of the even grid; 0 where the stream has none."""
     nominal = info.sfreq
     if nominal and (not measured.steady or abs(measured.rate_hz / nominal - 1) <= _RATE_TOLERANCE):
         return nominal
@@ -212,23 +213,23 @@ EVENT_COLUMNS: dict[str, Any] = {
     "lsl_time": {"Description": "The onset on the LSL clock of the recording computer", "Units": "s"},
     "stream": {"Description": "Stream that the marker came from"},
 }
-"""What the columns of ``events.tsv`` mean."""
+"""Content of ``events.json``: what the columns of ``events.tsv`` mean."""
 
 
 @dataclass(frozen=True)
 class BidsEvent:
-    """One event."""
+    """One row of ``events.tsv``."""
 
-    onset_s: float
-    duration_s: float  # 0: a moment
-    trial_type: str
-    value: str
-    lsl_time: float | None
+    onset_s: float  # from the first sample, see RegularSignal.seconds_of
+    duration_s: float  # 0 for a marker
+    trial_type: str  # marker, gap or padding
+    value: str  # label of a marker, reason of a gap
+    lsl_time: float | None  # s
     stream: str | None = None
 
     @property
     def annotation(self) -> str:
-        """What it is called within EDF; MNE leaves out what begins with BAD."""
+        """Text of the event as an EDF annotation; MNE excludes data under annotations that begin with BAD."""
         if self.trial_type != "marker":
             return f"BAD_{self.trial_type}"
         plain = "".join(char if char.isprintable() else " " for char in self.value)
@@ -236,7 +237,13 @@ class BidsEvent:
 
 
 def bids_events(signal: RegularSignal, n_padded: int, markers: Sequence[Marker]) -> list[BidsEvent]:
-    """Return the events of one run of EEG, in order of their onset."""
+    """Return the events of one run of EEG, in order of onset: markers, gaps, and the padding at the end.
+
+    Args:
+        signal: EEG of the run.
+        n_padded: Samples that the file holds after the last one of the signal.
+        markers: Markers of the run.
+    """
     found = [
         BidsEvent(signal.seconds_of(marker.t), 0.0, "marker", marker.label or "n/a", marker.t, marker.source)
         for marker in markers
@@ -264,14 +271,14 @@ def event_table(events: Sequence[BidsEvent], sfreq: float) -> Table:
     return Table(tuple(EVENT_COLUMNS), rows)
 
 
-_BAD_SHARE = 0.5  # of the windows in which a channel was masked, above which its status is bad
+_BAD_SHARE = 0.5  # share of windows in which a channel was masked, above which its status is bad
 
 
 def check_mne() -> None:
-    """Check whether EDF can be written.
+    """Check that EDF can be written.
 
     Raises:
-        SettingsError: A library for it is not there.
+        SettingsError: MNE or edfio is not installed.
     """
     try:
         import edfio  # noqa: F401
@@ -283,17 +290,20 @@ def check_mne() -> None:
 
 
 def eeg_channels(info: StreamInfo) -> dict[int, str]:
-    """Return the channels of a stream that are electrodes of the 10-05 system, with their usual names.
+    """Return the channels of a stream that are electrodes of the 10-05 system.
+
+    Returns:
+        Name of the electrode, in MNE's spelling, by index of the channel in the stream.
 
     Raises:
-        RecordingError: None is.
+        RecordingError: No channel is.
     """
     import mne
 
-    usual = {name.upper(): name for name in mne.channels.make_standard_montage("standard_1005").ch_names}
+    electrodes = {name.upper(): name for name in mne.channels.make_standard_montage("standard_1005").ch_names}
     found: dict[int, str] = {}
     for row, label in enumerate(info.ch_names):
-        name = usual.get(normalise_label(label))
+        name = electrodes.get(normalise_label(label))
         if name is not None and name not in found.values():
             found[row] = name
     if not found:
@@ -312,14 +322,19 @@ class EdfContent:
 
     names: tuple[str, ...]
     sfreq: float  # Hz
-    x_uv: FloatArray  # (C, n) whole seconds, nothing missing
+    x_uv: FloatArray  # (C, n) microvolts, whole seconds, no value missing
     filled: BoolArray  # (C, n) values that were not measured
-    n_padded: int  # samples behind the last one: EDF holds whole seconds
-    unit_note: str  # a sentence where the unit was guessed
+    n_padded: int  # samples after the last one: EDF holds whole seconds
+    unit_note: str  # a sentence where the unit was guessed, else empty
 
 
 def edf_content(signal: RegularSignal, names: Mapping[int, str]) -> EdfContent:
-    """Return a signal in microvolts as EDF can hold it: gaps are bridged by straight lines, its end is held."""
+    """Return a signal as EDF can hold it: gaps are interpolated linearly, the last value is repeated to a whole second.
+
+    Args:
+        signal: The signal.
+        names: Name of the electrode by index of the channel in the stream.
+    """
     x, note = _microvolts(signal)
     missing = ~np.isfinite(x)
     for row, bad in zip(x, missing, strict=True):
@@ -349,7 +364,14 @@ def _microvolts(signal: RegularSignal) -> tuple[FloatArray, str]:
 
 
 def write_edf(content: EdfContent, events: Sequence[BidsEvent], unix_start: float | None, path: Path) -> None:
-    """Write EDF with each channel's own range, so that a step is that range over 65534; events are annotations."""
+    """Write an EDF file with events as annotations; the resolution of a channel is its range over 65534.
+
+    Args:
+        content: Samples of the file.
+        events: Events of the run; those outside the file are left out.
+        unix_start: Unix time in seconds of the first sample; None where it is not known.
+        path: The file.
+    """
     import mne
 
     info = mne.create_info(list(content.names), content.sfreq, "eeg", verbose="ERROR")
@@ -358,23 +380,23 @@ def write_edf(content: EdfContent, events: Sequence[BidsEvent], unix_start: floa
     if unix_start is not None:
         start = datetime.datetime.fromtimestamp(unix_start, datetime.UTC).replace(microsecond=0)
     raw.set_meas_date(start)
-    shown = [event for event in events if 0 <= event.onset_s < content.x_uv.shape[1] / content.sfreq]
+    inside = [event for event in events if 0 <= event.onset_s < content.x_uv.shape[1] / content.sfreq]
     raw.set_annotations(
         mne.Annotations(
-            [event.onset_s for event in shown],
-            [event.duration_s for event in shown],
-            [event.annotation for event in shown],
+            [event.onset_s for event in inside],
+            [event.duration_s for event in inside],
+            [event.annotation for event in inside],
             orig_time=start,
         ),
         verbose="ERROR",
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rates that are no whole number; the sidecar says the rate
+        warnings.simplefilter("ignore")  # about rates that are not integers; the sidecar has the rate
         mne.export.export_raw(path, raw, fmt="edf", physical_range="channelwise", overwrite=True, verbose="ERROR")
 
 
 def channel_table(content: EdfContent, facts: SessionFacts) -> Table:
-    """Return the channels with unit and status: bad where more than half of the windows went without it."""
+    """Return ``channels.tsv`` of the EEG; a channel is bad if it was masked in more than half of the windows."""
     n_windows = len(facts.contents.predictions)
     masked = Counter(
         normalise_label(name)
@@ -385,8 +407,8 @@ def channel_table(content: EdfContent, facts: SessionFacts) -> Table:
     for name, filled in zip(content.names, content.filled, strict=True):
         share = masked[normalise_label(name)] / n_windows if n_windows else 0.0
         n_filled = int(filled.sum()) - content.n_padded
-        words = [f"masked in {100 * share:.0f} % of the windows"] if share else []
-        words += [f"{n_filled} samples filled"] if n_filled else []
+        notes = [f"masked in {100 * share:.0f} % of the windows"] if share else []
+        notes += [f"{n_filled} samples filled"] if n_filled else []
         rows.append(
             {
                 "name": name,
@@ -396,16 +418,23 @@ def channel_table(content: EdfContent, facts: SessionFacts) -> Table:
                 "high_cutoff": None,
                 "sampling_frequency": content.sfreq,
                 "status": "bad" if share > _BAD_SHARE else "good",
-                "status_description": "; ".join(words) or None,
+                "status_description": "; ".join(notes) or None,
             }
         )
-    return Table.of(rows)
+    return Table.from_rows(rows)
 
 
 def eeg_sidecar(content: EdfContent, signal: RegularSignal, facts: SessionFacts, task: str) -> dict[str, Any]:
-    """Return what is known of the recording; what nobody declared is ``n/a``."""
-    known = np.flatnonzero(np.isfinite(signal.t))
-    span_s = float(signal.t[known[-1]] - signal.t[known[0]])
+    """Return the content of ``eeg.json``; what was not declared is ``n/a``.
+
+    Args:
+        content: Samples of the EDF file.
+        signal: The signal that they come from.
+        facts: The session.
+        task: Name of the task.
+    """
+    received = np.flatnonzero(np.isfinite(signal.t))
+    span_s = float(signal.t[received[-1]] - signal.t[received[0]])
     notch = facts.contents.header.get("preprocess", {}).get("signal", {}).get("notch_hz")
     return {
         "TaskName": task,
@@ -418,7 +447,7 @@ def eeg_sidecar(content: EdfContent, signal: RegularSignal, facts: SessionFacts,
         "EEGChannelCount": len(content.names),
         "RecordingDuration": content.x_uv.shape[1] / content.sfreq,
         "RecordingType": "discontinuous" if signal.gaps else "continuous",
-        "MeasuredSamplingFrequency": float(known[-1] - known[0]) / span_s if span_s > 0 else signal.sfreq,
+        "MeasuredSamplingFrequency": float(received[-1] - received[0]) / span_s if span_s > 0 else signal.sfreq,
         "DeviceDelay": signal.info.delay_s,
         "BridgedSamples": signal.n_bridged,
         "UnitNote": content.unit_note or "n/a",
@@ -426,7 +455,7 @@ def eeg_sidecar(content: EdfContent, signal: RegularSignal, facts: SessionFacts,
 
 
 def declared_reference(info: StreamInfo) -> str:
-    """Return the reference electrode that the stream's header names; ``""`` where it names none."""
+    """Return the reference electrode that a stream's header declares; ``""`` where it declares none."""
     from clmer_streaming.xdf.header import parse_stream_header
 
     try:

@@ -1,4 +1,8 @@
-"""One session as a part of a BIDS data set: EEG, events, further physiological signals, and the predictions."""
+"""Export of one session into a BIDS data set.
+
+``export_bids`` writes EEG and events, the face, physiological signals, the list of recordings, and the predictions as
+a derivative, in this order.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,9 @@ from clmer_server.archive.bids.layout import (
     add_participant,
     bids_label,
     bids_runs,
-    cannot_write,
     prepare_dataset,
     run_at,
+    write_error,
     write_json,
 )
 from clmer_server.archive.bids.motion import FaceTrack, face_files, write_faces
@@ -41,29 +45,33 @@ from clmer_streaming.errors import SettingsError
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.types import FaceSample, Item, StreamInfo
 
-_PHYSIO_WORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
-"""Words in the type or name of a stream that carries a physiological signal."""
+_PHYSIO_KEYWORDS = ("ecg", "ekg", "eda", "gsr", "ppg", "bvp", "resp", "breath", "pulse", "heart", "temperature")
+"""Keywords in the type or name of streams with a physiological signal."""
 
 
 @dataclass(frozen=True)
 class BidsOptions:
-    """How a session is to be written."""
+    """Options of an export."""
 
     task: str  # what the participant did, letters and digits
-    landmarks: bool = False  # whether the face's points are written, too: they can identify a person
-    replace: bool = False  # whether a session that is there is written anew
+    landmarks: bool = False  # whether the face's landmarks are written, which can identify a person
+    replace: bool = False  # whether a session that exists in the data set is replaced
 
 
 def export_bids(facts: SessionFacts, root: Path, options: BidsOptions) -> list[Path]:
-    """Write a session into the data set in a folder; return the files.
+    """Write a session into a BIDS data set.
 
     Args:
         facts: The session.
         root: Folder of the data set; new, or one that earlier exports made.
-        options: How it is written.
+        options: Task, and what is written.
+
+    Returns:
+        The files that were written.
 
     Raises:
-        SettingsError: A library is not there, the folder cannot be used, or the session is there already.
+        SettingsError: A library is not installed, an option is not valid, the folder cannot be used, or the session
+            exists in the data set already.
         RecordingError: The session holds no EEG.
     """
     check_mne()
@@ -75,7 +83,9 @@ def export_bids(facts: SessionFacts, root: Path, options: BidsOptions) -> list[P
     if (root / names.session_folder).exists() and not options.replace:
         raise SettingsError(f"no {names.session_folder} in {root}", "one that is there", "--replace writes it anew")
     reader = SessionReader(facts.stored.recording)
-    items = [item for item in reader.items() if not isinstance(item, FaceSample)]  # many and large: read once more
+    items = [
+        item for item in reader.items() if not isinstance(item, FaceSample)
+    ]  # faces are many and large, and are read again below
     runs = bids_runs(items, names, facts)
     try:
         add_participant(root, label, facts.participant)
@@ -86,7 +96,7 @@ def export_bids(facts: SessionFacts, root: Path, options: BidsOptions) -> list[P
         written += [*_write_scans(root, runs, faces, facts), *_write_physio(root, runs, items, facts)]
         written += _write_predictions(root, names, runs, facts)
     except OSError as error:
-        raise cannot_write(root, error) from error
+        raise write_error(root, error) from error
     return [root / path for path in written]
 
 
@@ -107,41 +117,43 @@ def _write_run(root: Path, run: BidsRun, runs: Sequence[BidsRun], facts: Session
 def _write_scans(
     root: Path, runs: Sequence[BidsRun], faces: Sequence[FaceTrack], facts: SessionFacts
 ) -> Iterator[Path]:
-    begun = [(run.names.eeg("eeg.edf"), run.signal.t0) for run in runs]
-    begun += [(next(face_files(track)), track.t_first) for track in faces]
+    starts = [(run.names.eeg("eeg.edf"), run.signal.t0) for run in runs]
+    starts += [(next(face_files(track)), track.t_first) for track in faces]
     rows = []
-    for path, t0 in begun:
+    for path, t0 in starts:
         unix = facts.unix_of(t0)
-        moment = None if unix is None else datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        rows.append((path.relative_to(runs[0].names.session_folder).as_posix(), moment))
+        acq_time = None if unix is None else datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        rows.append((path.relative_to(runs[0].names.session_folder).as_posix(), acq_time))
     scans = runs[0].names.scans()
     (root / scans).write_text(tsv_text(Table(("filename", "acq_time"), tuple(rows))), encoding="utf-8")
     yield scans
 
 
 def _write_physio(root: Path, runs: Sequence[BidsRun], items: Sequence[Item], facts: SessionFacts) -> Iterator[Path]:
-    on_slots = _slot_sources(facts)
+    slot_sources = _slot_sources(facts)
     infos = {item.source: item for item in items if isinstance(item, StreamInfo) and _is_physio(item)}
-    infos = {source: info for source, info in infos.items() if source not in on_slots}
-    taken: Counter[tuple[int | None, str]] = Counter()
+    infos = {source: info for source, info in infos.items() if source not in slot_sources}
+    n_files: Counter[tuple[int | None, str]] = Counter()  # by run and label
     for source, info in infos.items():
-        word = bids_label(info.type or info.name).lower() or "physio"
+        label = bids_label(info.type or info.name).lower() or "physio"
         for signal in regular_signals(items, source):
             run = run_at(signal.t0, runs)
-            taken[run.names.run, word] += 1
-            number = taken[run.names.run, word]
-            yield from _write_series(root, run, signal, f"recording-{word}{'' if number == 1 else number}")
+            n_files[run.names.run, label] += 1
+            number = n_files[run.names.run, label]
+            yield from _write_series(root, run, signal, f"recording-{label}{'' if number == 1 else number}")
 
 
 def _slot_sources(facts: SessionFacts) -> set[str]:
-    """Return the streams of series on slots: they come at odd times, and physio has a constant rate."""
+    """Return the sources of series on slots, which have no constant rate as BIDS requires of physio files."""
     preprocess = facts.contents.header.get("preprocess", {})
     return {physio_source(series["name"]) for series in preprocess.get("slot_series", [])}
 
 
 def _is_physio(info: StreamInfo) -> bool:
     name = f"{info.type} {info.name}".lower()
-    return info.kind == "physio" or (info.kind == "other" and info.sfreq > 0 and any(w in name for w in _PHYSIO_WORDS))
+    return info.kind == "physio" or (
+        info.kind == "other" and info.sfreq > 0 and any(w in name for w in _PHYSIO_KEYWORDS)
+    )
 
 
 def _write_series(root: Path, run: BidsRun, signal: RegularSignal, entity: str) -> Iterator[Path]:
@@ -165,10 +177,10 @@ def _write_predictions(root: Path, names: BidsNames, runs: Sequence[BidsRun], fa
     if not facts.contents.predictions:
         return
     table = window_table(facts)
-    begin, end = table.columns.index("t_start"), table.columns.index("t_end")
+    start_column, end_column = table.columns.index("t_start"), table.columns.index("t_end")
     rows = []
     for row in table.rows:
-        t_start, t_end = row[begin], row[end]
+        t_start, t_end = row[start_column], row[end_column]
         assert isinstance(t_start, float) and isinstance(t_end, float)
         rows.append((runs[0].signal.seconds_of(t_start), t_end - t_start, *row))
     path = Path("derivatives", "clmer") / names.eeg("predictions.tsv", "desc-clmer")

@@ -1,6 +1,6 @@
-"""The layout of a BIDS data set: the files at its top, the names of a session's files, and runs of EEG.
+"""Layout of a BIDS data set, to which sessions are added one by one.
 
-Sessions are added one by one.
+In reading order: the files at the top of the data set, the names of a session's files, and the runs of its EEG.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from clmer_server.archive.tables import Cell, Table, tsv_text
 from clmer_streaming.errors import RecordingError, SettingsError
 from clmer_streaming.types import Item, StreamInfo
 
-BIDS_VERSION = "1.10.0"
-_MAKER = "clmer"
+_BIDS_VERSION = "1.10.0"
+_GENERATOR = "clmer"
 _DESCRIPTION = "dataset_description.json"
 _PARTICIPANTS = "participants.tsv"
 
@@ -51,7 +51,10 @@ _PARTICIPANT_COLUMNS = {
 
 
 def prepare_dataset(root: Path) -> None:
-    """Create a data set, or check that the existing one can be added to.
+    """Create a data set, or check that a session can be added to the existing one.
+
+    Args:
+        root: Folder of the data set; created if it does not exist.
 
     Raises:
         SettingsError: The folder holds something else, or cannot be written to.
@@ -60,110 +63,133 @@ def prepare_dataset(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / _DESCRIPTION).exists() and any(root.iterdir()):
             raise SettingsError("a new folder, or one of clmer session export", f"{root} with other files", "name one")
-        if (root / _DESCRIPTION).exists() and not _is_ours(root / _DESCRIPTION):
+        if (root / _DESCRIPTION).exists() and not _made_by_clmer(root / _DESCRIPTION):
             raise SettingsError(
                 "a data set that clmer session export made", f"{root} by another", "name a new folder: --to FOLDER"
             )
         write_json(root / _DESCRIPTION, _description("raw", "Sessions recorded with CLMER"))
         (root / "README.md").write_text(_README, encoding="utf-8")
-        derived = root / "derivatives" / _MAKER
+        derived = root / "derivatives" / _GENERATOR
         derived.mkdir(parents=True, exist_ok=True)
         write_json(derived / _DESCRIPTION, _description("derivative", "Predictions of CLMER, window by window"))
     except OSError as error:
-        raise cannot_write(root, error) from error
+        raise write_error(root, error) from error
 
 
 def add_participant(root: Path, label: str, pseudonym: str | None) -> None:
-    """Add a participant to the table, once.
+    """Add a participant to ``participants.tsv``, unless it is listed already.
+
+    Args:
+        root: Folder of the data set.
+        label: BIDS label of the participant, without ``sub-``.
+        pseudonym: Pseudonym; None where none was given.
 
     Raises:
-        SettingsError: Another pseudonym has the same letters and digits.
+        SettingsError: Another pseudonym has the same label.
     """
     path = root / _PARTICIPANTS
-    known: dict[str, Cell] = {}
+    pseudonyms: dict[str, Cell] = {}
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
-            known = {row["participant_id"]: row["pseudonym"] for row in csv.DictReader(file, delimiter="\t")}
-    name, word = f"sub-{label}", pseudonym or "n/a"
-    if known.setdefault(name, word) != word:
+            pseudonyms = {row["participant_id"]: row["pseudonym"] for row in csv.DictReader(file, delimiter="\t")}
+    name, text = f"sub-{label}", pseudonym or "n/a"
+    if pseudonyms.setdefault(name, text) != text:
         raise SettingsError(
-            "pseudonyms that differ in letters or digits", f"{known[name]} and {word}", "export it to another folder"
+            "pseudonyms that differ in letters or digits",
+            f"{pseudonyms[name]} and {text}",
+            "export it to another folder",
         )
-    table = Table(tuple(_PARTICIPANT_COLUMNS), tuple(sorted(known.items())))
+    table = Table(tuple(_PARTICIPANT_COLUMNS), tuple(sorted(pseudonyms.items())))
     path.write_text(tsv_text(table), encoding="utf-8")
     write_json(root / "participants.json", _PARTICIPANT_COLUMNS)
 
 
 def write_json(path: Path, plain: dict[str, Any]) -> None:
-    """Write JSON for people."""
+    """Write plain JSON values, indented."""
     path.write_text(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def cannot_write(path: Path, error: OSError) -> SettingsError:
-    """Return the error for a folder that refuses."""
+def write_error(path: Path, error: OSError) -> SettingsError:
+    """Return the error for a folder that cannot be written to."""
     return SettingsError(f"a folder that can be written to: {path}", error.strerror or repr(error), "check --to")
 
 
 def _description(kind: str, name: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "BIDSVersion": BIDS_VERSION,
+        "BIDSVersion": _BIDS_VERSION,
         "DatasetType": kind,
-        "GeneratedBy": [{"Name": _MAKER, "Version": version("clmer")}],
+        "GeneratedBy": [{"Name": _GENERATOR, "Version": version("clmer")}],
     }
 
 
-def _is_ours(path: Path) -> bool:
+def _made_by_clmer(path: Path) -> bool:
     try:
-        made_by = json.loads(path.read_text(encoding="utf-8")).get("GeneratedBy", [])
-        return any(maker.get("Name") == _MAKER for maker in made_by)
+        generators = json.loads(path.read_text(encoding="utf-8")).get("GeneratedBy", [])
+        return any(generator.get("Name") == _GENERATOR for generator in generators)
     except (OSError, ValueError, AttributeError):
         return False
 
 
-_NO_LABEL = re.compile(r"[^A-Za-z0-9]")
+_NON_LABEL = re.compile(r"[^A-Za-z0-9]")
 
 
 def bids_label(name: str) -> str:
-    """Return a name without everything that a BIDS label cannot hold; ``""`` where nothing is left."""
-    return _NO_LABEL.sub("", name)
+    """Return a name as a BIDS label: its ASCII letters and digits, ``""`` where it has none."""
+    return _NON_LABEL.sub("", name)
 
 
 @dataclass(frozen=True)
 class BidsNames:
-    """Where the files of one session lie below the data set."""
+    """Paths of the files of one session, relative to the data set.
 
-    subject: str  # labels, without sub- and ses-
-    session: str
+    Example::
+
+        names = BidsNames("P01", "morning", "emotion")
+        names.eeg("eeg.edf")  # sub-P01/ses-morning/eeg/sub-P01_ses-morning_task-emotion_eeg.edf
+    """
+
+    subject: str  # label, without sub-
+    session: str  # label, without ses-
     task: str
     run: int | None = None  # from 1; None where there is only one
 
     @property
     def subject_folder(self) -> Path:
-        """Of the participant."""
+        """Folder of the participant."""
         return Path(f"sub-{self.subject}")
 
     @property
     def session_folder(self) -> Path:
-        """Of the session."""
+        """Folder of the session."""
         return self.subject_folder / f"ses-{self.session}"
 
     def of_run(self, run: int | None) -> BidsNames:
-        """Return the names of one run."""
+        """Return the names of one run; None for the only one."""
         return replace(self, run=run)
 
     def eeg(self, ending: str, *entities: str) -> Path:
-        """Return a file of the EEG folder, such as ``..._eeg.edf``; ``entities`` stand before the ending."""
+        """Return the path of a file in the EEG folder.
+
+        Args:
+            ending: Suffix and extension, such as ``eeg.edf``.
+            entities: Further entities, such as ``recording-ecg``.
+        """
         stem = "_".join([self._stem(), f"task-{self.task}", *self._run(), *entities])
         return self.session_folder / "eeg" / f"{stem}_{ending}"
 
     def motion(self, tracksys: str, ending: str) -> Path:
-        """Return a file of a tracking system, such as ``..._motion.tsv``."""
+        """Return the path of a file of a tracking system.
+
+        Args:
+            tracksys: Name of the tracking system.
+            ending: Suffix and extension, such as ``motion.tsv``.
+        """
         stem = "_".join([self._stem(), f"task-{self.task}", f"tracksys-{tracksys}", *self._run()])
         return self.session_folder / "motion" / f"{stem}_{ending}"
 
     def scans(self) -> Path:
-        """Return the list of the session's recordings."""
+        """Return the path of the list of the session's recordings."""
         return self.session_folder / f"{self._stem()}_scans.tsv"
 
     def _run(self) -> list[str]:
@@ -175,17 +201,22 @@ class BidsNames:
 
 @dataclass(frozen=True)
 class BidsRun:
-    """A run of EEG and its names."""
+    """One run of EEG, and the names of its files."""
 
     names: BidsNames
     signal: RegularSignal
 
 
 def bids_runs(items: Sequence[Item], names: BidsNames, facts: SessionFacts) -> list[BidsRun]:
-    """Return the runs of a session, in order of time; one alone has no number.
+    """Return the runs of a session in order of time, numbered from 1; a single run has no number.
+
+    Args:
+        items: Items of the session.
+        names: Names of the session's files.
+        facts: The session.
 
     Raises:
-        RecordingError: The session holds no EEG.
+        RecordingError: The session holds no EEG, or EEG without a rate.
     """
     info = next((item for item in items if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
     if info is None:
@@ -198,5 +229,5 @@ def bids_runs(items: Sequence[Item], names: BidsNames, facts: SessionFacts) -> l
 
 
 def run_at(t: float, runs: Sequence[BidsRun]) -> BidsRun:
-    """Return the run that had begun last at a time in seconds of the LSL clock; the first one, where none had."""
+    """Return the last run that begins at or before ``t`` seconds of the LSL clock; else the first one."""
     return next((run for run in reversed(runs) if run.signal.t0 <= t), runs[0])

@@ -1,7 +1,8 @@
-"""The face in numbers for BIDS: a row per frame as it was seen, with its time, as Motion-BIDS has tracking systems.
+"""Face samples of a session for BIDS, as a tracking system of Motion-BIDS: one row for each frame, with its time.
 
-Not as ``physio``: BIDS wants that at a constant rate, and a camera has none, so that rows would have to be invented.
-Motion-BIDS keeps uneven frames beside a ``LATENCY`` channel (BIDS 1.10, modality-specific files, Motion).
+They are not ``physio`` files: BIDS requires a constant rate of those, which a camera does not have. Motion-BIDS allows
+uneven frames with a ``LATENCY`` channel (BIDS 1.10, modality-specific files, Motion). In reading order: the channels,
+``FaceTrack`` and ``write_faces``, metadata.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,12 +19,12 @@ from clmer_server.archive.tables import Cell, Table, tsv_text
 from clmer_streaming.face.layout import AU_NAMES, FACE_CH_NAMES, N_LANDMARKS, face_to_row
 from clmer_streaming.types import FACE_CALIBRATIONS, FaceFlag, FaceSample, Item, StreamInfo
 
-TIMES = {
+TIME_CHANNELS = {
     "LATENCY": "from the first frame",
     "EEG_TIME": "from the first sample of the EEG, as the onsets in events.tsv",
     "LSL_TIME": "on the LSL clock of the recording computer",
 }
-"""Channels before those of the face: the time of the frame in seconds."""
+"""Channels before those of the face, with the time of the frame in seconds, and their descriptions."""
 
 REFERENCE_FRAMES: dict[str, Any] = {
     "reference_frame": {
@@ -46,12 +47,12 @@ REFERENCE_FRAMES: dict[str, Any] = {
         },
     }
 }
-"""``channels.json``."""
+"""Content of ``channels.json``."""
 
 _COLUMNS = ("name", "component", "type", "tracked_point", "units", "reference_frame", "description")
 _AXES = {"PITCH": "x", "YAW": "y", "ROLL": "z"}
 _FLAGS = ", ".join(f"{flag.value} {str(flag.name).lower()}" for flag in FaceFlag if flag.value)
-_SAID = {
+_UNITS_AND_TEXTS = {
     "GAZE_X": ("rad", "gaze to the person's left, against the camera's axis"),
     "GAZE_Y": ("rad", "gaze upwards, against the camera's axis"),
     "QUALITY": ("n/a", "0: nothing to trust, or no face; to 1"),
@@ -61,15 +62,15 @@ _SAID = {
 
 
 def exported_channels(*, landmarks: bool) -> tuple[int, ...]:
-    """Return which of FACE_CH_NAMES are written: all of them, or those behind the landmarks."""
+    """Return the indices in FACE_CH_NAMES that are written: all, or those after the landmarks."""
     return tuple(range(0 if landmarks else 3 * N_LANDMARKS, len(FACE_CH_NAMES)))
 
 
 def channel_table(channels: tuple[int, ...]) -> Table:
-    """Return ``channels.tsv``: the times, then the channels with these numbers."""
+    """Return ``channels.tsv``: the times, then the channels with these indices in FACE_CH_NAMES."""
     times = [
         (name, "n/a", "LATENCY" if name == "LATENCY" else "MISC", "n/a", "s", "n/a", text)
-        for name, text in TIMES.items()
+        for name, text in TIME_CHANNELS.items()
     ]
     return Table(_COLUMNS, (*times, *(_row(FACE_CH_NAMES[number]) for number in channels)))
 
@@ -85,7 +86,7 @@ def _row(name: str) -> tuple[Cell, ...]:
     if part in AU_NAMES:
         what = "intensity, 0 to 5" if end == "r" else "presence, 0 or 1"
         return name, "n/a", "MISC", "n/a", "n/a", "n/a", f"action unit {int(part[2:])} of FACS: {what}"
-    units, text = _SAID[name]
+    units, text = _UNITS_AND_TEXTS[name]
     return name, "n/a", "MISC", "n/a", units, "n/a", text
 
 
@@ -95,29 +96,29 @@ TRACKSYS = "face"
 
 @dataclass
 class FaceTrack:
-    """The frames of one run while they are written; times are seconds of the LSL clock, device delay taken off."""
+    """Writer of the frames of one run; times are seconds of the LSL clock, device delay subtracted."""
 
     run: BidsRun
     info: StreamInfo
     file: TextIO
-    channels: tuple[int, ...]  # which of FACE_CH_NAMES
+    channels: tuple[int, ...]  # indices in FACE_CH_NAMES
     t_first: float = math.nan
     t_last: float = math.nan
-    n: int = field(default=0)
+    n: int = 0
 
     @property
     def names(self) -> BidsNames:
-        """Of the files."""
+        """Names of the run's files."""
         return self.run.names
 
     @property
     def rate_hz(self) -> float:
-        """Frames per second over all of them; 0 of one frame."""
+        """Mean number of frames per second; 0 for a single frame."""
         span_s = self.t_last - self.t_first
         return (self.n - 1) / span_s if span_s > 0 else 0.0
 
     def write(self, sample: FaceSample, t: float) -> None:
-        """Write a frame; what was not measured is ``n/a``."""
+        """Write the frame at ``t`` seconds; values that were not measured are ``n/a``."""
         self.t_first = t if not self.n else self.t_first
         self.t_last, self.n = t, self.n + 1
         row = face_to_row(sample).tolist()
@@ -127,13 +128,16 @@ class FaceTrack:
 
 
 def write_faces(root: Path, runs: Sequence[BidsRun], items: Iterable[Item], *, landmarks: bool) -> list[FaceTrack]:
-    """Write the face of every run that has one, frame by frame; return what was written.
+    """Write the face of every run that has one, frame by frame.
 
     Args:
         root: Folder of the data set.
-        runs: Of the session.
-        items: What the session was fed.
-        landmarks: Whether the 68 points are written, too: the shape of a face can identify a person.
+        runs: Runs of the session.
+        items: Items of the session.
+        landmarks: Whether the 68 landmarks are written, which can identify a person.
+
+    Returns:
+        The tracks that were written, their files closed.
     """
     tracks: dict[int | None, FaceTrack] = {}  # by number of the run
     infos: dict[str, StreamInfo] = {}
@@ -156,7 +160,7 @@ def write_faces(root: Path, runs: Sequence[BidsRun], items: Iterable[Item], *, l
 
 
 def face_files(track: FaceTrack) -> Iterator[Path]:
-    """Yield the files of a track, the frames first."""
+    """Yield the paths of a track's files, relative to the data set, the frames first."""
     for ending in ("motion.tsv", "motion.json", "channels.tsv", "channels.json"):
         yield track.names.motion(TRACKSYS, ending)
 
