@@ -108,7 +108,6 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         SettingsError: The participant's neutral face, the face landmarker or an option's text cannot be used.
     """
     config.extractor()  # a bundle that cannot be used is reported before anything is read, with or without a video
-    config.neutral_face()
     assert config.replay is not None
     neutral = config.neutral_face()
     if config.video is None and is_session_recording(config.replay):
