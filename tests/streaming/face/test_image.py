@@ -17,7 +17,7 @@ from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.face.reader import FaceReader
 from clmer_streaming.types import FaceSample, FloatArray
 from tests.conftest import sample_data_folder
-from tests.support.astronaut import Image, StillMesh, astronaut_image, warped
+from tests.support.astronaut import Image, StillMesh, warped
 from tests.support.face_acting import Move, acted
 from tests.support.face_pictures import read_video
 
@@ -25,17 +25,6 @@ AU04 = AU_NAMES.index("AU04")
 
 Film = list[tuple[Image, MeshFrame | None]]
 """Each picture of a video, with its mesh."""
-
-
-@pytest.fixture(scope="module")
-def mesh() -> StillMesh:
-    return StillMesh()
-
-
-@pytest.fixture(scope="module")
-def picture() -> Image:
-    """The astronaut, whose brow is smooth."""
-    return astronaut_image()
 
 
 @pytest.fixture(scope="module")

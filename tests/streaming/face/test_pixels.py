@@ -26,16 +26,6 @@ LOWER_LIP = (14, 87, 17, 84, 86, 85, 15, 16)
 
 
 @pytest.fixture(scope="module")
-def mesh() -> StillMesh:
-    return StillMesh()
-
-
-@pytest.fixture(scope="module")
-def picture() -> Image:
-    return astronaut_image()
-
-
-@pytest.fixture(scope="module")
 def face(mesh: StillMesh, picture: Image) -> AlignedFace:
     return mesh.face(picture)
 
