@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from clmer_streaming.config import SignalConfig
+    from clmer_streaming.xdf.clock import ClockHealth
     from clmer_streaming.xdf.inspect import Inspection, StreamInspection
-    from clmer_streaming.xdf.reader import ClockHealth, XdfStream
+    from clmer_streaming.xdf.reader import XdfStream
 
 
 HELP = "tell what is in XDF recordings, and what is wrong with them"

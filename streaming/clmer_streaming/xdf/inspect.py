@@ -16,8 +16,9 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from clmer_streaming.pipeline.channels import microvolts_per_unit
 from clmer_streaming.types import FloatArray, IndexArray
+from clmer_streaming.xdf.clock import ClockHealth, measure_clock
 from clmer_streaming.xdf.header import StreamDescription
-from clmer_streaming.xdf.reader import ClockHealth, XdfFile, XdfStream, measure_clock
+from clmer_streaming.xdf.reader import XdfFile, XdfStream
 from clmer_streaming.xdf.scan import ScanReport
 
 SHORTEST_GAP_S = 0.1

@@ -12,9 +12,10 @@ import pytest
 import pyxdf
 
 from clmer_streaming.errors import RecordingError
+from clmer_streaming.xdf.clock import fit_clock, synchronise
 from clmer_streaming.xdf.format import BOUNDARY_UUID, encode_length
 from clmer_streaming.xdf.header import XdfStreamSpec
-from clmer_streaming.xdf.reader import XdfStream, fit_clock, read_xdf, synchronise
+from clmer_streaming.xdf.reader import XdfStream, read_xdf
 from clmer_streaming.xdf.writer import XdfWriter
 
 INTACT = [

@@ -9,9 +9,9 @@ import pytest
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
+from clmer_streaming.xdf.clock import measure_clock
 from clmer_streaming.xdf.header import StreamDescription, XdfStreamSpec
 from clmer_streaming.xdf.inspect import measure_spacing
-from clmer_streaming.xdf.reader import measure_clock
 from clmer_streaming.xdf.scan import ClockOffset, Entry, Footer, SampleBlock, read_in_order
 from clmer_streaming.xdf.writer import XdfWriter
 
