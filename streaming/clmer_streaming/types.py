@@ -268,7 +268,8 @@ class StreamStatus:
     n_samples: int = 0  # received since the stream was announced
     n_gaps: int = 0
     n_bridged: int = 0  # samples invented to bridge short losses
-    n_lost: int = 0  # samples known to be missing between those received
+    n_lost: int = 0  # samples that a packet counter proves to be missing
+    n_lost_estimated: int = 0  # samples that seem to be missing, by the stamps alone
     n_dropped: int = 0  # samples or frames that were received and not used, whatever the reason
     chunk_s: float = 0.0  # longest of the last chunks in seconds; what a sample may wait at the sender
     delay_s: float | None = None  # seconds that are taken off its stamps; None before it is announced

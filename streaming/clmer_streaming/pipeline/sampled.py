@@ -21,7 +21,7 @@ from clmer_streaming.pipeline.channels import ChannelMap, ChannelPicker, UnitGue
 from clmer_streaming.pipeline.filters import CausalFilter, PolyphaseResampler, design_band, design_sos
 from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.pipeline.quality import RawMonitor, RawView
-from clmer_streaming.pipeline.rate import RateGate
+from clmer_streaming.pipeline.rate import RateDecision, RateGate
 from clmer_streaming.pipeline.timeline import Timeline
 from clmer_streaming.pipeline.track import FAR_AHEAD_S, Track
 from clmer_streaming.types import (
@@ -138,7 +138,8 @@ class SampledTrack(Track["SampledCut"]):
         return (self._path.note or self._loss_note(), self._path.unit.note)
 
     def _loss_note(self) -> str:
-        n_lost = self._path.timeline.n_lost
+        timeline = self._path.timeline
+        n_lost = timeline.n_lost + timeline.n_lost_estimated
         if not (self._path.monitor and n_lost) or self.n_samples < _LOSS_AFTER_S * self._path.sfreq:
             return ""
         share = n_lost / (n_lost + self.n_samples)
@@ -204,6 +205,7 @@ class SampledTrack(Track["SampledCut"]):
             n_gaps=timeline.n_gaps,
             n_bridged=timeline.n_bridged,
             n_lost=timeline.n_lost,
+            n_lost_estimated=timeline.n_lost_estimated,
             n_dropped=self._path.n_dropped,
         )
 
@@ -282,10 +284,10 @@ class SignalPath:
         filtered: list[Item] = []
         placed: list[Chunk | Gap] = []
         for given in self._gate.push(item):
-            if isinstance(given, StreamInfo):  # what came before the change is filtered for the rate that it had
+            if isinstance(given, RateDecision):  # what came before the change is filtered for the rate that it had
                 filtered += self._filter_all(placed)
                 placed = []
-                self._begin(given.sfreq)
+                self._begin(given)
             else:
                 placed += self._place(given)
         chunks = [out for out in placed if isinstance(out, Chunk)]
@@ -323,13 +325,12 @@ class SignalPath:
             items = [out for given in items for out in stage.push(given)]
         return items
 
-    def _begin(self, sfreq: float) -> None:
-        """Build the stages for the rate in Hz at which the stream runs from now on."""
-        before = self.timeline
+    def _begin(self, rate: RateDecision) -> None:
+        """Build the stages for the rate at which the stream runs from now on."""
+        before, sfreq = self.timeline, rate.sfreq
         self._attach(sfreq)
         self.timeline.carry_counts(before)
-        if self._gate.measured is not None:
-            self.timeline.use_measured(self._gate.measured)
+        self.timeline.use_measured(rate.measured)
         self._stages, self._too_slow = None, ""
         try:
             sos = self._series.sections(sfreq)

@@ -1,174 +1,40 @@
-"""The timeline, which gives the samples of a stream their counted times, and finds and bridges losses.
+"""The timeline, which gives the samples of a stream their counted times, and tells losses from lateness.
 
-A sample's time is an affine map of its index within a segment. A loss shows as a jump of the packet counter,
-or as an offset of the stamps from the counted time that lasts; one odd stamp is no loss. Losses up to
-``max_bridge_s`` are bridged by straight lines and marked; longer ones end the segment with a Gap.
-
-``SampleClock`` fits the map; the stage ``Timeline`` uses it, and a ``LossCounter`` where there is a packet counter.
+A sample's time is an affine map of its index within a segment. A loss is a jump of the packet counter, or samples that
+never come: the stamps of several independent arrivals lie behind the count and do not catch up. Late samples catch up,
+and are counted on. Losses up to ``max_bridge_s`` are bridged by straight lines and marked; longer ones end the segment
+with a Gap.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from clmer_streaming.pipeline.rate import LossCounter, MeasuredRate
-from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, IndexArray, Item
+from clmer_streaming.pipeline.counter import LossCounter
+from clmer_streaming.pipeline.rate import MeasuredRate
+from clmer_streaming.pipeline.sample_clock import SampleClock
+from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item
 
-_BLOCK_S = 0.25  # s between two fits
-_MEMORY_BLOCKS = 120  # 30 s of stamps in a fit
-_STAMP_SD_S = 0.005  # s, of a block's mean stamp: what chunked delivery leaves after averaging
-_PERIOD_SD = 0.005  # relative SD of the true period about its prior; rates seen differ by up to 0.4 %
-_PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
-UNKNOWN_JITTER_S = 0.05
-"""Jitter of the stamps in seconds that is assumed before enough blocks were fitted."""
-
-_MIN_BLOCKS = 8
-
-
-@dataclass
-class _ClockState:
-    anchor_n: int = 0  # sample index at which the current map begins
-    anchor_t: float = 0.0  # s, its time
-    period: float = 0.0  # s per sample of the current map
-    pending: list[FloatArray] = field(default_factory=list)  # stamps of the block under way
-    blocks: FloatArray = field(default_factory=lambda: np.empty((2, 0)))  # mean index and stamp (s) of each past block
-    block_spread: deque[float] = field(default_factory=deque)  # s, largest residual of each past block
-    jitter: float = UNKNOWN_JITTER_S  # s, 90th percentile of block_spread
-
-
-class SampleClock:
-    """Gives each sample of a segment its time by an affine map, fixed when the sample is pushed.
-
-    The map is fitted every 0.25 s to the stamps of the last 30 s, by least squares with a normal prior on the period
-    about the nominal one. It is constant within a block, so that no chunking can change a bit.
-
-    Args:
-        sfreq: Nominal rate in Hz.
-        t0: Stamp of the segment's first sample in seconds.
-        period: Period to begin with in seconds, from an earlier segment; the nominal one if None.
-        jitter: Of the stamps in seconds, from an earlier segment; None while unknown.
-    """
-
-    def __init__(self, sfreq: float, t0: float, period: float | None = None, jitter: float | None = None) -> None:
-        self._nominal = 1.0 / sfreq
-        self._prior = period or self._nominal
-        self.block = max(2, round(_BLOCK_S * sfreq))
-        self._index = np.arange(self.block)
-        self._state = _ClockState(
-            anchor_t=t0, period=self._prior, jitter=UNKNOWN_JITTER_S if jitter is None else jitter
-        )
-        self._state.block_spread = deque(maxlen=_MEMORY_BLOCKS)
-        self.n = 0  # samples so far
-
-    @property
-    def period(self) -> float:
-        """Seconds per sample of the current map."""
-        return self._state.period
-
-    @property
-    def settled(self) -> bool:
-        """Whether the period is based on stamps (10 s of them) rather than on its prior."""
-        return self._state.blocks.shape[1] * _BLOCK_S >= 10.0
-
-    @property
-    def jitter(self) -> float:
-        """Jitter of the stamps about the map in seconds: the 90th percentile of each block's largest residual."""
-        return self._state.jitter
-
-    @property
-    def jitter_known(self) -> bool:
-        """Whether the jitter was measured in this segment (2 s of stamps)."""
-        return len(self._state.block_spread) >= _MIN_BLOCKS
-
-    @property
-    def n_left(self) -> int:
-        """Number of samples until the next fit."""
-        return self._state.anchor_n + self.block - self.n
-
-    @property
-    def t_next(self) -> float:
-        """Time of the next sample by the current map, in seconds."""
-        state = self._state
-        return state.anchor_t + (self.n - state.anchor_n) * state.period
-
-    def predict(self, n: int) -> FloatArray:
-        """Return the times (n,) of the next samples by the current map, in seconds."""
-        index = self._index[:n] if n <= self.block else np.arange(n)
-        state = self._state
-        t: FloatArray = state.anchor_t + (self.n - state.anchor_n + index) * state.period
-        return t
-
-    def advance(self, stamps: FloatArray) -> FloatArray:
-        """Count samples and return their times by the current map.
-
-        Args:
-            stamps: (n,) seconds, at most ``n_left`` of them; NaN for an invented sample.
-
-        Returns:
-            (n,) seconds.
-        """
-        t = self.predict(stamps.size)
-        self._state.pending.append(stamps)
-        self.n += stamps.size
-        if self.n_left == 0:
-            self._fit(float(t[-1]))
-        return t
-
-    def _fit(self, t_last: float) -> None:
-        state = self._state
-        stamps, index = np.concatenate(state.pending), self._index
-        measured = np.isfinite(stamps)
-        if not measured.all():
-            stamps, index = stamps[measured], index[measured]
-        if stamps.size:
-            residual = stamps - (state.anchor_t + index * state.period)
-            means = [[_mean(state.anchor_n + index)], [_mean(stamps)]]
-            state.blocks = np.concatenate([state.blocks[:, 1 - _MEMORY_BLOCKS :], means], axis=1)
-            state.block_spread.append(float(np.max(np.abs(residual))))
-            if self.jitter_known:
-                state.jitter = _percentile(state.block_spread, 0.9)
-        self._refit(t_last)
-        state.pending = []
-
-    def _refit(self, t_last: float) -> None:
-        state = self._state
-        n, t = state.blocks
-        n_mean, t_mean = _mean(n), _mean(t)
-        weight, prior_weight = 1 / _STAMP_SD_S**2, 1 / (_PERIOD_SD * self._nominal) ** 2
-        s_nn = weight * float(np.add.reduce((n - n_mean) ** 2))
-        s_nt = weight * float(np.add.reduce((n - n_mean) * (t - t_mean)))
-        period = (s_nt + prior_weight * self._prior) / (s_nn + prior_weight)
-        bound = _PERIOD_BOUND * self._nominal
-        period = min(max(period, self._nominal - bound), self._nominal + bound)
-        # Time never runs backward: a later map may lag, but not by more than half a sample at the seam.
-        state.anchor_t = max(t_mean + period * (self.n - n_mean), t_last + 0.5 * period)
-        state.anchor_n, state.period = self.n, period
-
-
-def _mean(values: FloatArray | IndexArray) -> float:
-    """Return what ``numpy.mean`` returns, to the bit, in half of the time for a few values."""
-    return float(np.add.reduce(values)) / values.size
-
-
-def _percentile(values: Iterable[float], share: float) -> float:
-    """Return what ``numpy.percentile`` returns, to the bit, in a tenth of the time for a few values."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * share
-    below = min(int(place), len(ordered) - 2)
-    low, high, weight = ordered[below], ordered[below + 1], place - below
-    return high - (high - low) * (1 - weight) if weight >= 0.5 else low + (high - low) * weight
-
-
-_CONFIRM_S = 0.25  # s for which an offset must last; also the longest time a sample is held back
+_CONFIRM_S = 0.25  # s for which an offset must last; also how long a sample may be held back
+_EVEN_CONFIRM_S = 0.6  # s, the same where even stamps do not show the chunks: one late chunk may be so long
+_LATE_CHUNK_S = 1.0  # s by which a single chunk among even stamps may be late
 _MIN_TOLERANCE_S = 0.03  # s; and at least three samples
-_JITTER_FACTOR = 2.0  # times the measured jitter of the stamps
+_SPREADS = 2.0  # times the spread of the stamps, that are tolerated too
 _RECLOCK_S = 1.0  # s; up to here a contiguous counter outweighs the stamps
 _LONGEST_LOSS_S = 600.0  # s; stamps that leap further ahead are a clock that was set
+_CHANCE = (
+    1e-6  # largest probability that independent arrivals are all late by chance, at which they are taken for a loss
+)
+_UNSEEN = 0.3  # arrivals that are counted in for a lateness that was never seen (a prior of the binomial)
+_LATEST_ARRIVALS = 3  # by which the size of a loss is estimated
+_STEP_S = 1 / 16  # s of samples between two decisions on a lateness that lasts
+_FIRST_LATE_S = 2.5  # s by which the first stamps of a segment may be late: the longest chunk
+_EARLY_S, _EARLY_SPREADS = 0.25, 10.0  # s, and spreads, by which later ones are early when their clock was set
 
 _GapReason = Literal["lost_samples", "clock_jump"]
 
@@ -186,12 +52,28 @@ class _Rows:
 
 
 @dataclass
+class _Lateness:
+    """Samples that came later than expected, one after the other."""
+
+    first: int  # index of the first one, on the clock of the segment
+    n_needed: int  # samples for which it must last to be a loss
+    hold: bool  # whether a decision by so many is possible, and the samples wait for it
+    late: list[FloatArray] = field(default_factory=list)  # s later than the line, of those that were counted on
+
+    @property
+    def n(self) -> int:
+        return sum(part.size for part in self.late)
+
+
+@dataclass
 class _TimelineState:
     held: _Rows | None = None  # samples whose offset the next ones must confirm
     n_dropped: int = 0  # unusable samples since the last usable one
     clock: SampleClock | None = None  # None between segments
     period: float | None = None  # s per sample, carried from one segment to the next once settled
-    jitter: float | None = None  # s, of the stamps, carried likewise once measured
+    spread: float | None = None  # s, of the stamps, carried likewise once measured
+    first_late_s: float = 0.0  # s by which the first stamp is late, as measured beforehand
+    lateness: _Lateness | None = None  # None while samples come in time
     last_t: float = np.nan  # s, the last sample placed
     last_x: FloatArray = field(default_factory=lambda: np.empty(0))  # (C,) its values
     gap_reason: _GapReason | None = None  # why the segment ended; None after a Gap of the source
@@ -199,6 +81,10 @@ class _TimelineState:
 
 class Timeline:
     """Stage: gives Chunks their counted times, bridges short losses, and ends segments with Gaps.
+
+    Late samples are counted on as if they were in time, until several independent arrivals, all of them late and none
+    catching up, could hardly be so by chance; only then samples are missing. Where that can be known within 0.25 s
+    (0.6 s for stamps that are all even), the samples wait for it, and the loss is placed exactly.
 
     Args:
         sfreq: Nominal rate in Hz.
@@ -211,7 +97,8 @@ class Timeline:
         n_gaps: Gaps so far.
         n_bridged: Samples invented to bridge losses.
         n_unusable: Samples received that were no measurement.
-        n_lost: Samples missing between those received: exact with a counter, else by the stamps.
+        n_lost: Samples missing between those received, as the packet counter or dropped samples prove.
+        n_lost_estimated: Samples that seem to be missing, by the stamps alone.
 
     Example::
 
@@ -241,22 +128,25 @@ class Timeline:
         self._state = _TimelineState()
         self._counter = LossCounter(self._sfreq)
         self._out: list[Item] = []
+        self._source = ""
         self._pieces: list[tuple[FloatArray, FloatArray, BoolArray]] = []
         self.n_gaps = 0
         self.n_bridged = 0
         self.n_unusable = 0
         self.n_lost = 0
+        self.n_lost_estimated = 0
 
     def use_measured(self, measured: MeasuredRate) -> None:
-        """Begin with the counter and the jitter that were measured in the first seconds of the stream."""
+        """Begin with the counter and the lateness that were measured in the first seconds of the stream."""
         self._counter = LossCounter(self._sfreq, measured.counting)
-        if measured.steady and measured.spread_s > UNKNOWN_JITTER_S:
-            self._state.jitter = measured.spread_s
+        self._state.first_late_s = measured.late_s
 
     def carry_counts(self, before: Timeline) -> None:
-        """Continue the counts of the timeline that this one replaces."""
+        """Continue the counts and the time of the timeline that this one replaces."""
+        self._state.last_t = before._state.last_t
         self.n_gaps, self.n_bridged = before.n_gaps, before.n_bridged
         self.n_unusable, self.n_lost = before.n_unusable, before.n_lost
+        self.n_lost_estimated = before.n_lost_estimated
 
     @property
     def rate_hz(self) -> float:
@@ -267,9 +157,9 @@ class Timeline:
     def push(self, item: Item) -> list[Item]:
         """Set the times of the samples of a Chunk; end the segment at a Gap; pass everything else."""
         if isinstance(item, Chunk):
-            self._out = []
-            self._place(self._usable(item), item.source)
-            self._flush(item.source)
+            self._out, self._source = [], item.source
+            self._place(self._usable(item))
+            self._flush()
             return self._out
         if isinstance(item, Gap):
             self._end_segment()
@@ -311,19 +201,20 @@ class Timeline:
         self.n_unusable += int(np.sum(bad))
         return _Rows(chunk.t[~bad], chunk.x[:, ~bad], lost)
 
-    def _place(self, rows: _Rows, source: str) -> None:
+    def _place(self, rows: _Rows) -> None:
         state = self._state
         state.held = None
         while rows.t.size:
             if state.clock is None:
-                self._begin_segment(rows, source)
+                self._begin_segment(rows, float(rows.t[0]) - state.first_late_s)
                 n_taken = 1
             else:
-                n_taken = self._clean_run(state.clock, rows)
+                n_taken = self._in_time(state.clock, rows)
                 if n_taken:
+                    state.lateness = None
                     self._accept(state.clock, rows, n_taken)
                 else:
-                    n_taken = self._resolve(state.clock, rows, source)
+                    n_taken = self._resolve(state.clock, rows)
             if n_taken == rows.t.size:
                 return
             if n_taken == 0:
@@ -332,17 +223,21 @@ class Timeline:
             rows = rows.after(n_taken)
 
     def _tolerance(self, clock: SampleClock) -> float:
-        return max(3 * clock.period, _MIN_TOLERANCE_S, _JITTER_FACTOR * clock.jitter)
+        return max(3 * clock.period, _MIN_TOLERANCE_S, _SPREADS * clock.spread_s)
 
-    def _clean_run(self, clock: SampleClock, rows: _Rows) -> int:
+    def _in_time(self, clock: SampleClock, rows: _Rows) -> int:
         """Return how many of the next samples follow without loss or offset, within the current block."""
+        n = self._contiguous(clock, rows)
+        odd = np.abs(clock.lateness(rows.t[:n])) > self._tolerance(clock)
+        return int(np.argmax(odd)) if odd.any() else n
+
+    def _contiguous(self, clock: SampleClock, rows: _Rows) -> int:
+        """Return how many of the next samples follow without a loss that is proved, within the current block."""
         n = min(rows.t.size, clock.n_left)
         if self._counter_row is not None:  # learnt sample by sample
-            n = self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
-        odd = np.abs(rows.t[:n] - clock.predict(n)) > self._tolerance(clock)
-        if self._counter_row is None:
-            odd |= rows.lost[:n] > 0
-        return int(np.argmax(odd)) if odd.any() else n
+            return self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
+        lost = rows.lost[:n] > 0
+        return int(np.argmax(lost)) if lost.any() else n
 
     def _accept(self, clock: SampleClock, rows: _Rows, n: int, *, trusted: bool = True) -> None:
         """Place ``n`` samples; an untrusted stamp does not enter the fit."""
@@ -353,66 +248,181 @@ class Timeline:
             self._counter.accept(x[self._counter_row])
         self._state.last_t, self._state.last_x = float(t[-1]), x[:, -1]
 
-    def _resolve(self, clock: SampleClock, rows: _Rows, source: str) -> int:
-        """Place one sample that is early, late, or after a jump of the counter; return 0 to wait for more."""
-        offset = float(rows.t[0]) - clock.t_next
-        lost = self._lost_before(clock, rows, offset)
-        if lost:
-            return self._skip(clock, rows, lost, "lost_samples", source)
-        if abs(offset) <= self._tolerance(clock):
+    def _resolve(self, clock: SampleClock, rows: _Rows) -> int:
+        """Place samples that are early, late, or behind a loss that is proved; return 0 to wait for more."""
+        late = float(clock.lateness(rows.t[:1])[0])
+        lost = self._proved_loss(rows)
+        beyond = late - lost * clock.period  # s that such a loss does not explain
+        tolerance = self._tolerance(clock)
+        if lost and -tolerance <= beyond and late <= _LONGEST_LOSS_S:
+            if beyond > tolerance and self._turns(clock, beyond):
+                return self._late(clock, rows, lost)
+            return self._skip(clock, rows, lost, clock.t_expected + lost * clock.period, "lost_samples")
+        if abs(late) <= tolerance:
             self._accept(clock, rows, 1)  # an odd counter, contradicted by the stamp
             return 1
-        return self._confirm_offset(clock, rows, source)
+        if late < 0:
+            return self._early(clock, rows)
+        return self._late(clock, rows, 0)
 
-    def _lost_before(self, clock: SampleClock, rows: _Rows, offset: float) -> int:
-        """Return the loss by the counter, or by the dropped samples, if the stamp confirms it."""
+    def _proved_loss(self, rows: _Rows) -> int:
+        """Return how many samples are missing before the next one by the counter, or by dropped samples."""
         if self._counter_row is None or not self._counter.known:
             return int(rows.lost[0])
-        lost = self._counter.lost_before(float(rows.x[self._counter_row, 0]))
-        if lost is None or offset > _LONGEST_LOSS_S:
-            return 0
-        wrap_s = self._counter.wrap_samples * clock.period
-        lost += max(0, round((offset - lost * clock.period) / wrap_s)) * round(self._counter.wrap_samples)
-        return lost if abs(offset - lost * clock.period) <= self._tolerance(clock) else 0
+        return self._counter.lost_before(float(rows.x[self._counter_row, 0])) or 0
 
-    def _confirm_offset(self, clock: SampleClock, rows: _Rows, source: str) -> int:
-        """Decide between one odd stamp and an offset that lasts for ``_CONFIRM_S``."""
-        ahead = rows.t[: self._n_confirm]
-        offsets = ahead - clock.predict(ahead.size)
-        same_side = np.sign(offsets) == np.sign(offsets[0])
-        if not np.all(same_side & (np.abs(offsets) > self._tolerance(clock))):
+    def _turns(self, clock: SampleClock, late_s: float) -> int:
+        """Return how many whole turns of the counter a lateness is; 0 without a counter, or where it is none."""
+        if self._counter_row is None or not self._counter.known:
+            return 0
+        turn_s = self._counter.wrap_samples * clock.period
+        turns = round(late_s / turn_s)
+        return turns if turns > 0 and abs(late_s - turns * turn_s) <= self._tolerance(clock) else 0
+
+    def _early(self, clock: SampleClock, rows: _Rows) -> int:
+        """Place samples before their time: those before were late, or the clock was set back."""
+        self._state.lateness = None
+        late = clock.lateness(rows.t[: max(self._n_confirm, clock.n_left)])
+        known = clock.spread_known
+        allowed = max(_EARLY_S, _EARLY_SPREADS * clock.spread_s) if known else _FIRST_LATE_S
+        tolerance = self._tolerance(clock)
+        if -allowed <= late[0]:
+            n = self._contiguous(clock, rows)
+            odd = (late[:n] < -allowed) | (late[:n] >= -tolerance)
+            n = int(np.argmax(odd)) if odd.any() else n
+            self._accept(clock, rows, max(1, n))
+            return max(1, n)
+        ahead = late[: self._n_confirm]
+        if not np.all(ahead < -allowed):
             self._accept(clock, rows, 1, trusted=False)
             return 1
         if ahead.size < self._n_confirm:
             return 0
-        return self._shift(clock, rows, float(offsets[np.argmin(np.abs(offsets))]), source)
+        return self._skip(clock, rows, 0, float(rows.t[0]), "clock_jump")
 
-    def _shift(self, clock: SampleClock, rows: _Rows, offset: float, source: str) -> int:
-        """Follow an offset that lasts."""
+    def _late(self, clock: SampleClock, rows: _Rows, lost: int) -> int:
+        """Place late samples: hold them where a decision is near, else count on and decide later.
+
+        Args:
+            clock: Of the segment.
+            rows: The samples.
+            lost: Samples that are proved to be missing before the first one.
+        """
+        state = self._state
+        if state.lateness is None or lost:
+            n_needed = self._n_needed(clock, float(clock.lateness(rows.t[:1])[0]))
+            state.lateness = _Lateness(clock.n, n_needed, hold=self._decidable(clock, n_needed))
+        lateness = state.lateness
+        if lateness.hold:
+            ahead = clock.lateness(rows.t[: lateness.n_needed]) - lost * clock.period
+            if np.all(ahead > self._tolerance(clock)):
+                if ahead.size < lateness.n_needed:
+                    return 0
+                if self._lasts(clock, lateness, ahead):
+                    return self._leap(clock, rows, lost, ahead)
+            lateness.hold = False
+            if lost:
+                return self._skip(clock, rows, lost, clock.t_expected + lost * clock.period, "lost_samples")
+        step = max(1, round(_STEP_S * self._sfreq))
+        n = min(max(1, self._contiguous(clock, rows)), step - lateness.n % step)
+        late = clock.lateness(rows.t[:n])
+        odd = late <= self._tolerance(clock)
+        n = max(1, int(np.argmax(odd))) if odd.any() else n
+        lateness.late.append(late[:n])
+        if lateness.n % step == 0:
+            together = np.concatenate(lateness.late)
+            if self._lasts(clock, lateness, together):
+                if n > 1:
+                    self._accept(clock, rows, n - 1)
+                return n - 1 + self._leap(clock, rows.after(n - 1), 0, together)
+        self._accept(clock, rows, n)
+        return n
+
+    def _n_needed(self, clock: SampleClock, late_s: float) -> int:
+        """Return how many samples a lateness that begins now with ``late_s`` seconds must last to be a loss."""
+        one_chunk = clock.is_even(clock.n) and late_s < _LATE_CHUNK_S
+        return max(3, round((_EVEN_CONFIRM_S if one_chunk else _CONFIRM_S) * self._sfreq))
+
+    def _decidable(self, clock: SampleClock, n_needed: int) -> bool:
+        """Return whether so many samples hold enough independent arrivals for a decision."""
+        _, n_before = clock.share_later(math.inf, clock.n)
+        return self._chance(0.0, n_before, -(-n_needed // clock.unit(clock.n))) <= _CHANCE
+
+    def _lasts(self, clock: SampleClock, lateness: _Lateness, late: FloatArray) -> bool:
+        """Return whether samples that are late by so many seconds (n,) will hardly catch up."""
+        if late.size < lateness.n_needed:
+            return False
+        first, then = late[: late.size // 2], late[late.size // 2 :]
+        least = float(np.min(first))
+        if float(np.min(then)) < least - self._tolerance(clock):
+            return False  # it is catching up
+        n_arrivals = -(-late.size // clock.unit(lateness.first))
+        n_so_late, n_before = clock.share_later(min(least, float(np.min(then))), lateness.first)
+        return self._chance(n_so_late, n_before, n_arrivals) <= _CHANCE
+
+    @staticmethod
+    def _chance(n_so_late: float, n_before: float, n_arrivals: int) -> float:
+        """Return the probability that arrivals are all so late by chance, from how many were before."""
+        share = min(1.0, (_UNSEEN + n_so_late) / (1.0 + n_before))
+        return float(share**n_arrivals)
+
+    def _leap(self, clock: SampleClock, rows: _Rows, lost: int, late: FloatArray) -> int:
+        """Follow an offset of the stamps that lasts.
+
+        Args:
+            clock: Of the segment.
+            rows: The samples from the next one on.
+            lost: Samples that are proved to be missing before it.
+            late: (n,) seconds by which late samples were later than these explain.
+        """
+        late_s = clock.offset_s(late[-max(self._n_confirm, _LATEST_ARRIVALS * clock.unit(clock.n)) :])
+        t_proved = clock.t_expected + lost * clock.period
         counted = self._counter_row is not None and self._counter.known
-        ahead = rows.x[self._counter_row, : self._n_confirm] if counted else np.empty(0)
-        if counted and abs(offset) < _RECLOCK_S and self._counter.contiguous(ahead) == ahead.size:
-            t0 = max(float(rows.t[0]), self._state.last_t + 0.5 * clock.period)
+        if late_s > _LONGEST_LOSS_S:
+            return self._skip(clock, rows, lost, float(rows.t[0]), "clock_jump")
+        if turns := self._turns(clock, late_s):
+            n_turned = round(turns * self._counter.wrap_samples)
+            t0 = t_proved + n_turned * clock.period
+            return self._skip(clock, rows, lost + n_turned, t0, "lost_samples", proved=lost > 0)
+        if counted and late_s < _RECLOCK_S and not lost:
             self._carry(clock)
-            self._start_clock(rows, t0)
+            self._start_clock(rows, max(t_proved + late_s, self._state.last_t + 0.5 * clock.period))
             return 1
-        if offset < 0 or offset > _LONGEST_LOSS_S or (counted and self._counter.contiguous(ahead) == ahead.size):
-            return self._skip(clock, rows, 0, "clock_jump", source)
-        return self._skip(clock, rows, max(1, round(offset / clock.period)), "lost_samples", source)
+        if counted:
+            return self._skip(clock, rows, lost, float(rows.t[0]), "clock_jump")
+        n_lost = max(1, round(late_s / clock.period))
+        return self._skip(clock, rows, n_lost, t_proved + late_s, "lost_samples", proved=False)
 
     def _start_clock(self, rows: _Rows, t0: float) -> None:
-        self._state.clock = clock = SampleClock(self._sfreq, t0, self._state.period, self._state.jitter)
+        self._state.clock = clock = SampleClock(self._sfreq, t0, self._state.period, self._state.spread)
+        self._state.lateness = None
         self._accept(clock, rows, 1)
 
-    def _skip(self, clock: SampleClock, rows: _Rows, lost: int, reason: _GapReason, source: str) -> int:
-        """Bridge a short loss before the next sample, or end the segment there."""
-        self.n_lost += max(0, lost - round(float(rows.lost[0])))
+    def _skip(  # noqa: PLR0913 - a loss, and where it lies
+        self, clock: SampleClock, rows: _Rows, lost: int, t0: float, reason: _GapReason, *, proved: bool = True
+    ) -> int:
+        """Bridge a short loss before the next sample, or end the segment there.
+
+        Args:
+            clock: Of the segment.
+            rows: The samples from the next one on.
+            lost: Samples that are missing before it.
+            t0: Its time in seconds.
+            reason: Of the gap.
+            proved: Whether the loss is known by the counter, rather than from the stamps.
+        """
+        self._state.lateness = None
+        n_missing = max(0, lost - round(float(rows.lost[0])))
+        if proved:
+            self.n_lost += n_missing
+        else:
+            self.n_lost_estimated += n_missing
         if 0 < lost * clock.period <= self._max_bridge_s:
             self._bridge(clock, rows.x[:, 0], lost)
             self._accept(clock, rows, 1)
             return 1
         self._end_segment(reason)
-        self._begin_segment(rows, source)
+        self._begin_segment(rows, t0)
         return 1
 
     def _bridge(self, clock: SampleClock, x_next: FloatArray, n: int) -> None:
@@ -428,32 +438,36 @@ class Timeline:
         self.n_bridged += n
 
     def _carry(self, clock: SampleClock) -> None:
-        """Keep the period and the jitter that were measured in the segment."""
+        """Keep the period and the spread that were measured in the segment."""
         if clock.settled:
             self._state.period = clock.period
-        if clock.jitter_known:
-            self._state.jitter = clock.jitter
+        if clock.spread_known:
+            self._state.spread = clock.spread_s
 
     def _end_segment(self, reason: _GapReason | None = None) -> None:
         if self._state.clock is not None:
             self._carry(self._state.clock)
-        self._state.clock, self._state.gap_reason = None, reason
+        self._state.clock, self._state.gap_reason, self._state.lateness = None, reason, None
+        self._state.first_late_s = 0.0
         self._counter.start_segment()
 
-    def _begin_segment(self, rows: _Rows, source: str) -> None:
+    def _begin_segment(self, rows: _Rows, t0: float) -> None:
+        """Begin a segment with the next sample, at ``t0`` seconds."""
         state = self._state
-        t0 = float(rows.t[0])
         if state.gap_reason is not None:
-            self._flush(source)
-            self._out.append(Gap(state.last_t, t0, source, state.gap_reason))
+            t0 = max(t0, state.last_t) if state.gap_reason == "lost_samples" else t0
+            self._flush()
+            self._out.append(Gap(state.last_t, t0, self._source, state.gap_reason))
             self.n_gaps += 1
             state.gap_reason = None
+        elif t0 < state.last_t < t0 + _FIRST_LATE_S:  # the samples before were counted on for too long
+            t0 = state.last_t + 0.5 / self._sfreq
         self._start_clock(rows, t0)
 
-    def _flush(self, source: str) -> None:
+    def _flush(self) -> None:
         if self._pieces:
             one = self._pieces[0]
             joined = (np.concatenate(parts, axis=-1) for parts in zip(*self._pieces, strict=True))
             t, x, filled = one if len(self._pieces) == 1 else joined
-            self._out.append(Chunk(source, t, x, filled))
+            self._out.append(Chunk(self._source, t, x, filled))
             self._pieces = []

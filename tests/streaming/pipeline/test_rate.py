@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.senders import Sender, push_times
 from clmer_streaming.config import PreprocessConfig
+from clmer_streaming.pipeline.counter import LossCounter, find_counting
 from clmer_streaming.pipeline.preprocess import Preprocessor
-from clmer_streaming.pipeline.rate import LossCounter, RateGate, find_counting, measure_rate
+from clmer_streaming.pipeline.rate import RateDecision, RateGate, measure_rate
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, StreamInfo, StreamStatus, Tick, Window
 from tests.support.signals import EEG_INFO, cut, eeg_like, eeg_path, push_all, stamps
 
@@ -120,13 +122,40 @@ def test_without_a_counter_an_even_loss_cannot_be_told_from_a_wrong_rate() -> No
     assert status.reason == "declares 128 Hz, runs at 102.4 Hz; without a packet counter this may be an even loss"
 
 
-def test_chunks_of_two_seconds_at_a_wrong_rate_need_the_counter() -> None:
-    """With a counter the rate is found to a few per cent; without one each chunk is a segment of its own."""
-    counted, status = run(*stream(nominal_hz=160.0, chunk=256))
-    assert status.n_gaps == 0
-    assert status.rate_hz == pytest.approx(128.0, rel=0.03)
-    assert with_eeg(counted)
-    assert not with_eeg(run(*stream(nominal_hz=160.0, chunk=256, counter=False))[0])
+@pytest.mark.parametrize("counter", [True, False])
+@pytest.mark.parametrize(
+    ("nominal_hz", "true_hz", "chunk"),
+    [(160.0, 128.0, 256), (250.0, 125.0, 50), (250.0, 125.0, 125), (256.0, 200.0, 100), (0.0, 128.0, 128)],
+)
+def test_a_wrong_rate_is_found_in_chunks_of_any_length(
+    nominal_hz: float, true_hz: float, chunk: int, counter: bool
+) -> None:
+    """The stamps within a chunk follow the nominal rate and tell nothing; those of several chunks tell the rate."""
+    windows, status = run(*stream(true_hz, nominal_hz, chunk=chunk, counter=counter, jitter_s=0.002))
+    assert f"runs at {true_hz:g} Hz" in status.reason
+    assert (status.n_gaps, status.n_lost, status.n_lost_estimated) == (0, 0, 0)
+    assert len(with_eeg(windows)) >= 2 * SECONDS - 20
+
+
+@pytest.mark.parametrize("chunk", [8, 32, 64])
+@pytest.mark.parametrize("delay_s", [0.03, 0.1])
+def test_late_chunks_do_not_hide_the_nominal_rate(chunk: int, delay_s: float) -> None:
+    """Pushes that are late by chance neither change the rate nor make anybody wait for it: 2 s are enough."""
+    for seed in range(5):
+        _, t = push_times(Sender(chunk=chunk, delay_s=delay_s), 600.0, seed)
+        gate = RateGate(EEG_INFO, None)
+        out = push_all(gate, cut(t, np.zeros((1, t.size)), [chunk]))
+        assert [item.sfreq for item in out if isinstance(item, RateDecision)] == [128.0]
+        assert gate.note == ""
+
+
+def test_a_burst_is_not_taken_for_the_rate_of_the_stream() -> None:
+    """A second of samples with one and the same stamp, or at twice the rate, shows no rate until others have come."""
+    burst = measure_rate(np.full(128, 100.0), None, 0.0)
+    assert (burst.rate_hz, burst.steady) == (0.0, False)
+    assert not measure_rate(stamps(125, 250.0), None, 250.0).steady
+    bursts = np.repeat(100.0 + np.arange(10), 128)
+    assert measure_rate(bursts, None, 0.0).rate_hz == pytest.approx(128.0)
 
 
 def test_a_rate_too_low_for_the_band_is_said_and_nothing_is_used() -> None:
@@ -153,7 +182,7 @@ def test_a_gap_while_the_rate_is_measured_is_kept_in_order() -> None:
     said = Gap(101.0, 103.0, "eeg", "stream_restarted")
     chunks = list(cut(t, x, [64]))
     out = push_all(RateGate(info, 14), [*chunks[:2], said, *chunks[4:20]])
-    assert isinstance(out[0], StreamInfo)
+    assert isinstance(out[0], RateDecision)
     assert out[1:4] == [*chunks[:2], said]
 
 
@@ -247,7 +276,7 @@ def test_a_change_of_the_rate_is_seen_at_the_same_sample_however_the_stream_is_c
         for item in push_all(RateGate(info, 14), cut(t, x, cuts)):
             if isinstance(item, Chunk):
                 out += [("sample", stamp) for stamp in item.t.tolist()]
-            elif isinstance(item, StreamInfo):
+            elif isinstance(item, RateDecision):
                 out.append(("rate", item.sfreq))
             elif isinstance(item, Gap):
                 out.append(("gap", item.t0, item.t1))
