@@ -71,7 +71,9 @@ class ReadPacing:
     uncertainty_s: float
 
     @classmethod
-    def for_stream(cls, sfreq: float, delay_s: float, model_sfreq: float, hop_s: float) -> ReadPacing:
+    def for_stream(
+        cls, sfreq: float, delay_s: float, model_sfreq: float, hop_s: float, highest_hz: float = 0.0
+    ) -> ReadPacing:
         """Return the pacing for a stream.
 
         Args:
@@ -79,10 +81,13 @@ class ReadPacing:
             delay_s: Seconds that are subtracted from its stamps.
             model_sfreq: Rate in Hz to which it is resampled.
             hop_s: Seconds between two windows.
+            highest_hz: Frequency up to which the resampling keeps the signal as it is.
         """
         if sfreq in (0.0, model_sfreq):
             return cls(hop_s, delay_s, _JITTER_S)
-        return cls(hop_s, delay_s + PolyphaseResampler(sfreq, model_sfreq).delay_s, _JITTER_S + 1 / model_sfreq)
+        return cls(
+            hop_s, delay_s + PolyphaseResampler(sfreq, model_sfreq, highest_hz).delay_s, _JITTER_S + 1 / model_sfreq
+        )
 
     def pause_s(self, t_newest: float, now: float) -> float:
         """Return the seconds for which no window can become complete; 0 while one may.

@@ -74,7 +74,7 @@ class LslEegSource(LslSource):
         if self._grid is None:
             return None
         delay_s = info.delay_s + self._grid.delay_s
-        return ReadPacing.for_stream(info.sfreq, delay_s, self._signal.sfreq, self._grid.hop_s)
+        return ReadPacing.for_stream(info.sfreq, delay_s, self._signal.sfreq, self._grid.hop_s, self._signal.band[1])
 
 
 class LslFaceSource(LslSource):

@@ -116,27 +116,47 @@ class CausalFilter:
         return [Chunk(item.source, item.t, y, item.filled)]
 
 
-_LOBES = 6  # of the sinc on either side, at the lower of the two rates: 46.9 ms delay at 128 Hz
-_KAISER_BETA = 6.0
-_MAX_FACTOR = 5000  # any rate is met within 1e-4, at no more than 60,000 taps; the stamps carry the rest
+_LOBES = 6  # of the sinc on either side, at the lower of the two rates, at least: 46.9 ms delay at 128 Hz
+_MOST_LOBES = 20  # the same at most
+_KAISER_BETA = 5.5  # 58 dB, 0.13 % of ripple (Kaiser 1974)
+_EDGE_DB = 53.0  # attenuation by which the length is estimated: the band's last hertz may lie in the transition
+_MAX_FACTOR = 5000  # any rate is met within 1e-4, at no more than 200,000 taps; the stamps carry the rest
 
 
-def design_polyphase(up: int, down: int) -> FloatArray:
+def design_polyphase(up: int, down: int, lobes: int = _LOBES) -> FloatArray:
     """Return the phases of a Kaiser-windowed sinc low-pass, each with unit gain at 0 Hz.
 
     Args:
         up: Interpolation factor L.
         down: Decimation factor M.
+        lobes: Lobes of the sinc on either side, at the lower of the two rates.
 
     Returns:
         (L, K) float64; output ``m`` is the sum over k of ``phases[m * M % L, k] * x[m * M // L - k]``.
         The K taps of a phase span the whole prototype, whose delay is ``(L * K - 1) / 2 / L`` input samples.
     """
-    n_taps = -(-2 * _LOBES * max(up, down) // up)
+    n_taps = -(-2 * lobes * max(up, down) // up)
     prototype = sps.firwin(up * n_taps, 1.0 / max(up, down), window=("kaiser", _KAISER_BETA))
     phases: FloatArray = np.ascontiguousarray(prototype.reshape(n_taps, up).T)
     normalized: FloatArray = phases / phases.sum(axis=1, keepdims=True)
     return normalized
+
+
+def count_lobes(sfreq: float, highest_hz: float) -> int:
+    """Return how many lobes a resampling needs that leaves the signal up to a frequency as it is.
+
+    By Kaiser's estimate (1974) of the length of a filter whose transition lies between that frequency and its mirror
+    image at the rate.
+
+    Args:
+        sfreq: The lower of the two rates in Hz.
+        highest_hz: The frequency; 0 where none is asked for.
+    """
+    width_hz = sfreq - 2 * highest_hz
+    if not highest_hz or width_hz <= 0:
+        return _LOBES if not highest_hz else _MOST_LOBES
+    needed = (_EDGE_DB - 7.95) * sfreq / (2 * 2.285 * 2 * np.pi * width_hz)
+    return min(_MOST_LOBES, max(_LOBES, int(np.ceil(needed))))
 
 
 @dataclass
@@ -159,13 +179,15 @@ class PolyphaseResampler:
     Args:
         sfreq_in: Rate of the input in Hz, nominal or measured.
         sfreq_out: Nominal rate of the output in Hz.
+        highest_hz: Frequency up to which the signal stays as it is, whatever the rates; 0: where it suits the rates.
     """
 
-    def __init__(self, sfreq_in: float, sfreq_out: float) -> None:
+    def __init__(self, sfreq_in: float, sfreq_out: float, highest_hz: float = 0.0) -> None:
         ratio = Fraction(sfreq_out / sfreq_in).limit_denominator(_MAX_FACTOR)
         self._up, self._down = ratio.numerator, ratio.denominator
         self._same = self._up == self._down
-        self._phases = np.ones((1, 1)) if self._same else design_polyphase(self._up, self._down)
+        lobes = count_lobes(min(sfreq_in, sfreq_out), highest_hz)
+        self._phases = np.ones((1, 1)) if self._same else design_polyphase(self._up, self._down, lobes)
         self._n_taps = self._phases.shape[1]
         self._delay = (self._up * self._n_taps - 1) / 2 / self._up  # input samples
         self.delay_s = self._delay / sfreq_in

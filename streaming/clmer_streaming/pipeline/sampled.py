@@ -51,6 +51,7 @@ class SampledSeries:
     sfreq: float  # Hz, of the windows
     settle_s: float  # s after a (re)start of the filter in which no window may begin
     sections: Callable[[float], FloatArray | None]  # of the filter for a rate in Hz; None: unfiltered
+    highest_hz: float = 0.0  # up to which the resampling keeps the signal as it is; 0: where it suits the rates
     monitored: bool = False  # an unknown unit is guessed, losses are noted, and the unfiltered signal is kept to judge
 
 
@@ -65,7 +66,8 @@ def eeg_series(info: StreamInfo, config: SignalConfig) -> SampledSeries:
         StreamError: Fewer than half of the model's channels are there.
     """
     sections = functools.partial(design_sos, config)
-    return SampledSeries("eeg", resolve_channels(info, config), config.sfreq, config.settle_s, sections, monitored=True)
+    channels = resolve_channels(info, config)
+    return SampledSeries("eeg", channels, config.sfreq, config.settle_s, sections, config.band[1], monitored=True)
 
 
 def physio_series(info: StreamInfo, config: PhysioConfig) -> SampledSeries:
@@ -78,7 +80,8 @@ def physio_series(info: StreamInfo, config: PhysioConfig) -> SampledSeries:
     def sections(sfreq: float) -> FloatArray | None:
         return None if config.band is None else design_band(config.band, config.filter_order, sfreq)
 
-    return SampledSeries(config.name, resolve_series(info, config), config.sfreq, config.settle_s, sections)
+    highest_hz = 0.0 if config.band is None else config.band[1]
+    return SampledSeries(config.name, resolve_series(info, config), config.sfreq, config.settle_s, sections, highest_hz)
 
 
 class SampledTrack(Track["SampledCut"]):
@@ -333,16 +336,17 @@ class SignalPath:
         self.timeline.use_measured(rate.measured)
         self._stages, self._too_slow = None, ""
         try:
-            sos = self._series.sections(sfreq)
+            self._series.sections(sfreq)
         except StreamError as error:
             self._too_slow = f"runs at {sfreq:g} Hz, but the model needs {error.expected}: not used"
             return
+        sos = self._series.sections(self._series.sfreq)
         self._stages = (
             self.unit,
             ChannelPicker(self._series.channels),
             *(() if self.monitor is None else (self.monitor,)),
+            PolyphaseResampler(sfreq, self._series.sfreq, self._series.highest_hz),
             *(() if sos is None else (CausalFilter(sos),)),
-            PolyphaseResampler(sfreq, self._series.sfreq),
         )
 
     def _attach(self, sfreq: float) -> None:

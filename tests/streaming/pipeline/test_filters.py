@@ -11,7 +11,7 @@ from scipy.signal import sosfreqz
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.pipeline.filters import CausalFilter, PolyphaseResampler, design_band, design_polyphase, design_sos
-from clmer_streaming.types import Chunk, Gap
+from clmer_streaming.types import Chunk, Gap, Item
 from tests.support.signals import cut, eeg_like, joined, push_all, stamps
 
 
@@ -179,6 +179,47 @@ def test_a_gap_starts_anew() -> None:
     fresh = joined(PolyphaseResampler(250.0, 128.0).push(Chunk("eeg", t[100:], x[:, 100:])))
     assert np.array_equal(after[0], fresh[0])
     assert np.array_equal(after[1], fresh[1])
+
+
+AMPLIFIER_RATES = [100.0, 125.0, 200.0, 250.0, 256.0, 257.1, 500.0, 512.0, 1000.0, 1024.0, 2048.0]
+
+
+def amplitude(sfreq: float, hz: float) -> float:
+    """Return the amplitude that a sine of amplitude 1 has in the windows when an amplifier samples it at ``sfreq``."""
+    config = SignalConfig()
+    t = stamps(int(12 * sfreq), sfreq)
+    stages = (PolyphaseResampler(sfreq, 128.0, config.band[1]), CausalFilter(design_sos(config, 128.0)))
+    items: list[Item] = [Chunk("eeg", t, np.sin(2 * np.pi * hz * t)[None, :])]
+    for stage in stages:
+        items = push_all(stage, items)
+    t_out, y = joined(items)
+    return float(np.sqrt(2) * np.std(y[0, (t_out > t[0] + 4.0) & (t_out < t[0] + 11.5)]))
+
+
+@pytest.mark.parametrize("sfreq", AMPLIFIER_RATES)
+@pytest.mark.parametrize("hz", [4.0, 6.0, 10.0, 20.0, 30.0, 40.0, 45.0])
+def test_the_band_is_the_same_at_any_amplifier(sfreq: float, hz: float) -> None:
+    """From 4 to 45 Hz a model sees the same amplitude, whatever the rate, within 2 %."""
+    assert amplitude(sfreq, hz) == pytest.approx(amplitude(128.0, hz), rel=0.02)
+
+
+@pytest.mark.parametrize("sfreq", [rate for rate in AMPLIFIER_RATES if rate > 128])
+@pytest.mark.parametrize("hz", [50.0, 60.0])
+def test_the_mains_are_not_larger_at_a_faster_amplifier(sfreq: float, hz: float) -> None:
+    """What is left of 50 and 60 Hz at 128 Hz is the most that is left at any rate."""
+    assert amplitude(sfreq, hz) <= amplitude(128.0, hz)
+
+
+@pytest.mark.parametrize("hz", [83.0, 90.0, 100.0, 118.0, 124.0])
+def test_what_lies_beyond_the_rate_of_the_model_does_not_fold_into_the_band(hz: float) -> None:
+    """Of frequencies whose image lies between 4 and 45 Hz less than 1 % is left."""
+    assert max(amplitude(sfreq, hz) for sfreq in (250.0, 256.0, 500.0, 2048.0)) < 0.01
+
+
+def test_the_delay_is_longer_only_where_the_rate_leaves_little_room() -> None:
+    """At 100 Hz the band ends 5 Hz below what the rate can hold; from 125 Hz on the delay stays below 50 ms."""
+    assert 0.1 < PolyphaseResampler(100.0, 128.0, 45.0).delay_s < 0.2
+    assert all(PolyphaseResampler(sfreq, 128.0, 45.0).delay_s < 0.05 for sfreq in AMPLIFIER_RATES if sfreq >= 125)
 
 
 def test_every_phase_has_unit_gain() -> None:
