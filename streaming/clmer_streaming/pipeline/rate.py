@@ -78,7 +78,7 @@ class MeasuredRate:
     n_arrivals: int = 0
     nominal_spread_s: float = math.inf  # largest distance of an arrival from the best line of the nominal rate
     nominal_stray_s: float = math.inf  # the same of any sample
-    late_s: float = 0.0  # s by which the first stamp is later than the lowest ones, counted by the rate decided on
+    late_s: float = 0.0  # s by which the first stamp is later than those in time, counted by the rate decided on
 
     @property
     def snapped_hz(self) -> float:
@@ -247,6 +247,9 @@ _LONG_S = 6.0  # s of stamps that must decide on another rate
 LONGEST_HOLD_S = 2 * _LONG_S
 """Seconds of samples, by the nominal rate, after which the rate is decided, whatever the stamps are."""
 
+TWO_SIDED_S = 0.007
+"""Seconds from the lowest stamps to their median, up to which they scatter about the truth rather than behind it."""
+
 _IN_TIME = 0.05  # share of the stamps held that are taken to be in time
 _MOST_SAMPLES = 20_000  # held at most, whatever the stamps do
 _HIGHEST_HZ = 20_000.0  # beyond it the stamps of an undeclared stream show no rate
@@ -409,7 +412,7 @@ class RateGate:
         return [decision, *(item for given in held for item in self._watched(watch, given))]
 
     def _first_late_s(self, measured: MeasuredRate) -> float:
-        """Return by how many seconds the first stamp held is later than the lowest ones; 0 behind a Gap."""
+        """Return by how many seconds the first stamp held is later than those in time; 0 behind a Gap."""
         state = self._state
         if any(isinstance(held, Gap) for held in state.held):
             return 0.0
@@ -418,7 +421,8 @@ class RateGate:
         if measured.counting is not None:
             number = measured.counting.numbers(state.counter[: t.size])
         late = t - number / self.rate_hz
-        return max(0.0, float(late[0] - np.quantile(late, _IN_TIME)))
+        lowest, middle = (float(value) for value in np.quantile(late, (_IN_TIME, 0.5)))
+        return float(late[0]) - (middle if middle - lowest <= TWO_SIDED_S else lowest)
 
     def _watched(self, watch: RateWatch, item: Chunk | Gap) -> list[Item | RateDecision]:
         """Pass an item on, cut where the rate turns out to be another one."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clmer_streaming.pipeline.rate import find_arrivals
+from clmer_streaming.pipeline.rate import TWO_SIDED_S, find_arrivals
 from clmer_streaming.types import FloatArray
 
 _BLOCK_S = 0.25  # s between two fits
@@ -28,7 +28,7 @@ _KNOWN_BLOCKS = 8  # 2 s of stamps, after which their spread is known
 _UNKNOWN_SPREAD_S = 0.05  # s, assumed before
 _LOW = 0.05  # quantile from which the spread is measured
 _FITTED_SHARE = 0.03  # of the stamps that are fitted where lateness scatters widely: those in time
-_TWO_SIDED_S, _ONE_SIDED_S = 0.007, 0.012  # s of spread: up to here all stamps are fitted, from there on the lowest
+_ONE_SIDED_S = 0.012  # s of spread from which the lowest stamps alone are fitted; up to TWO_SIDED_S all are
 _SKEWED = (
     2.0,
     3.0,
@@ -139,7 +139,7 @@ class SampleClock:
 
     def offset_s(self, late: FloatArray) -> float:
         """Return the offset from the line in seconds that stamps have in common which are later by ``late`` (n,)."""
-        return float(np.median(late) if self._state.spread <= _TWO_SIDED_S else np.min(late))
+        return float(np.median(late) if self._state.spread <= TWO_SIDED_S else np.min(late))
 
     def advance(self, stamps: FloatArray) -> FloatArray:
         """Count samples and return their times by the current map.
@@ -193,7 +193,7 @@ class SampleClock:
         spread = middle - low
         trim = max(_TRIM * spread, _LEAST_TRIM_S)
         kept = (residual >= low - trim) & (residual <= middle + trim)
-        wide = _ramp(spread, _TWO_SIDED_S, _ONE_SIDED_S)
+        wide = _ramp(spread, TWO_SIDED_S, _ONE_SIDED_S)
         skewed = _ramp((high - middle) / spread, *_SKEWED) if spread > _NEGLIGIBLE_S else 0.0
         one_sided = max(wide, skewed)
         if one_sided > 0:

@@ -11,8 +11,8 @@ from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.clock import measure_clock
 from clmer_streaming.xdf.header import StreamDescription, XdfStreamSpec
-from clmer_streaming.xdf.inspect import measure_spacing
 from clmer_streaming.xdf.scan import ClockOffset, Entry, Footer, SampleBlock, read_in_order
+from clmer_streaming.xdf.spacing import measure_spacing
 from clmer_streaming.xdf.writer import XdfWriter
 
 
@@ -159,7 +159,7 @@ def test_the_rate_is_the_true_one_whatever_is_declared(true_hz: float) -> None:
 def test_an_even_stream_has_nothing_to_tell() -> None:
     """No gap, no loss, no step back, no bunch."""
     spacing = measure_spacing(ticks(), 128.0)
-    assert (spacing.gaps, spacing.n_short_losses, spacing.n_back_jumps) == ((), 0, 0)
+    assert (spacing.gaps, spacing.n_short_losses, spacing.n_clock_jumps) == ((), 0, 0)
     assert (spacing.n_steps_back, spacing.step_back_s, spacing.n_bunched) == (0, 0.0, 0)
 
 
@@ -205,7 +205,7 @@ def test_a_clock_that_goes_back_for_good_is_told_from_a_step() -> None:
     t = ticks()
     t[1000:] -= 30.0
     spacing = measure_spacing(t, 128.0)
-    assert (spacing.n_back_jumps, spacing.n_steps_back) == (1, 1)
+    assert (spacing.n_clock_jumps, spacing.n_steps_back) == (1, 1)
     assert spacing.rate_hz == pytest.approx(128.0, rel=1e-3)
 
 
