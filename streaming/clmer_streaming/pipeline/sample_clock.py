@@ -29,6 +29,7 @@ _UNKNOWN_SPREAD_S = 0.05  # s, assumed before
 _LOW = 0.05  # quantile from which the spread is measured
 _FITTED_SHARE = 0.03  # of the stamps that are fitted where lateness scatters widely: those in time
 _ONE_SIDED_S = 0.012  # s of spread from which the lowest stamps alone are fitted; up to TWO_SIDED_S all are
+_DOUBT_S = 0.002  # s by which the spread of few stamps may be too large
 _SKEWED = (
     2.0,
     3.0,
@@ -193,8 +194,10 @@ class SampleClock:
         spread = middle - low
         trim = max(_TRIM * spread, _LEAST_TRIM_S)
         kept = (residual >= low - trim) & (residual <= middle + trim)
-        wide = _ramp(spread, TWO_SIDED_S, _ONE_SIDED_S)
-        skewed = _ramp((high - middle) / spread, *_SKEWED) if spread > _NEGLIGIBLE_S else 0.0
+        doubt_s = 0.0 if self.spread_known else _DOUBT_S
+        wide = _ramp(spread - doubt_s, TWO_SIDED_S, _ONE_SIDED_S)
+        shaped = self.spread_known and spread > _NEGLIGIBLE_S
+        skewed = _ramp((high - middle) / spread, *_SKEWED) if shaped else 0.0
         one_sided = max(wide, skewed)
         if one_sided > 0:
             k = max(1, round((1.0 - (1.0 - _FITTED_SHARE) * one_sided) * residual.size)) - 1
