@@ -18,7 +18,7 @@ from clmer_streaming.face.layout import EXTRACTOR_ID
 EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
 """The 14 EEG channels of an Emotiv EPOC, in the headset's order."""
 
-PREPROCESSOR_ID = "clmer-preprocess-2"
+PREPROCESSOR_ID = "clmer-preprocess-3"
 """Id of the signal path; it changes with any change of the windows it makes."""
 
 EegCalibration: TypeAlias = Literal["none", "rest"]

@@ -30,6 +30,7 @@ _LONGEST_LOSS_S = 600.0  # s; stamps that leap further ahead are a clock that wa
 _CHANCE = (
     1e-6  # largest probability that independent arrivals are all late by chance, at which they are taken for a loss
 )
+_TURN_CHANCE = 0.05  # the same of one arrival behind a loss that the counter shows, for whole turns beyond it
 _UNSEEN = 0.3  # arrivals that are counted in for a lateness that was never seen (a prior of the binomial)
 _LATEST_ARRIVALS = 3  # by which the size of a loss is estimated
 _STEP_S = 1 / 16  # s of samples between two decisions on a lateness that lasts
@@ -233,7 +234,11 @@ class Timeline:
 
     def _contiguous(self, clock: SampleClock, rows: _Rows) -> int:
         """Return how many of the next samples follow without a loss that is proved, within the current block."""
-        n = min(rows.t.size, clock.n_left)
+        return self._n_unbroken(rows, clock.n_left)
+
+    def _n_unbroken(self, rows: _Rows, n: int) -> int:
+        """Return how many of the next ``n`` samples follow without a loss that is proved."""
+        n = min(rows.t.size, n)
         if self._counter_row is not None:  # learnt sample by sample
             return self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
         lost = rows.lost[:n] > 0
@@ -255,15 +260,14 @@ class Timeline:
         beyond = late - lost * clock.period  # s that such a loss does not explain
         tolerance = self._tolerance(clock)
         if lost and -tolerance <= beyond and late <= _LONGEST_LOSS_S:
-            if beyond > tolerance and self._turns(clock, beyond):
-                return self._late(clock, rows, lost)
+            lost += self._turns_beyond(clock, beyond)
             return self._skip(clock, rows, lost, clock.t_expected + lost * clock.period, "lost_samples")
         if abs(late) <= tolerance:
             self._accept(clock, rows, 1)  # an odd counter, contradicted by the stamp
             return 1
         if late < 0:
             return self._early(clock, rows)
-        return self._late(clock, rows, 0)
+        return self._late(clock, rows)
 
     def _proved_loss(self, rows: _Rows) -> int:
         """Return how many samples are missing before the next one by the counter, or by dropped samples."""
@@ -278,6 +282,21 @@ class Timeline:
         turn_s = self._counter.wrap_samples * clock.period
         turns = round(late_s / turn_s)
         return turns if turns > 0 and abs(late_s - turns * turn_s) <= self._tolerance(clock) else 0
+
+    def _turns_beyond(self, clock: SampleClock, late_s: float) -> int:
+        """Return the samples of whole turns of the counter that were lost together with others.
+
+        Args:
+            clock: Of the segment.
+            late_s: Seconds by which the next sample is later than the loss that its counter shows.
+        """
+        if self._counter_row is None or not self._counter.known:
+            return 0
+        turn_s = self._counter.wrap_samples * clock.period
+        n_turns = math.floor((late_s + self._tolerance(clock)) / turn_s)
+        if n_turns < 1 or self._chance(*clock.share_later(turn_s - self._tolerance(clock), clock.n), 1) > _TURN_CHANCE:
+            return 0
+        return n_turns * round(self._counter.wrap_samples)
 
     def _early(self, clock: SampleClock, rows: _Rows) -> int:
         """Place samples before their time: those before were late, or the clock was set back."""
@@ -300,29 +319,26 @@ class Timeline:
             return 0
         return self._skip(clock, rows, 0, float(rows.t[0]), "clock_jump")
 
-    def _late(self, clock: SampleClock, rows: _Rows, lost: int) -> int:
-        """Place late samples: hold them where a decision is near, else count on and decide later.
-
-        Args:
-            clock: Of the segment.
-            rows: The samples.
-            lost: Samples that are proved to be missing before the first one.
-        """
+    def _late(self, clock: SampleClock, rows: _Rows) -> int:
+        """Place late samples: hold them where a decision is near, else count on and decide later."""
         state = self._state
-        if state.lateness is None or lost:
+        if state.lateness is None:
             n_needed = self._n_needed(clock, float(clock.lateness(rows.t[:1])[0]))
             state.lateness = _Lateness(clock.n, n_needed, hold=self._decidable(clock, n_needed))
         lateness = state.lateness
         if lateness.hold:
-            ahead = clock.lateness(rows.t[: lateness.n_needed]) - lost * clock.period
-            if np.all(ahead > self._tolerance(clock)):
+            ahead = clock.lateness(rows.t[: self._n_unbroken(rows, lateness.n_needed)])
+            whole = min(rows.t.size, lateness.n_needed) == ahead.size
+            if whole and np.all(ahead > self._tolerance(clock)):
                 if ahead.size < lateness.n_needed:
                     return 0
+                if ahead[0] < np.min(ahead[1:]) - self._tolerance(clock):  # what lasts begins behind this sample
+                    state.lateness = None
+                    self._accept(clock, rows, 1)
+                    return 1
                 if self._lasts(clock, lateness, ahead):
-                    return self._leap(clock, rows, lost, ahead)
+                    return self._leap(clock, rows, ahead)
             lateness.hold = False
-            if lost:
-                return self._skip(clock, rows, lost, clock.t_expected + lost * clock.period, "lost_samples")
         step = max(1, round(_STEP_S * self._sfreq))
         n = min(max(1, self._contiguous(clock, rows)), step - lateness.n % step)
         late = clock.lateness(rows.t[:n])
@@ -334,7 +350,7 @@ class Timeline:
             if self._lasts(clock, lateness, together):
                 if n > 1:
                     self._accept(clock, rows, n - 1)
-                return n - 1 + self._leap(clock, rows.after(n - 1), 0, together)
+                return n - 1 + self._leap(clock, rows.after(n - 1), together)
         self._accept(clock, rows, n)
         return n
 
@@ -366,32 +382,28 @@ class Timeline:
         share = min(1.0, (_UNSEEN + n_so_late) / (1.0 + n_before))
         return float(share**n_arrivals)
 
-    def _leap(self, clock: SampleClock, rows: _Rows, lost: int, late: FloatArray) -> int:
+    def _leap(self, clock: SampleClock, rows: _Rows, late: FloatArray) -> int:
         """Follow an offset of the stamps that lasts.
 
         Args:
             clock: Of the segment.
             rows: The samples from the next one on.
-            lost: Samples that are proved to be missing before it.
-            late: (n,) seconds by which late samples were later than these explain.
+            late: (n,) seconds by which the samples were late.
         """
         late_s = clock.offset_s(late[-max(self._n_confirm, _LATEST_ARRIVALS * clock.unit(clock.n)) :])
-        t_proved = clock.t_expected + lost * clock.period
+        t_next = clock.t_expected
         counted = self._counter_row is not None and self._counter.known
-        if late_s > _LONGEST_LOSS_S:
-            return self._skip(clock, rows, lost, float(rows.t[0]), "clock_jump")
-        if turns := self._turns(clock, late_s):
-            n_turned = round(turns * self._counter.wrap_samples)
-            t0 = t_proved + n_turned * clock.period
-            return self._skip(clock, rows, lost + n_turned, t0, "lost_samples", proved=lost > 0)
-        if counted and late_s < _RECLOCK_S and not lost:
+        if late_s <= _LONGEST_LOSS_S and (turns := self._turns(clock, late_s)):
+            n_lost = round(turns * self._counter.wrap_samples)
+            return self._skip(clock, rows, n_lost, t_next + n_lost * clock.period, "lost_samples", proved=False)
+        if counted and late_s < _RECLOCK_S:
             self._carry(clock)
-            self._start_clock(rows, max(t_proved + late_s, self._state.last_t + 0.5 * clock.period))
+            self._start_clock(rows, max(t_next + late_s, self._state.last_t + 0.5 * clock.period))
             return 1
-        if counted:
-            return self._skip(clock, rows, lost, float(rows.t[0]), "clock_jump")
+        if counted or late_s > _LONGEST_LOSS_S:
+            return self._skip(clock, rows, 0, float(rows.t[0]), "clock_jump")
         n_lost = max(1, round(late_s / clock.period))
-        return self._skip(clock, rows, n_lost, t_proved + late_s, "lost_samples", proved=False)
+        return self._skip(clock, rows, n_lost, t_next + late_s, "lost_samples", proved=False)
 
     def _start_clock(self, rows: _Rows, t0: float) -> None:
         self._state.clock = clock = SampleClock(self._sfreq, t0, self._state.period, self._state.spread)
