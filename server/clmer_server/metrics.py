@@ -125,16 +125,20 @@ def _of_streams(streams: Mapping[str, tuple[StreamEntry, ...]]) -> Iterator[Metr
     live = GaugeMetricFamily("clmer_stream_live", "1 while samples come.", labels=_PER_STREAM)
     rate = GaugeMetricFamily("clmer_stream_rate_hz", "Measured rate.", labels=_PER_STREAM)
     gaps = CounterMetricFamily("clmer_stream_gaps", "Losses longer than could be bridged.", labels=_PER_STREAM)
-    lost = CounterMetricFamily("clmer_stream_samples_lost", "Samples known to be lost.", labels=_PER_STREAM)
+    lost = CounterMetricFamily("clmer_stream_samples_lost", "Samples lost, by the packet counter.", labels=_PER_STREAM)
+    estimated = CounterMetricFamily(
+        "clmer_stream_samples_lost_estimated", "Samples that seem lost, by the stamps.", labels=_PER_STREAM
+    )
     for session, entries in streams.items():
         for entry in entries:
             labels = [session, entry.source]
             live.add_metric(labels, float(entry.state == "live"))
             gaps.add_metric(labels, entry.n_gaps)
             lost.add_metric(labels, entry.n_lost)
+            estimated.add_metric(labels, entry.n_lost_estimated)
             if entry.rate_hz is not None:
                 rate.add_metric(labels, entry.rate_hz)
-    yield from (live, rate, gaps, lost)
+    yield from (live, rate, gaps, lost, estimated)
 
 
 def _age(ages: Mapping[str, Mapping[str, float]]) -> Metric:

@@ -112,6 +112,7 @@ METRICS = (
     "clmer_stream_age_seconds",
     "clmer_stream_gaps",
     "clmer_stream_samples_lost",
+    "clmer_stream_samples_lost_estimated",
     "clmer_ws_clients",
     "clmer_ws_dropped",
     "clmer_ws_evicted",

@@ -79,8 +79,9 @@ function streamRow(stream) {
     element("th", { scope: "row" }, stream.source), element("td", { class: "name", title: stream.name }, text(stream.name)),
     element("td", {}, state), cell(rateText(stream)), cell(number(stream.drift_ppm, 1)),
     cell(number(stream.n_gaps, 0)), cell(number(stream.n_bridged, 0)),
+    cell(number(stream.n_lost, 0)), cell(number(stream.n_lost_estimated, 0)),
   );
-  const reason = element("tr", { class: "reason" }, element("td", { colspan: "7" }, text(stream.reason)));
+  const reason = element("tr", { class: "reason" }, element("td", { colspan: "9" }, text(stream.reason)));
   return stream.reason ? [row, reason] : [row];
 }
 
@@ -88,7 +89,7 @@ function streamRow(stream) {
 export function showStreams(streams) {
   rebuild(byId("streams"), JSON.stringify(streams), () =>
     streams.length === 0
-      ? [element("tr", { class: "reason" }, element("td", { colspan: "7" }, "No streams yet"))]
+      ? [element("tr", { class: "reason" }, element("td", { colspan: "9" }, "No streams yet"))]
       : [...streams].sort((a, b) => INPUTS.has(b.kind) - INPUTS.has(a.kind)).flatMap(streamRow),
   );
 }

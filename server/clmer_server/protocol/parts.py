@@ -88,7 +88,8 @@ class StreamEntry(Part):
     n_samples: int
     n_gaps: int
     n_bridged: int
-    n_lost: int
+    n_lost: int  # samples that a packet counter proves to be missing
+    n_lost_estimated: int = 0  # samples that seem to be missing, by the stamps alone
     n_dropped: int
     chunk_s: Number
     delay_s: Number = None  # s that are taken off its stamps; null before it is announced

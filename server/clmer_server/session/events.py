@@ -168,6 +168,7 @@ def status_entry(status: StreamStatus) -> StreamEntry:
         n_gaps=status.n_gaps,
         n_bridged=status.n_bridged,
         n_lost=status.n_lost,
+        n_lost_estimated=status.n_lost_estimated,
         n_dropped=status.n_dropped,
         chunk_s=status.chunk_s,
         delay_s=status.delay_s,

@@ -19,15 +19,16 @@ _MEMORY_BLOCKS = 120  # 30 s of stamps in a fit
 _MOST_CELLS = 32  # observations kept of a block; at higher rates means of several stamps
 _STAMP_SD_S = 0.005  # s, least standard deviation of a stamp in the fit
 _PERIOD_SD = 0.002  # relative SD of the true period about the nominal one; rates seen differ by up to 0.4 %
-_LONG_PERIOD_SD = 0.0005  # the same about the period of the last ten minutes
+_LEAST_PERIOD_SD = 1e-4  # least relative SD about the period of the last ten minutes
 _LONG_BLOCKS = 20  # 5 s of stamps, of which the lowest is remembered
 _LONG_POINTS = 120  # ten minutes of such stamps
 _LEAST_LONG = 4  # of them that show a period
+_LOWEST_SD = 0.25  # spreads, standard deviation of the lowest stamp of 5 s
 _PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
 _KNOWN_BLOCKS = 8  # 2 s of stamps, after which their spread is known
 _UNKNOWN_SPREAD_S = 0.05  # s, assumed before
 _LOW = 0.05  # quantile from which the spread is measured
-_FITTED_SHARE = 0.03  # of the stamps that are fitted where lateness scatters widely: those in time
+_FITTED_SHARE = 0.015  # of the stamps that are fitted where lateness scatters widely: those in time
 _ONE_SIDED_S = 0.012  # s of spread from which the lowest stamps alone are fitted; up to TWO_SIDED_S all are
 _DOUBT_S = 0.002  # s by which the spread of few stamps may be too large
 _SKEWED = (
@@ -198,7 +199,8 @@ class SampleClock:
         wide = _ramp(spread - doubt_s, TWO_SIDED_S, _ONE_SIDED_S)
         shaped = self.spread_known and spread > _NEGLIGIBLE_S
         skewed = _ramp((high - middle) / spread, *_SKEWED) if shaped else 0.0
-        one_sided = max(wide, skewed)
+        chunked = self.unit(self.n) > round(_MIN_UNIT_S / self._nominal)  # a push is late, but never early
+        one_sided = 1.0 if chunked else max(wide, skewed)
         if one_sided > 0:
             k = max(1, round((1.0 - (1.0 - _FITTED_SHARE) * one_sided) * residual.size)) - 1
             kept &= residual <= np.partition(residual, k)[k]
@@ -228,9 +230,11 @@ class SampleClock:
         state.long_t = np.append(state.long_t[1 - _LONG_POINTS :], state.t[lowest])
         if state.long_n.size >= _LEAST_LONG:
             state.prior, state.prior_sd = self._prior, _PERIOD_SD
-            sd_s = max(_STAMP_SD_S, 0.25 * state.spread)
+            sd_s = max(_STAMP_SD_S, _LOWEST_SD * state.spread)
             _, _, state.prior = self._least_squares(state.long_n, state.long_t, sd_s)
-            state.prior_sd = _LONG_PERIOD_SD
+            centred = state.long_n - np.mean(state.long_n)
+            precision = float(centred @ centred) / sd_s**2 + 1 / (_PERIOD_SD * self._nominal) ** 2
+            state.prior_sd = max(_LEAST_PERIOD_SD, 1 / (math.sqrt(precision) * self._nominal))
 
     def _least_squares(self, n: FloatArray, t: FloatArray, sd_s: float) -> tuple[float, float, float]:
         """Return the line through stamps: middle index, its time in seconds, and seconds per sample."""

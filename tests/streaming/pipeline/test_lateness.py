@@ -76,18 +76,27 @@ def with_chunk(sender: Sender, chunk: int) -> Sender:
     return Sender(sender.sfreq, chunk, sender.delay_s, sender.hiccup_s, sender.jitter_s)
 
 
+def least_lateness(stamps: FloatArray, taken: FloatArray) -> FloatArray:
+    """Return for each sample the least lateness (n,) of the last 30 s: none can know more of the truth by then."""
+    late = stamps - taken
+    return np.array([np.min(late[max(0, i - 3840) : i + 1]) for i in range(late.size)])
+
+
 def check_lossless(sender: Sender, seed: int, *, counter: bool) -> None:
-    """At least 94 % of the windows (96 are possible), no gap, nothing invented or lost, times near the truth."""
+    """At least 94 % of the windows (96 are possible), no gap, nothing invented or lost, times near the truth.
+
+    From 10 s on, times are 10 ms from the push that was least late, or 30 % of the mean delay where a push comes each
+    half second.
+    """
     taken, stamps = push_times(sender, SECONDS, seed)
     share, status = see(stamps, sender.chunk, counter=counter)
     assert share >= 0.94
     assert (status.n_gaps, status.n_bridged, status.n_lost, status.n_lost_estimated) == (0, 0, 0, 0)
     placed = place(stamps, sender.chunk, counter=counter)
-    error = np.abs(placed.t - taken[placed.number.astype(np.intp)])
-    least = np.minimum.accumulate(stamps - taken)  # s, the least lateness so far: none knows more of the truth
-    settled = taken >= taken[0] + 10.0
-    assert np.all((error <= np.maximum(0.01, 0.01 + least))[settled]) or sender.chunk > 64
-    assert np.all((error <= 0.06)[settled])
+    number = placed.number.astype(np.intp)
+    error = np.abs(placed.t - taken[number]) - least_lateness(stamps, taken)[number]
+    allowed_s = max(0.01, 0.3 * sender.delay_s * sender.chunk / 64)
+    assert np.max(error[taken[number] >= taken[0] + 10.0]) <= allowed_s
 
 
 @pytest.mark.parametrize("counter", [False, True])
@@ -157,7 +166,7 @@ def test_a_sender_that_catches_up_slowly_has_lost_nothing() -> None:
     placed = place(stamps, 8, counter=False)
     assert placed.gaps == []
     assert placed.timeline.n_lost_estimated == 0
-    assert np.max(np.abs(placed.t - taken)) < 0.01
+    assert np.max(np.abs(placed.t - taken[placed.number.astype(np.intp)])) < 0.01
 
 
 def test_a_first_chunk_that_is_late_does_not_delay_all_the_others() -> None:
@@ -165,8 +174,9 @@ def test_a_first_chunk_that_is_late_does_not_delay_all_the_others() -> None:
     taken, stamps = push_times(Sender(chunk=32), 30.0)
     stamps[:32] += 0.2
     placed = place(stamps, 32, counter=False)
-    error = np.abs(placed.t - taken)
-    assert np.max(error[taken > taken[0] + 1.0]) < 0.005
+    number = placed.number.astype(np.intp)
+    error = np.abs(placed.t - taken[number])
+    assert np.max(error[taken[number] > taken[0] + 1.0]) < 0.005
     assert np.min(np.diff(placed.t)) > 0
 
 
@@ -233,9 +243,14 @@ def test_the_cases_that_people_report(cases: Path, name: str, least: int) -> Non
 
 
 def test_the_stamps_of_a_late_stream_are_true(cases: Path) -> None:
-    """Chunks of 32, late by 100 ms on average: from 10 s on within 10 ms of when the samples were taken."""
+    """Chunks of 32, late by 100 ms on average: within 10 ms from 10 s on.
+
+    A delay that all pushes have in common cannot be known: 8.5 ms, that of the push that was least late.
+    """
     source = ReplaySource(cases / "ble_chunk32_expdelay_100ms.xdf", speed=math.inf)
     stamps = np.concatenate([item.t for item in source.items() if isinstance(item, Chunk)])
     taken = 5000.0 + np.arange(stamps.size) / 128.0
     placed = place(stamps, 32, counter=False)
-    assert np.max(np.abs(placed.t - taken)[taken > 5010.0]) < 0.01
+    common_s = np.min(stamps - taken)
+    error = placed.t - taken[placed.number.astype(np.intp)] - common_s
+    assert np.max(np.abs(error[placed.t > 5010.0])) < 0.01
