@@ -1,4 +1,4 @@
-"""Senders of a stream as they really are: samples taken in time, pushed late, some of them lost, and stamped at the push."""
+"""Senders of a stream as they are: samples taken in time, pushed late, and stamped at the push."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sender:
 
     def __str__(self) -> str:
         if self.hiccup_s:
-            return f"a hiccup of {1e3 * self.hiccup_s:g} ms each 5 s"
+            return f"stall {1e3 * self.hiccup_s:g} ms each 5 s"
         return f"{1e3 * self.delay_s:g} ms"
 
 
