@@ -9,6 +9,7 @@ import numpy as np
 from clmer_streaming.types import FloatArray, IndexArray
 
 HICCUP_EVERY_S = 5.0
+_HICCUP_BEFORE_S = 0.05  # s by which a hiccup begins before the fifth second
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def push_times(sender: Sender, seconds: float, seed: int = 0, t0: float = 1000.0
     if sender.delay_s:
         pushed = pushed + rng.exponential(sender.delay_s, last.size)
     if sender.hiccup_s:
-        phase = (pushed - t0) % HICCUP_EVERY_S
-        stalled = (phase < sender.hiccup_s) & (pushed - t0 >= HICCUP_EVERY_S)
+        phase = (pushed - t0 + _HICCUP_BEFORE_S) % HICCUP_EVERY_S  # pushes of any chunk length fall into it
+        stalled = (phase < sender.hiccup_s) & (pushed - t0 >= HICCUP_EVERY_S - _HICCUP_BEFORE_S)
         pushed = np.where(stalled, pushed - phase + sender.hiccup_s + 2e-5 * rng.random(last.size), pushed)
     which = np.arange(n) // sender.chunk
     stamps: FloatArray = pushed[which] - (last[which] - np.arange(n)) / sender.sfreq
