@@ -24,7 +24,7 @@ from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.types import Chunk, FloatArray, Gap, Item, StreamInfo, StreamStatus, Window
 from tests.support.lsl_outlet import Headset, headset
 
-WAIT_S = 60.0
+WAIT_S = 90.0
 """Generous: many headsets start at the same time on a small machine."""
 
 

@@ -50,6 +50,7 @@ class Outlet:
     counter: bool = True  # whether the packet counter can be known by its label
     stamps: Literal["lsl", "unix"] = "lsl"
     lost: float = 0.0  # share of the samples lost on the radio
+    late_s: float = 0.0  # s, mean of the exponential delay of each push, which LSL then stamps
     flat: int = 0  # of the sensors, how many are constant
     railed: int = 0  # how many more are at the end of the amplifier's range
     nan_bursts: bool = False  # whether, each four seconds, 50 ms of all sensors and 300 ms of one are NaN
@@ -172,10 +173,13 @@ def main(outlet: Outlet, *known: str) -> None:
     stream.wait_for_consumers(60)
     begin = pylsl.local_clock() - times[0]
     to_stamp = time.time() - pylsl.local_clock() if outlet.stamps == "unix" else 0.0
+    delays = np.random.default_rng(9)
     for first in range(0, times.size - outlet.chunk, outlet.chunk):
         due = begin + times[first + outlet.chunk - 1]
-        time.sleep(max(0.0, due - pylsl.local_clock()))
-        stream.push_chunk(np.ascontiguousarray(x[:, first : first + outlet.chunk].T), due + to_stamp)
+        late_s = float(delays.exponential(outlet.late_s)) if outlet.late_s else 0.0
+        time.sleep(max(0.0, due + late_s - pylsl.local_clock()))
+        stamp = pylsl.local_clock() if outlet.late_s else due + to_stamp
+        stream.push_chunk(np.ascontiguousarray(x[:, first : first + outlet.chunk].T), stamp)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class _ClockState:
     pending: list[FloatArray] = field(default_factory=list)  # stamps of the block under way
     n: FloatArray = field(default_factory=lambda: np.empty(0))  # (m,) index of each observation
     t: FloatArray = field(default_factory=lambda: np.empty(0))  # (m,) s, its stamp
-    arrivals: tuple[int, bool] | None = None  # samples of an independent observation, and whether stamps are even
+    unit: int = 1  # samples of an independent observation
+    even: bool = False  # whether the stamps are even for longer than any chunk
 
 
 class SampleClock:
@@ -93,6 +94,7 @@ class SampleClock:
             prior=self._prior,
             spread=_UNKNOWN_SPREAD_S if spread_s is None else spread_s,
         )
+        self._least_unit = self._state.unit = max(1, round(_MIN_UNIT_S * sfreq))
         self.n = 0  # samples so far
 
     @property
@@ -180,7 +182,8 @@ class SampleClock:
         state.n = np.concatenate([state.n[oldest:], n])
         state.t = np.concatenate([state.t[oldest:], stamps])
         state.n_blocks += 1
-        state.arrivals = None
+        if stamps.size and (state.n_blocks <= _KNOWN_BLOCKS or state.n_blocks % _KNOWN_BLOCKS == 0):
+            self._look_at_arrivals()
 
     def _fit(self) -> None:
         """Fit the line to the observations, and measure their spread."""
@@ -188,10 +191,11 @@ class SampleClock:
         n, t = state.n, state.t
         residual = t - (state.line_t + (n - state.line_n) * state.period)
         low, middle, high = _quantiles(residual)
-        detrended = t - _line(n, *self._least_squares(n, t, _STAMP_SD_S))
-        quantiles = _quantiles(detrended)
-        if quantiles[1] - quantiles[0] < 0.5 * (middle - low):  # the slope of the line was wrong
-            residual, (low, middle, high) = detrended, quantiles
+        if middle - low > _NEGLIGIBLE_S:
+            detrended = t - _line(n, *self._least_squares(n, t, _STAMP_SD_S))
+            quantiles = _quantiles(detrended)
+            if quantiles[1] - quantiles[0] < 0.5 * (middle - low):  # the slope of the line was wrong
+                residual, (low, middle, high) = detrended, quantiles
         spread = middle - low
         trim = max(_TRIM * spread, _LEAST_TRIM_S)
         kept = (residual >= low - trim) & (residual <= middle + trim)
@@ -199,7 +203,7 @@ class SampleClock:
         wide = _ramp(spread - doubt_s, TWO_SIDED_S, _ONE_SIDED_S)
         shaped = self.spread_known and spread > _NEGLIGIBLE_S
         skewed = _ramp((high - middle) / spread, *_SKEWED) if shaped else 0.0
-        chunked = self.unit(self.n) > round(_MIN_UNIT_S / self._nominal)  # a push is late, but never early
+        chunked = self.unit > self._least_unit  # a push is late, but never early
         one_sided = 1.0 if chunked else max(wide, skewed)
         if one_sided > 0:
             k = max(1, round((1.0 - (1.0 - _FITTED_SHARE) * one_sided) * residual.size)) - 1
@@ -207,7 +211,7 @@ class SampleClock:
         if state.n_blocks % _LONG_BLOCKS == 0:
             self._remember(residual)
         if kept.any():
-            together = 1.0 + one_sided * (self.unit(self.n) / self._cell - 1.0)  # stamps of a chunk are one observation
+            together = 1.0 + one_sided * (self.unit / self._cell - 1.0)  # stamps of a chunk are one observation
             sd_s = max(_STAMP_SD_S, spread) * math.sqrt(together)
             before = self.t_expected
             state.line_n, state.line_t, state.period = self._least_squares(n[kept], t[kept], sd_s)
@@ -268,44 +272,27 @@ class SampleClock:
         state = self._state
         stop = int(np.searchsorted(state.n, before))
         late = state.t[:stop] - (state.line_t + (state.n[:stop] - state.line_n) * state.period)
-        per_unit = self.unit(before) / self._cell
+        per_unit = self.unit / self._cell
         return float(np.count_nonzero(late >= late_s)) / per_unit, stop / per_unit
 
-    def unit(self, before: int) -> int:
-        """Return the number of samples that are one independent observation: the usual chunk, or 1/16 s.
+    @property
+    def unit(self) -> int:
+        """Number of samples that are one independent observation: the usual chunk, or 1/16 s."""
+        return self._state.unit
 
-        Args:
-            before: Index of the sample before which stamps count.
-        """
-        return self._arrivals(before)[0]
+    @property
+    def is_even(self) -> bool:
+        """Whether the stamps are so even that they tell nothing of the chunks in which samples come."""
+        return self._state.even
 
-    def is_even(self, before: int) -> bool:
-        """Return whether the stamps are so even that they tell nothing of the chunks in which samples come.
-
-        Args:
-            before: Index of the sample before which stamps count.
-        """
-        return self._arrivals(before)[1]
-
-    def _arrivals(self, before: int) -> tuple[int, bool]:
-        """Return the samples of an independent observation, and whether the stamps are even for longer than a chunk."""
+    def _look_at_arrivals(self) -> None:
+        """Find the usual chunk: that of the middle sample, when arrivals are put in the order of their length."""
         state = self._state
-        if state.arrivals is None:
-            usual_s = self._usual_chunk(before) * self._nominal
-            even = usual_s > _LONGEST_CHUNK_S
-            unit = max(1, round((_MIN_UNIT_S if even else max(_MIN_UNIT_S, usual_s)) / self._nominal))
-            state.arrivals = unit, even
-        return state.arrivals
-
-    def _usual_chunk(self, before: int) -> int:
-        """Return the number of samples in the arrival that holds the middle sample, when arrivals are put by length."""
-        state = self._state
-        stop = int(np.searchsorted(state.n, before))
-        if not stop:
-            return 0
-        edges = np.append(np.flatnonzero(find_arrivals(state.t[:stop])), stop)
+        edges = np.append(np.flatnonzero(find_arrivals(state.t)), state.t.size)
         lengths = np.sort(np.diff(edges))
-        return int(lengths[np.searchsorted(np.cumsum(lengths), 0.5 * stop)]) * self._cell
+        usual = int(lengths[np.searchsorted(np.cumsum(lengths), 0.5 * state.t.size)]) * self._cell
+        state.even = usual * self._nominal > _LONGEST_CHUNK_S
+        state.unit = self._least_unit if state.even else max(self._least_unit, usual)
 
 
 def _line(n: FloatArray, n_mean: float, t_mean: float, period: float) -> FloatArray:

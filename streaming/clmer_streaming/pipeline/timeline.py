@@ -229,6 +229,8 @@ class Timeline:
     def _in_time(self, clock: SampleClock, rows: _Rows) -> int:
         """Return how many of the next samples follow without loss or offset, within the current block."""
         n = self._contiguous(clock, rows)
+        if n == 1:
+            return int(abs(float(rows.t[0]) - clock.t_expected) <= self._tolerance(clock))
         odd = np.abs(clock.lateness(rows.t[:n])) > self._tolerance(clock)
         return int(np.argmax(odd)) if odd.any() else n
 
@@ -241,6 +243,8 @@ class Timeline:
         n = min(rows.t.size, n)
         if self._counter_row is not None:  # learnt sample by sample
             return self._counter.contiguous(rows.x[self._counter_row, :n]) if self._counter.known else 1
+        if n == 1:
+            return int(rows.lost[0] == 0)
         lost = rows.lost[:n] > 0
         return int(np.argmax(lost)) if lost.any() else n
 
@@ -356,13 +360,13 @@ class Timeline:
 
     def _n_needed(self, clock: SampleClock, late_s: float) -> int:
         """Return how many samples a lateness that begins now with ``late_s`` seconds must last to be a loss."""
-        one_chunk = clock.is_even(clock.n) and late_s < _LATE_CHUNK_S
+        one_chunk = clock.is_even and late_s < _LATE_CHUNK_S
         return max(3, round((_EVEN_CONFIRM_S if one_chunk else _CONFIRM_S) * self._sfreq))
 
     def _decidable(self, clock: SampleClock, n_needed: int) -> bool:
         """Return whether so many samples hold enough independent arrivals for a decision."""
         _, n_before = clock.share_later(math.inf, clock.n)
-        return self._chance(0.0, n_before, -(-n_needed // clock.unit(clock.n))) <= _CHANCE
+        return self._chance(0.0, n_before, -(-n_needed // clock.unit)) <= _CHANCE
 
     def _lasts(self, clock: SampleClock, lateness: _Lateness, late: FloatArray) -> bool:
         """Return whether samples that are late by so many seconds (n,) will hardly catch up."""
@@ -372,7 +376,7 @@ class Timeline:
         least = float(np.min(first))
         if float(np.min(then)) < least - self._tolerance(clock):
             return False  # it is catching up
-        n_arrivals = -(-late.size // clock.unit(lateness.first))
+        n_arrivals = -(-late.size // clock.unit)
         n_so_late, n_before = clock.share_later(min(least, float(np.min(then))), lateness.first)
         return self._chance(n_so_late, n_before, n_arrivals) <= _CHANCE
 
@@ -390,7 +394,7 @@ class Timeline:
             rows: The samples from the next one on.
             late: (n,) seconds by which the samples were late.
         """
-        late_s = clock.offset_s(late[-max(self._n_confirm, _LATEST_ARRIVALS * clock.unit(clock.n)) :])
+        late_s = clock.offset_s(late[-max(self._n_confirm, _LATEST_ARRIVALS * clock.unit) :])
         t_next = clock.t_expected
         counted = self._counter_row is not None and self._counter.known
         if late_s <= _LONGEST_LOSS_S and (turns := self._turns(clock, late_s)):
