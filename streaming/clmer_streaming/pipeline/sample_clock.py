@@ -26,6 +26,7 @@ _LEAST_LONG = 4  # of them that show a period
 _LOWEST_SD = 0.25  # spreads, standard deviation of the lowest stamp of 5 s
 _PERIOD_BOUND = 0.01  # a fitted period stays within 1 % of the nominal one
 _KNOWN_BLOCKS = 8  # 2 s of stamps, after which their spread is known
+_LOOK_BLOCKS = 8  # 2 s between two looks at the arrivals, behind the first four
 _UNKNOWN_SPREAD_S = 0.05  # s, assumed before
 _LOW = 0.05  # quantile from which the spread is measured
 _FITTED_SHARE = 0.015  # of the stamps that are fitted where lateness scatters widely: those in time
@@ -182,7 +183,7 @@ class SampleClock:
         state.n = np.concatenate([state.n[oldest:], n])
         state.t = np.concatenate([state.t[oldest:], stamps])
         state.n_blocks += 1
-        if stamps.size and (state.n_blocks <= _KNOWN_BLOCKS or state.n_blocks % _KNOWN_BLOCKS == 0):
+        if stamps.size and (state.n_blocks <= 2 * _LOOK_BLOCKS or state.n_blocks % _LOOK_BLOCKS == 0):
             self._look_at_arrivals()
 
     def _fit(self) -> None:
