@@ -16,6 +16,8 @@ class CommonOptions(TypedDict, total=False):
     """Options of recordings and live sessions."""
 
     eeg_map: str | None  # names of EEG channels without labels, e.g. "AF3=1,F7=2"
+    eeg_map_force: bool  # let eeg_map contradict the labels that the stream has
+    eeg_rate: float | None  # Hz at which the EEG comes, in place of the declared rate
     eeg_unit: Literal["V", "mV", "uV"] | None  # in place of the declared one
     eeg_delay: float  # s from the brain to the stamp, on top of the declared delay
     notch: Literal["50", "60", "none"] | None  # Hz; None: as the model was trained
@@ -28,6 +30,7 @@ class CommonOptions(TypedDict, total=False):
 class ReplayOptions(CommonOptions, total=False):
     """Options of a recording; see ``clmer predict --help``."""
 
+    eeg: str  # the EEG stream, by name or properties; "auto" takes the only one
     video: str | Path | None  # of the face beside the recording, or its CSV (OpenFace) or XDF (clmer serialize)
     video_offset: float  # s from the first EEG sample to the video's first frame
 

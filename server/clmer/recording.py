@@ -81,11 +81,12 @@ class Recording:
     _items: Callable[[], Iterator[Item]] = field(repr=False)
 
     @classmethod
-    def open(cls, path: str | Path, *, eeg_map: str | None = None) -> Self:
+    def open(cls, path: str | Path, *, eeg: str = "auto", eeg_map: str | None = None) -> Self:
         """Return a recording; its samples are read when they are needed.
 
         Args:
             path: An XDF file.
+            eeg: Of another recorder's file: which stream is the EEG, by name or properties.
             eeg_map: Of another recorder's file: names of EEG channels without labels, e.g. ``AF3=1,F7=2``.
 
         Raises:
@@ -99,7 +100,7 @@ class Recording:
             print(recording.verify().passed)
         """
         path = Path(path)
-        return cls._of_session(path) if is_session_recording(path) else cls._of_other(path, eeg_map)
+        return cls._of_session(path) if is_session_recording(path) else cls._of_other(path, eeg, eeg_map)
 
     @cached_property
     def eeg(self) -> Signal | None:
@@ -195,10 +196,11 @@ class Recording:
         )
 
     @classmethod
-    def _of_other(cls, path: Path, eeg_map: str | None) -> Self:
+    def _of_other(cls, path: Path, eeg: str, eeg_map: str | None) -> Self:
         from clmer_streaming.sources.replay import ReplaySource
+        from clmer_streaming.sources.replay_streams import EegChoice
 
-        source = ReplaySource(path, eeg_map=eeg_map)
+        source = ReplaySource(path, eeg=EegChoice(eeg, eeg_map))
         return cls(
             path,
             {},

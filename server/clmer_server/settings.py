@@ -166,10 +166,17 @@ class SessionOptions(BaseModel):
     replay: Path | None = Field(default=None, description="replay this XDF recording instead of live streams")
     eeg: OverHttp[str] = Field(
         default="auto",
-        description="live EEG stream: its name, or properties as in type=EEG,hostname=lab2; auto takes the only one",
+        description="EEG stream, live or of the recording: its name, or properties as in type=EEG,hostname=lab2; "
+        "auto takes the only one",
     )
     eeg_map: OverHttp[str | None] = Field(
         default=None, description="names of EEG channels without labels, e.g. AF3=1,F7=2"
+    )
+    eeg_map_force: OverHttp[bool] = Field(
+        default=False, description="let eeg-map contradict the labels that the stream has"
+    )
+    eeg_rate: OverHttp[float | None] = Field(
+        default=None, gt=0, le=100_000, description="Hz at which the EEG comes, in place of what the stream declares"
     )
     eeg_unit: OverHttp[Literal["V", "mV", "uV"] | None] = Field(
         default=None, description="unit of the EEG, V, mV or uV, in place of what the stream declares"
@@ -219,8 +226,6 @@ class SessionOptions(BaseModel):
 
     @model_validator(mode="after")
     def _check_one_input(self) -> Self:
-        if self.replay is not None and self.eeg != "auto":
-            raise ValueError("either a live EEG stream (eeg) or a recording (replay), not both")
         if self.replay is not None and (self.face_stream is not None or self.camera not in (None, "none")):
             raise ValueError("either a live face (camera, face-stream) or a recording (replay), not both")
         if self.face_stream is not None and self.camera not in (None, "none"):

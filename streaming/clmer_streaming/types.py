@@ -108,6 +108,7 @@ class StreamInfo:
     delay_s: float = 0.0  # known device delay in seconds, taken off every stamp
     type: str = ""  # content as the stream declares it, e.g. "EEG"
     units: tuple[str, ...] = ()  # of each channel, where they differ; empty where all have ``unit``
+    n_labels: int | None = None  # channels that the header describes, where they are not as many as the stream has
     channel_format: str = "double64"  # of the stream itself; what a recorder keeps the samples in
     xml: str = field(default="", repr=False, compare=False)  # the whole header as the stream has it; "" without one
     note: str = ""  # what is odd about the stream, in a sentence for people; "" where nothing is

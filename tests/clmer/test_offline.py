@@ -65,7 +65,7 @@ def test_options_are_those_of_the_command(model: clmer.Model, lab: Path, tmp_pat
 
 def test_every_option_of_a_session_can_be_given() -> None:
     """No option of ``clmer-serve`` that concerns a session is missing here, and none has another name."""
-    by_itself = {"replay", "speed", "loop", "eeg", "camera", "record", "name", "named", "recorded", "needs_neutral"}
+    by_itself = {"replay", "speed", "loop", "camera", "record", "name", "named", "recorded", "needs_neutral"}
     offered = LiveOptions.__annotations__ | ReplayOptions.__annotations__
     assert set(offered) == set(LocalConfig.model_fields) - by_itself
 

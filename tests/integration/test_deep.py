@@ -18,6 +18,7 @@ from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.session import simulate, write_session
 from clmer_streaming.sources.replay import ReplaySource
+from clmer_streaming.sources.replay_streams import EegChoice
 from clmer_streaming.types import Chunk, Item, Marker
 from tests.streaming.xdf.test_reader import mutated
 from tests.support.paths import RECORDING
@@ -53,7 +54,7 @@ def recut(items: Sequence[Item], sizes: list[int]) -> Iterator[Item]:
 @pytest.mark.parametrize("name", REAL_RECORDINGS)
 def test_a_real_recording_gives_the_same_windows_however_it_is_cut(sample_data: Path, name: str) -> None:
     """Bursts, backward stamps, losses and rails of real devices: chunks of 1, 8, 32 and odd sizes, bit for bit."""
-    source = ReplaySource(sample_data / name, eeg_map=REAL_RECORDINGS[name])
+    source = ReplaySource(sample_data / name, eeg=EegChoice(eeg_map=REAL_RECORDINGS[name]))
     items = [item for item in source.items() if not isinstance(item, Marker)]  # they pass the Preprocessor by
 
     def crcs(sizes: list[int]) -> list[tuple[int, float]]:

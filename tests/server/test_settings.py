@@ -77,7 +77,6 @@ def test_the_greatest_speed_is_infinite() -> None:
         ({"device": "gpu"}, "device", "'gpu'"),
         ({"model_sha256": "abc"}, "model_sha256", "'abc'"),
         ({"colour": "red"}, "colour", "'red'"),
-        ({"eeg": "Headset", "replay": "a.xdf"}, "either", "both"),
         ({"camera": "0", "replay": "a.xdf"}, "either a live face", "both"),
         ({"face_stream": "F", "replay": "a.xdf"}, "either a live face", "both"),
         ({"face_stream": "F", "camera": "0"}, "either a camera or a face stream", "both"),
@@ -123,7 +122,14 @@ def test_loopback_is_recognised(host: str, loopback: bool) -> None:
 OPTIONS = {**SessionOptions.model_fields, **SharedOptions.model_fields}
 """Every option of a session."""
 
-VALUES = {"eeg_unit": "mV", "eeg_delay": "0.5", "face_delay": "0.5", "video_offset": "1.5", "speed": "4"}
+VALUES = {
+    "eeg_unit": "mV",
+    "eeg_delay": "0.5",
+    "eeg_rate": "125",
+    "face_delay": "0.5",
+    "video_offset": "1.5",
+    "speed": "4",
+}
 """A value of each option that not every word can be, other than its default."""
 
 WITH: dict[str, dict[str, Any]] = {

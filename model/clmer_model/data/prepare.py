@@ -116,7 +116,8 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
 def _part_key(recording: Recording, sha256: str, tables: Tables, config: PrepareConfig) -> str:
     """Return the hash of everything that decides the windows of a recording."""
     files = [sha256, recording.video and file_digest(recording.video)]
-    reading = [recording.eeg_map, recording.eeg_unit, recording.video_offset_s, recording.rest_marker, recording.rest_s]
+    eeg = [recording.eeg, recording.eeg_map, recording.eeg_map_force, recording.eeg_rate, recording.eeg_unit]
+    reading = [*eeg, recording.video_offset_s, recording.rest_marker, recording.rest_s]
     places = [trial.place for trial in tables.trials_of(recording)]
     settings = [config.preprocess.to_dict(), config.every, config.streams]
     return digest([STORE_LAYOUT, *settings, files, reading, places])

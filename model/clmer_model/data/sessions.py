@@ -103,17 +103,19 @@ def _read_recording(
 def _open(recording: Recording, config: PreprocessConfig, physio: Mapping[str, str]) -> tuple[Source, tuple[str, ...]]:
     """Return the recording as a source, as the service replays it, and warnings."""
     from clmer_streaming.sources.replay import ReplaySource
+    from clmer_streaming.sources.replay_streams import EegChoice
     from clmer_streaming.sources.session_replay import SessionReplaySource
     from clmer_streaming.sources.transform import EegCorrections, MarkerColumns, SeriesNames, TransformedSource
     from clmer_streaming.sources.video import face_track
 
-    corrections = EegCorrections(unit=recording.eeg_unit)
+    corrections = EegCorrections(unit=recording.eeg_unit, sfreq=recording.eeg_rate)
+    choice = EegChoice(recording.eeg, recording.eeg_map, recording.eeg_map_force, recording.eeg_rate)
     if recording.video is None and is_session_recording(recording.path):
-        own = SessionReplaySource(recording.path, eeg_map=recording.eeg_map, speed=math.inf, preprocess=config)
+        own = SessionReplaySource(recording.path, eeg=choice, speed=math.inf, preprocess=config)
         return TransformedSource(own, SeriesNames(physio).apply, corrections.apply), own.warnings
     foreign = ReplaySource(
         recording.path,
-        eeg_map=recording.eeg_map,
+        eeg=choice,
         speed=math.inf,
         extractor=config.extractor,
         signal=config.signal,

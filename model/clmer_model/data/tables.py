@@ -23,13 +23,19 @@ MANIFEST_COLUMNS = (
     "file",
     "participant",
     "session",
+    "eeg",
     "eeg_map",
+    "eeg_map_force",
+    "eeg_rate",
     "eeg_unit",
     "video",
     "video_offset",
     "rest_marker",
     "rest_s",
 )
+
+
+_YES = ("yes", "true", "1")
 
 
 TRIAL_COLUMNS = (
@@ -94,7 +100,10 @@ class Recording:
     path: Path
     participant: str
     session: str = "1"
+    eeg: str = "auto"  # as --eeg
     eeg_map: str | None = None  # as --eeg-map
+    eeg_map_force: bool = False  # as --eeg-map-force
+    eeg_rate: float | None = None  # Hz, as --eeg-rate
     eeg_unit: str | None = None  # as --eeg-unit
     video: Path | None = None  # of the face, or what OpenFace (CSV) or clmer serialize (XDF) made of it
     video_offset_s: float = 0.0  # s from the first EEG sample to the video's first frame
@@ -156,13 +165,21 @@ def _recording(row: _Row, root: Path) -> Recording:
             raise row.error("a file that is there", str(file))
     if row.text("eeg_unit") not in ("", "V", "mV", "uV"):
         raise row.error("eeg_unit V, mV, uV or nothing", repr(row.text("eeg_unit")))
+    if row.text("eeg_map_force").lower() not in (*_YES, "", "no", "false", "0"):
+        raise row.error("eeg_map_force yes, no or nothing", repr(row.text("eeg_map_force")))
+    rate_hz = row.number_of("eeg_rate") if row.text("eeg_rate") else None
+    if rate_hz is not None and not 0 < rate_hz <= 100_000:
+        raise row.error("eeg_rate above 0, in Hz, or nothing", repr(row.text("eeg_rate")))
     return Recording(
         row=row.number,
         name=row.text("file"),
         path=path,
         participant=row.needed("participant"),
         session=row.text("session") or "1",
+        eeg=row.text("eeg") or "auto",
         eeg_map=row.text("eeg_map") or None,
+        eeg_map_force=row.text("eeg_map_force").lower() in _YES,
+        eeg_rate=rate_hz,
         eeg_unit=row.text("eeg_unit") or None,
         video=video,
         video_offset_s=row.number_of("video_offset", 0.0),

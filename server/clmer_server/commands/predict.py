@@ -30,7 +30,10 @@ from clmer_streaming.errors import SettingsError
 HELP = "write the predictions for a recording, one JSON object per line"
 
 _OPTIONS = (
+    "eeg",
     "eeg_map",
+    "eeg_map_force",
+    "eeg_rate",
     "eeg_unit",
     "eeg_delay",
     "physio",

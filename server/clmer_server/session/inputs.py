@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clmer_streaming.lsl.resolve import Claim, StreamClaims
     from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.replay import Pace, ReplaySource
+    from clmer_streaming.sources.replay_streams import EegChoice
     from clmer_streaming.sources.session_replay import SessionReplaySource
     from clmer_streaming.sources.video import FaceTrack
 
@@ -132,7 +133,7 @@ def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConf
     from clmer_streaming.sources.session_replay import SessionReplaySource
 
     return SessionReplaySource(
-        path, eeg_map=config.eeg_map, speed=config.speed, loop=config.loop, preprocess=preprocess
+        path, eeg=_eeg_choice(config), speed=config.speed, loop=config.loop, preprocess=preprocess
     )
 
 
@@ -143,7 +144,7 @@ def _recording(
 
     return ReplaySource(
         path,
-        eeg_map=config.eeg_map,
+        eeg=_eeg_choice(config),
         speed=config.speed,
         loop=config.loop,
         extractor=preprocess.extractor,
@@ -155,7 +156,13 @@ def _recording(
 
 
 def _corrections(config: SessionConfig) -> EegCorrections:
-    return EegCorrections(config.eeg_unit, config.eeg_delay)
+    return EegCorrections(config.eeg_unit, config.eeg_delay, config.eeg_rate)
+
+
+def _eeg_choice(config: SessionConfig) -> EegChoice:
+    from clmer_streaming.sources.replay_streams import EegChoice
+
+    return EegChoice(config.eeg, config.eeg_map, config.eeg_map_force, config.eeg_rate)
 
 
 def _face_track(config: SessionConfig, neutral: NeutralFace | None) -> FaceTrack | None:
@@ -188,7 +195,15 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
     neutral = config.neutral_face()
     physio = config.physio_streams()
     grid = WindowGrid(preprocess.window.hop_s, config.eeg_delay)
-    headset = LslEegSource(config.eeg, preprocess.signal, config.eeg_map, grid=grid, claim=claim)
+    headset = LslEegSource(
+        config.eeg,
+        preprocess.signal,
+        config.eeg_map,
+        force_map=config.eeg_map_force,
+        sfreq=config.eeg_rate,
+        grid=grid,
+        claim=claim,
+    )
     eeg = Inputs(
         mode="live",
         sources=(TransformedSource(headset, _corrections(config).apply),),

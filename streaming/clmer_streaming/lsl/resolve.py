@@ -1,7 +1,8 @@
-"""Choosing streams of the network: stream queries, the error messages about them, and claims of several sessions.
+"""Choosing streams of the network or of a file: queries, the error messages about them, and claims of sessions.
 
-``StreamQuery`` is the text of ``--eeg``, ``--face-stream`` and similar options. ``open_resolver`` looks for what a
-query may match; ``require_single`` and ``explain_no_stream`` turn too many or too few matches into messages.
+``StreamQuery`` is the text of ``--eeg``, ``--face-stream`` and similar options; ``announce_eeg`` checks whether a
+stream can be the EEG of a model. ``open_resolver`` looks for what a query may match; ``require_single`` and
+``explain_no_stream`` turn too many or too few matches into messages.
 ``StreamClaims`` keeps the sessions of one service from using the same stream twice.
 """
 
@@ -13,9 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import ClmerError, SettingsError, StreamError
+from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
+from clmer_streaming.pipeline.filters import design_sos
 from clmer_streaming.types import StreamInfo
-from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
+from clmer_streaming.xdf.header import StreamDescription, announcement, parse_stream_header
 
 AUTO = "auto"
 """The query for the only stream that fits."""
@@ -23,8 +27,11 @@ AUTO = "auto"
 PROPERTIES = ("name", "type", "source_id", "hostname", "channel_count", "nominal_srate", "channel_format")
 """Properties that a query may name: those that LSL reports of a stream before it is opened."""
 
+STREAM_ID = "stream_id"
+"""Property of the streams of a file alone: the number that ``clmer inspect`` shows."""
+
 _ANY_CASE = ("type", "hostname", "channel_format")  # compared without regard to case
-_ONE_STREAM = ("name", "source_id")  # a query with one of these names a certain stream
+_ONE_STREAM = ("name", "source_id", STREAM_ID)  # a query with one of these names a certain stream
 _ANY_STREAM = "channel_count>0"
 _AND = re.compile(r"\s*,\s*|\s+and\s+")
 _XPATH = re.compile(r"""[=,(<>]\s*['"]|^(?:count|starts-with|contains|not)\(""")
@@ -90,7 +97,7 @@ class StreamQuery:
 
 def _parse_property(part: str, text: str) -> tuple[str, str]:
     key, _, value = (word.strip() for word in part.partition("="))
-    if key in PROPERTIES and value:
+    if key in (*PROPERTIES, STREAM_ID) and value:
         return key, value
     raise SettingsError(
         expected=f"auto, a stream's name, or properties such as name=..., type=...; known are {', '.join(PROPERTIES)}",
@@ -102,10 +109,48 @@ def _parse_property(part: str, text: str) -> tuple[str, str]:
 def _has_property(header: StreamDescription, key: str, value: str) -> bool:
     if key == "channel_count":
         return str(header.n_channels) == value
+    if key == STREAM_ID:
+        return str(header.stream_id) == value and header.stream_id > 0
     if key == "nominal_srate":
         return f"{header.sfreq:g}" == value
     found: str = getattr(header, key)
     return found.casefold() == value.casefold() if key in _ANY_CASE else found == value
+
+
+def announce_eeg(
+    header: StreamDescription,
+    signal: SignalConfig,
+    eeg_map: str | None = None,
+    *,
+    force_map: bool = False,
+    sfreq: float | None = None,
+) -> StreamInfo:
+    """Return the announcement of a stream as the EEG of a model.
+
+    Args:
+        header: Of the stream, live or in a file.
+        signal: Signal settings of the model.
+        eeg_map: Names for its channels; see ``apply_eeg_map``.
+        force_map: Whether the map may contradict its labels.
+        sfreq: Its rate in Hz, in place of the one that it declares.
+
+    Raises:
+        StreamError: It holds text, its channels are not those of the model, the map does not fit it, or its rate is too
+            low.
+    """
+    if header.channel_format == "string":
+        raise StreamError(
+            expected="numbers, for EEG",
+            found=f"{header.name!r}, a stream of text (type {header.type or 'none'})",
+            mend="name the stream of the samples: --eeg NAME; clmer streams and clmer inspect list what there is",
+        )
+    info = announcement(header, "eeg")
+    if eeg_map is not None:
+        info = apply_eeg_map(info, eeg_map, signal.ch_names, force=force_map)
+    resolve_channels(info, signal)
+    if rate_hz := sfreq or info.sfreq:
+        design_sos(signal, rate_hz)
+    return info
 
 
 def open_resolver(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:

@@ -10,10 +10,8 @@ from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES, FACE_SOURCE, is_clmer_face, row_to_face
 from clmer_streaming.lsl.inlet import LslSource, ReadPacing, WindowGrid
-from clmer_streaming.lsl.resolve import AUTO, Claim
+from clmer_streaming.lsl.resolve import AUTO, Claim, announce_eeg
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX
-from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
-from clmer_streaming.pipeline.filters import design_sos
 from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo
 from clmer_streaming.xdf.header import StreamDescription, announcement
 
@@ -33,6 +31,8 @@ class LslEegSource(LslSource):
         query: "auto" for the only EEG stream that the model can use, a name, or what ``StreamQuery.parse`` accepts.
         signal: The signal settings of the model, which decide what streams can be used.
         eeg_map: Names for channels, as in ``AF3=1,F7=2``; see ``apply_eeg_map``.
+        force_map: Whether the map may contradict the labels of the stream.
+        sfreq: Rate in Hz at which the samples come, in place of the one that the stream declares; None: as it declares.
         grid: Grid of the windows; between their ends, samples are read together. None: each is read when it comes.
         claim: Claim of the session; None: there is no other session.
 
@@ -40,32 +40,33 @@ class LslEegSource(LslSource):
         SettingsError: The query cannot be parsed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of the user, given by name
         self,
         query: str,
         signal: SignalConfig,
         eeg_map: str | None = None,
         *,
+        force_map: bool = False,
+        sfreq: float | None = None,
         grid: WindowGrid | None = None,
         claim: Claim | None = None,
     ) -> None:
         super().__init__(EEG_SOURCE, "--eeg", "EEG stream", query, claim)
         self._signal = signal
         self._eeg_map = eeg_map
+        self._force_map = force_map
+        self._sfreq = sfreq
         self._grid = grid
 
     def _matches(self, header: StreamDescription) -> bool:
-        if header.channel_format == "string" or header.source_id.startswith(OWN_ID_PREFIX):
+        if header.source_id.startswith(OWN_ID_PREFIX):
+            return False
+        if header.channel_format == "string" and not self._query.names_stream:
             return False
         return self._query.matches(header, usual_type="EEG")
 
     def _describe(self, header: StreamDescription) -> StreamInfo:
-        info = announcement(header, "eeg")
-        info = apply_eeg_map(info, self._eeg_map) if self._eeg_map else info
-        resolve_channels(info, self._signal)
-        if info.sfreq:
-            design_sos(self._signal, info.sfreq)
-        return info
+        return announce_eeg(header, self._signal, self._eeg_map, force_map=self._force_map, sfreq=self._sfreq)
 
     def _decode(self, t: FloatArray, rows: Any) -> list[Item]:
         return [Chunk(EEG_SOURCE, t, np.ascontiguousarray(rows.T, dtype=np.float64))]
@@ -74,7 +75,9 @@ class LslEegSource(LslSource):
         if self._grid is None:
             return None
         delay_s = info.delay_s + self._grid.delay_s
-        return ReadPacing.for_stream(info.sfreq, delay_s, self._signal.sfreq, self._grid.hop_s, self._signal.band[1])
+        return ReadPacing.for_stream(
+            self._sfreq or info.sfreq, delay_s, self._signal.sfreq, self._grid.hop_s, self._signal.band[1]
+        )
 
 
 class LslFaceSource(LslSource):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +19,12 @@ from clmer_streaming.errors import StreamError
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, StreamInfo
 
 _UNITS_UV = {
-    "V": 1e6, "VOLT": 1e6, "VOLTS": 1e6,
-    "MV": 1e3, "MILLIVOLT": 1e3, "MILLIVOLTS": 1e3,
-    "UV": 1.0, "µV": 1.0, "MICROVOLT": 1.0, "MICROVOLTS": 1.0,
-    "NV": 1e-3, "NANOVOLT": 1e-3, "NANOVOLTS": 1e-3,
+    "V": 1e6, "MV": 1e3, "UV": 1.0, "NV": 1e-3,
     "0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3,  # FIFF_UNITM codes: powers of ten of a volt, as MNE-LSL writes them
 }  # fmt: skip
+
+_UNIT_PREFIXES = {"": "", "U": "U", "MICRO": "U", "M": "M", "MILLI": "M", "N": "N", "NANO": "N"}
+_SPELLED_UNIT = re.compile(r"(U|MICRO|M|MILLI|N|NANO|)[\s_-]?V(?:OLTS?)?")  # uVolts, micro V, millivolt
 
 _VOLTS_BELOW = 1e-3  # EEG in volts strays about 1e-5 from its median, in microvolts about 10
 _GUESS_S = 1.0  # s of signal that a guess rests on
@@ -32,8 +32,11 @@ _GUESS_S = 1.0  # s of signal that a guess rests on
 
 def microvolts_per_unit(unit: str) -> float | None:
     """Return the factor from ``unit`` to microvolts; None for an unknown word or code."""
-    key = unit.strip().replace("μ", "µ").upper().replace("Μ", "µ")  # the micro sign and the Greek letter look alike
-    return _UNITS_UV.get(key)
+    word = unit.strip().strip("()[]").strip().upper()
+    for mark in ("\N{MICRO SIGN}", "\N{GREEK CAPITAL LETTER MU}", "\N{GREEK SMALL LETTER MU}"):
+        word = word.replace(mark, "U")
+    spelled = _SPELLED_UNIT.fullmatch(word)
+    return _UNITS_UV.get(f"{_UNIT_PREFIXES[spelled[1]]}V" if spelled else word)
 
 
 def with_unit(info: StreamInfo, unit: str) -> StreamInfo:
@@ -161,9 +164,18 @@ def _part(chunk: Chunk, columns: slice) -> Chunk:
 
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}  # 10-20 names before the 1991 revision
-_PREFIX = re.compile(r"^EEG[\s_.:-]+")  # "EEG AF3" (EDF), "EEG.AF3" (EmotivPRO's CSV), "EEG_TP9"
-_REFERENCE = re.compile(r"[\s_-]+(REF|LE|AR|AVG|CAR|CMS|A1|A2|M1|M2)$")  # what the channel was recorded against
-_UNIT_SUFFIX = re.compile(r"\s*[\[(][^\])]*[\])]$")  # "AF3 [uV]"
+_PREFIX = re.compile(
+    r"^EEG\d*[\s_.:-]+(\d+[\s_.:-]+)?"
+)  # "EEG AF3" (EDF), "EEG.AF3" (EmotivPRO's CSV), "EEG_TP9", "EEG00 AF3"
+_REFERENCE = re.compile(  # what the channel was recorded against: never an electrode of the usual montages but CPz, FCz
+    r"[\s_-]+(REF|LE|RE|AR|AV|AVG|CAR|CMS|DRL|CPZ|FCZ|A1|A2|A1\+?A2|M1|M2|M1\+?M2|LM|RM)$"
+)
+_UNIT_SUFFIX = re.compile(
+    r"(\s*[\[(][^\])]*[\])]|[\s_-]+[U\N{MICRO SIGN}\N{GREEK CAPITAL LETTER MU}M]V)$"
+)  # "AF3 [uV]"
+_AUXILIARY = re.compile(  # columns that are no electrode, whatever a map says
+    r"^(CQ|EQ)([\s_.:-]|$)|COUNTER|TIME|STAMP|INTERPOLATED?$|MARKER|TRIGGER|^TRG|STATUS|BATTERY|QUALITY|SAMPLE.?NUMBER"
+)
 _COUNTER_LABELS = ("COUNTER", "PACKET_COUNTER", "SAMPLE_COUNTER")
 _INTERPOLATE_LABELS = ("INTERPOLATE", "INTERPOLATED")
 _MAX_LISTED = 16  # channels in one sentence
@@ -209,8 +221,16 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
         config: The model's channels.
 
     Raises:
-        StreamError: Fewer than half of the model's channels are there.
+        StreamError: Fewer than half of the model's channels are there, or the labels are not as many as the channels.
     """
+    if info.n_labels is not None:
+        raise StreamError(
+            expected=f"a label for each of the {len(info.ch_names)} channels of {info.name!r}",
+            found=f"{info.n_labels} labels",
+            mend="nobody can know which channel a label means: say it (0-based index): --eeg-map "
+            + ",".join(f"{name}={i}" for i, name in enumerate(config.ch_names[:3]))
+            + ",...",
+        )
     names = [normalise_label(name) for name in info.ch_names]
     picks = tuple(
         names.index(normalise_label(name)) if normalise_label(name) in names else -1 for name in config.ch_names
@@ -266,20 +286,64 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def apply_eeg_map(info: StreamInfo, spec: str) -> StreamInfo:
+def apply_eeg_map(
+    info: StreamInfo, spec: str, ch_names: Sequence[str] | None = None, *, force: bool = False
+) -> StreamInfo:
     """Return a stream with its channels renamed by a map such as ``AF3=1,F7=2,COUNTER=0``.
+
+    Where the stream has not as many labels as channels its own labels are ignored: they cannot be trusted.
 
     Args:
         info: The stream.
         spec: ``label=channel`` pairs with commas between; a channel is a 0-based index or the stream's own label.
+        ch_names: Channels of the model, which the labels of the map must be among, beside counters and the like; None:
+            any label will do.
+        force: Whether a channel that is labelled as one of the model's may become another one.
 
     Raises:
-        StreamError: The map is malformed, names a channel twice, or names one that the stream lacks.
+        StreamError: The map is malformed, names a channel twice or one that the stream lacks, makes EEG of a column
+            that is none, or contradicts a label of the stream.
     """
+    if info.n_labels is not None:
+        info = dataclasses.replace(info, ch_names=("",) * len(info.ch_names), n_labels=None)
     new_names = _parse_eeg_map(info, spec)
+    if ch_names is not None:
+        _check_eeg_map(info, new_names, ch_names, force=force)
     taken = {normalise_label(name) for name in new_names.values()}
     kept = ["" if normalise_label(name) in taken else name for name in info.ch_names]
     return dataclasses.replace(info, ch_names=tuple(new_names.get(i, name) for i, name in enumerate(kept)))
+
+
+def _check_eeg_map(info: StreamInfo, new_names: Mapping[int, str], ch_names: Sequence[str], *, force: bool) -> None:
+    """Check that a map names channels of the model, and contradicts no label without force."""
+    known = {normalise_label(name) for name in ch_names}
+    for index, name in new_names.items():
+        label, old = normalise_label(name), info.ch_names[index]
+        if label not in known:
+            if is_auxiliary(name):
+                continue
+            raise StreamError(
+                expected=f"--eeg-map with channels of the model: {_listed(ch_names)}",
+                found=f"{name!r}, which is none of them",
+                mend="correct the name; a channel that the model does not know needs no name",
+            )
+        if is_auxiliary(old):
+            raise StreamError(
+                expected="an electrode for each channel of --eeg-map",
+                found=f"{name}={index}, where stream {info.name!r} has the column {old!r}, which is no EEG",
+                mend="count the channels again, from 0; clmer streams and clmer inspect list the labels",
+            )
+        if normalise_label(old) in known and normalise_label(old) != label and not force:
+            raise StreamError(
+                expected="--eeg-map for channels without labels, or with other names",
+                found=f"{name}={index}, where stream {info.name!r} says {old!r}, another channel of the model",
+                mend="leave the map out if the labels are right; if they are wrong, add --eeg-map-force",
+            )
+
+
+def is_auxiliary(label: str) -> bool:
+    """Return whether a label is that of a counter, stamps, markers or the quality of a contact, and so never of EEG."""
+    return bool(_AUXILIARY.search(label.strip().upper()))
 
 
 def _parse_eeg_map(info: StreamInfo, spec: str) -> dict[int, str]:

@@ -26,6 +26,7 @@ from clmer_streaming.recording.reader import is_session_recording
 from clmer_streaming.sources.replay_streams import (
     LONGEST_SILENCE_S,
     ChunkSchedule,
+    EegChoice,
     FaceSchedule,
     MarkerSchedule,
     MergedSchedule,
@@ -57,7 +58,7 @@ class ReplaySource:
 
     Args:
         path: An XDF file.
-        eeg_map: Names for EEG channels without labels, ``"AF3=1,F7=2,..."``; see ``apply_eeg_map``.
+        eeg: Which stream is the EEG, and how to read it.
         speed: Seconds of the recording per second; ``math.inf``: as fast as ``put`` allows.
         loop: Start again at the end, without end, with later stamps.
         extractor: Face extractor that the model was trained with; the numbers of another one are not used.
@@ -75,15 +76,15 @@ class ReplaySource:
 
     Raises:
         RecordingError: The file is missing, empty, not XDF, or without usable samples.
-        StreamError: Its EEG cannot feed the model, or the map does not fit it.
-        SettingsError: The speed is not above 0.
+        StreamError: Its EEG cannot feed the model, is not the only one or not there, or the map does not fit it.
+        SettingsError: The speed is not above 0, or the choice of the EEG cannot be parsed.
     """
 
     def __init__(  # noqa: PLR0913 - each is an option of the user, given by name
         self,
         path: str | Path,
         *,
-        eeg_map: str | None = None,
+        eeg: EegChoice = EegChoice(),  # noqa: B008 - frozen
         speed: float = 1.0,
         loop: bool = False,
         extractor: str = EXTRACTOR_ID,
@@ -96,7 +97,7 @@ class ReplaySource:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         file = read_xdf(path)
         series = () if video is None else video.frame_series
-        used = choose_streams(file, eeg_map, signal or SignalConfig(), extractor, physio, frame_series=series)
+        used = choose_streams(file, eeg, signal or SignalConfig(), extractor, physio, frame_series=series)
         self._video = None if video is None else schedule_video(file, used, video, video_offset_s)
         if self._video is not None:
             used = dataclasses.replace(used, face=None, foreign_face=None, physio=self._video.timed(used.physio))

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_streaming.config import SignalConfig, physio_source
-from clmer_streaming.errors import RecordingError, StreamError
+from clmer_streaming.errors import RecordingError, SettingsError, StreamError
 from clmer_streaming.face.layout import is_clmer_face, row_to_face
 from clmer_streaming.lsl.markers import MarkerRow, parse_marker_rows
-from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
+from clmer_streaming.lsl.resolve import AUTO, PROPERTIES, STREAM_ID, StreamQuery, announce_eeg
 from clmer_streaming.pipeline.rate import LONGEST_HOLD_S
 from clmer_streaming.types import BoolArray, Chunk, FaceSample, FloatArray, IndexArray, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.header import announcement
@@ -58,7 +58,7 @@ class UsedStreams:
 
 def choose_streams(  # noqa: PLR0913 - a recording, and each option of the user
     file: XdfFile,
-    eeg_map: str | None,
+    choice: EegChoice,
     signal: SignalConfig,
     extractor: str,
     physio: Mapping[str, str] | None = None,
@@ -69,7 +69,7 @@ def choose_streams(  # noqa: PLR0913 - a recording, and each option of the user
 
     Args:
         file: The recording.
-        eeg_map: Names for EEG channels without labels.
+        choice: Which stream is the EEG.
         signal: Signal settings of the model.
         extractor: Face extractor that the model was trained with.
         physio: Series of the model -> name or type of the stream that gives it.
@@ -77,11 +77,13 @@ def choose_streams(  # noqa: PLR0913 - a recording, and each option of the user
 
     Raises:
         RecordingError: There are neither EEG nor usable face samples.
-        StreamError: There is EEG, but none that can feed the model.
+        StreamError: There is EEG, but none that can feed the model; several can and none is chosen; or the chosen
+            stream is not there.
+        SettingsError: The choice cannot be parsed.
     """
     warnings: list[str] = []
     filled = [stream for stream in file.streams if stream.t.size]
-    eeg = _choose_eeg(filled, eeg_map, signal, warnings)
+    eeg = _choose_eeg(filled, choice, signal, warnings)
     face, foreign = _choose_face(filled, extractor, warnings)
     if eeg is None and face is None:
         raise _nothing_usable(file)
@@ -116,29 +118,74 @@ def _choose_physio(
     return tuple(chosen)
 
 
+@dataclass(frozen=True)
+class EegChoice:
+    """Which stream of a recording is the EEG, and how to read it; as ``--eeg`` and its companions."""
+
+    query: str = AUTO  # a name, or properties; see ``StreamQuery.parse``
+    eeg_map: str | None = None  # names for channels; see ``apply_eeg_map``
+    force_map: bool = False  # whether the map may contradict the labels
+    sfreq: float | None = None  # Hz, in place of the declared rate
+
+
 def _choose_eeg(
-    streams: Sequence[XdfStream], eeg_map: str | None, signal: SignalConfig, warnings: list[str]
+    streams: Sequence[XdfStream], choice: EegChoice, signal: SignalConfig, warnings: list[str]
 ) -> UsedStream | None:
-    candidates = [s for s in streams if s.type.lower() == "eeg" and s.channel_format != "string"]
-    candidates.sort(key=lambda stream: "eeg" not in stream.name.lower())
+    query = StreamQuery.parse(choice.query)
+    if query.is_predicate:
+        raise SettingsError(
+            expected=f"for a recording a stream's name, or properties: {', '.join((*PROPERTIES, STREAM_ID))}",
+            found=f"the XPath predicate {query.text!r}",
+            mend="name the stream; clmer inspect lists what the recording has",
+        )
+    candidates = [
+        stream
+        for stream in streams
+        if query.matches(stream, usual_type="EEG") and (stream.channel_format != "string" or query.names_stream)
+    ]
+    if not candidates and query.text != AUTO:
+        raise StreamError(
+            expected=f"an EEG stream {query.text!r} with samples in the recording",
+            found=_listed(streams) or "no stream with samples",
+            mend="say which of these is the EEG: --eeg NAME",
+        )
     usable: list[UsedStream] = []
     refusals: list[StreamError] = []
     for stream in candidates:
         try:
-            info = announcement(stream, "eeg")
-            info = info if eeg_map is None else apply_eeg_map(info, eeg_map)
-            resolve_channels(info, signal)
+            info = announce_eeg(stream, signal, choice.eeg_map, force_map=choice.force_map, sfreq=choice.sfreq)
             usable.append(UsedStream(info, stream))
         except StreamError as error:
             refusals.append(error)
     if refusals and not usable:
         raise refusals[0]
-    warnings.extend(
-        f"The EEG stream {other.info.name!r} (id {other.xdf.stream_id}) is not used; "
-        f"{usable[0].info.name!r} (id {usable[0].xdf.stream_id}) is."
-        for other in usable[1:]
-    )
+    if len(usable) > 1:
+        raise StreamError(
+            expected="one EEG stream, or a choice among several",
+            found=f"{len(usable)}: {_listed([one.xdf for one in usable])}",
+            mend=_how_to_choose([one.xdf for one in usable]),
+        )
+    if usable and query.text != AUTO:
+        others = [s for s in streams if s is not usable[0].xdf and s.type.casefold() == "eeg"]
+        if others:
+            warnings.append(f"EEG is {_listed([usable[0].xdf])}, as chosen; not used: {_listed(others)}.")
     return usable[0] if usable else None
+
+
+def _listed(streams: Sequence[XdfStream]) -> str:
+    """Return what tells streams apart, for a sentence."""
+    return "; ".join(
+        f"{s.name} (stream_id {s.stream_id}, type {s.type or 'none'}, source_id {s.source_id or 'none'}, "
+        f"{s.n_channels} channels)"
+        for s in streams
+    )
+
+
+def _how_to_choose(streams: Sequence[XdfStream]) -> str:
+    """Return which property tells the streams apart, as an instruction for the user."""
+    if len({stream.name for stream in streams}) == len(streams):
+        return "say which by its name: " + " or ".join(f"--eeg {stream.name}" for stream in streams)
+    return "say which: " + " or ".join(f"--eeg {STREAM_ID}={stream.stream_id}" for stream in streams)
 
 
 def _choose_face(

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from clmer_streaming.clock import StreamClock
 from clmer_streaming.config import PreprocessConfig
-from clmer_streaming.errors import SettingsError
+from clmer_streaming.errors import SettingsError, StreamError
+from clmer_streaming.lsl.resolve import StreamQuery
 from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.sources.replay import Pace
+from clmer_streaming.sources.replay_streams import EegChoice
 from clmer_streaming.types import Chunk, FaceSample, Gap, Item, Marker, RestBaseline, StreamInfo, Tick
 
 _BETWEEN_LAPS_S = 2.5  # s; longer than the longest chunk of a headset, 256 samples at 128 Hz
@@ -30,7 +32,7 @@ class SessionReplaySource:
 
     Args:
         path: A file for which ``is_session_recording`` is true.
-        eeg_map: Other names for EEG channels; None keeps those of the session.
+        eeg: Which stream has to be the EEG, and other names for its channels; by default those of the session.
         speed: Seconds of the recording per second; ``math.inf``: as fast as ``put`` allows.
         loop: Start again at the end, without end, with later stamps.
         preprocess: Signal settings of the present model; None: not known.
@@ -51,7 +53,7 @@ class SessionReplaySource:
         self,
         path: Path,
         *,
-        eeg_map: str | None = None,
+        eeg: EegChoice = EegChoice(),  # noqa: B008 - frozen
         speed: float = 1.0,
         loop: bool = False,
         preprocess: PreprocessConfig | None = None,
@@ -59,7 +61,8 @@ class SessionReplaySource:
         if not speed > 0:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
         self._reader = SessionReader(path)
-        self._eeg_map = eeg_map
+        self._eeg = eeg
+        self._signal = (preprocess or PreprocessConfig()).signal
         self.pace = Pace(speed)
         self._loop = loop
         self.warnings = (*self._reader.summary.warnings, *_other_settings(self._reader, preprocess))
@@ -67,8 +70,9 @@ class SessionReplaySource:
         named = self._reader.header.get("participant")
         self.participant = named if isinstance(named, str) else None
         first_eeg = next((item for item in self._lap() if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
+        _check_choice(first_eeg, eeg.query)
         if first_eeg is not None:
-            resolve_channels(first_eeg, (preprocess or PreprocessConfig()).signal)
+            resolve_channels(first_eeg, self._signal)
 
     def items(self) -> Iterator[Item]:
         """Yield what ``run`` delivers, without waiting; endless when looping."""
@@ -90,10 +94,27 @@ class SessionReplaySource:
 
     def _lap(self) -> Iterator[Item]:
         for item in self._reader.items():
-            if self._eeg_map is not None and isinstance(item, StreamInfo) and item.kind == "eeg":
-                yield apply_eeg_map(item, self._eeg_map)
+            if self._eeg.eeg_map is not None and isinstance(item, StreamInfo) and item.kind == "eeg":
+                yield apply_eeg_map(item, self._eeg.eeg_map, self._signal.ch_names, force=self._eeg.force_map)
             else:
                 yield item
+
+
+def _check_choice(eeg: StreamInfo | None, query: str) -> None:
+    """Check that the EEG of a recorded session is the one that the user asks for.
+
+    Raises:
+        StreamError: It is another one.
+    """
+    asked = dict(StreamQuery.parse(query).properties)
+    found = {} if eeg is None else {"name": eeg.name, "source_id": eeg.source_id, "hostname": eeg.hostname}
+    wrong = [key for key, value in asked.items() if key in found and found[key] != value]
+    if wrong or (asked and eeg is None):
+        raise StreamError(
+            expected=f"a session whose EEG is {query!r}",
+            found="none" if eeg is None else f"{eeg.name!r} (source_id {eeg.source_id or 'none'}), as it was recorded",
+            mend="leave --eeg out: a session that clmer recorded keeps the EEG that it had",
+        )
 
 
 def _other_settings(reader: SessionReader, preprocess: PreprocessConfig | None) -> tuple[str, ...]:

@@ -59,12 +59,17 @@ class EegCorrections:
 
     unit: str | None = None  # in place of the declared one
     delay_s: float = 0.0  # in addition to the declared one
+    sfreq: float | None = None  # Hz, in place of the declared rate
 
     def apply(self, item: Item) -> list[Item]:
         """Return the announcement of an EEG stream corrected, and every other item unchanged."""
         if not isinstance(item, StreamInfo) or item.kind != "eeg":
             return [item]
         info = item if self.unit is None else with_unit(item, self.unit)
+        if self.sfreq is not None and self.sfreq != info.sfreq:
+            declared = f"declares {info.sfreq:g} Hz" if info.sfreq else "declares no rate"
+            note = f"{declared}, taken as {self.sfreq:g} Hz (--eeg-rate)"
+            info = dataclasses.replace(info, sfreq=self.sfreq, note="; ".join(filter(None, (info.note, note))))
         return [dataclasses.replace(info, delay_s=info.delay_s + self.delay_s) if self.delay_s else info]
 
 

@@ -44,6 +44,7 @@ class StreamDescription:
     manufacturer: str
     desc: ET.Element  # the whole <desc>; empty where there is none
     xml: str  # the whole header, as it came
+    n_labels: int | None  # channels that the header describes, where they are not as many as the stream has
 
     @property
     def n_channels(self) -> int:
@@ -91,6 +92,7 @@ def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
         manufacturer=_text(desc, "manufacturer") or _text(desc, "acquisition/manufacturer"),
         desc=desc,
         xml=content.decode("utf-8", errors="replace"),
+        n_labels=len(channels) if channels and len(channels) != n_channels else None,
     )
 
 
@@ -157,6 +159,7 @@ def announcement(header: StreamDescription, kind: StreamKind, extractor: str = "
         sfreq=header.sfreq,
         unit=header.unit,
         units=header.units if len(set(filter(None, header.units))) > 1 else (),
+        n_labels=header.n_labels,
         source_id=header.source_id,
         hostname=header.hostname,
         manufacturer=header.manufacturer,

@@ -42,7 +42,8 @@ def test_labels_are_compared_without_case_prefix_and_old_names() -> None:
 @pytest.mark.parametrize(
     "label",
     ["AF3", "af3", "EEG AF3", "EEG_AF3", "EEG-AF3", "EEG.AF3", "EEG:AF3", "AF3-REF", "EEG AF3-LE", "Af3.", "Af3..",
-     "AF3 [uV]", "AF3 (µV)", "EEG Af3-A1", " eeg  af3 - m2 "],
+     "AF3 [uV]", "AF3 (µV)", "EEG Af3-A1", " eeg  af3 - m2 ", "AF3-CPz", "AF3-M1M2", "AF3-A1+A2", "AF3-FCz", "EEG00 AF3",
+     "EEG AF3-RE", "AF3_uV", "AF3 µV", "EEG 13 AF3"],
 )  # fmt: skip
 def test_one_electrode_has_many_spellings(label: str) -> None:
     """EDF, EmotivPRO's CSV, PhysioNet, a named reference, a unit behind the name: all are AF3."""
@@ -51,7 +52,7 @@ def test_one_electrode_has_many_spellings(label: str) -> None:
 
 def test_a_bipolar_pair_is_none_of_its_electrodes() -> None:
     """F7-T3 is a difference, and the model wants F7; nor does a quality column pass for its sensor."""
-    assert {normalise_label("F7-T3"), normalise_label("EEG F7-F3"), normalise_label("CQ_F7")}.isdisjoint({"F7"})
+    assert {normalise_label(label) for label in ("F7-T3", "EEG F7-F3", "CQ_F7", "F7-Cz")}.isdisjoint({"F7"})
     assert resolve_channels(renamed(("F7-T3", *EPOC_CH_NAMES[:1], *EPOC_CH_NAMES[2:])), SignalConfig()).picks[1] == -1
 
 
@@ -93,6 +94,50 @@ def test_a_map_names_channels_by_index_or_label() -> None:
 def test_a_mapped_label_is_taken_from_whoever_had_it() -> None:
     """No label stands twice behind a map."""
     assert apply_eeg_map(renamed(("AF3", "x")), "AF3=1").ch_names == ("", "AF3")
+
+
+def test_a_map_contradicts_no_label_of_the_model_without_force() -> None:
+    """A channel that says AF3 becomes no F7 by a slip; where the labels are wrong, force makes it so."""
+    info = renamed(EPOC_CH_NAMES)
+    with pytest.raises(StreamError, match="F7=0, where stream 'TestEEG' says 'AF3'") as caught:
+        apply_eeg_map(info, "F7=0", EPOC_CH_NAMES)
+    assert "--eeg-map-force" in caught.value.mend
+    assert apply_eeg_map(info, "F7=0", EPOC_CH_NAMES, force=True).ch_names[:2] == ("F7", "")
+    assert apply_eeg_map(info, "AF3=0", EPOC_CH_NAMES) == info
+
+
+def test_a_map_names_channels_of_the_model_alone() -> None:
+    """A slip of the pen is told with the names that there are; a counter may be named, too."""
+    info = renamed(("a", "b", "c"))
+    with pytest.raises(StreamError, match="'AF33', which is none of them") as caught:
+        apply_eeg_map(info, "AF33=1", EPOC_CH_NAMES)
+    assert "AF3, F7, F3" in caught.value.expected
+    assert apply_eeg_map(info, "COUNTER=0,AF3=1", EPOC_CH_NAMES).ch_names == ("COUNTER", "AF3", "c")
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["Counter", "PACKET_COUNTER", "Timestamp", "OriginalTimestamp", "Interpolate", "CQ_AF3", "EQ", "MarkerHardware",
+     "Battery", "TRIGGER", "sample number"],
+)  # fmt: skip
+def test_counters_stamps_and_quality_never_become_eeg(label: str) -> None:
+    """Not by a label, not by a map, not by force."""
+    info = renamed((label, *EPOC_CH_NAMES[1:]))
+    assert resolve_channels(info, SignalConfig()).picks[0] == -1
+    for force in (False, True):
+        with pytest.raises(StreamError, match="which is no EEG"):
+            apply_eeg_map(info, "AF3=0", EPOC_CH_NAMES, force=force)
+
+
+@pytest.mark.parametrize("n_labels", [13, 16])
+def test_as_many_labels_as_channels_or_a_map(n_labels: int) -> None:
+    """Otherwise nobody can know which channel a label means; a map by index is the mend, and the labels are ignored."""
+    info = dataclasses.replace(renamed(EPOC_CH_NAMES), n_labels=n_labels)
+    with pytest.raises(StreamError, match=f"{n_labels} labels") as caught:
+        resolve_channels(info, SignalConfig())
+    assert "14 channels" in caught.value.expected
+    mapped = apply_eeg_map(info, "AF3=2,F7=3,F3=4,FC5=5,T7=6,P7=7,O1=8", EPOC_CH_NAMES)
+    assert resolve_channels(mapped, SignalConfig()).picks == (2, 3, 4, 5, 6, 7, 8, -1, -1, -1, -1, -1, -1, -1)
 
 
 @pytest.mark.parametrize("spec", ["", "AF3", "AF3=", "=1", "AF3=9", "AF3=nose", "AF3=0,F7=0", "AF3=0,af3=1"])

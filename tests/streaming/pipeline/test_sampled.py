@@ -177,7 +177,7 @@ def test_a_loss_masks_the_series_alone() -> None:
 
 @pytest.mark.parametrize("sizes", [(1,), (7, 60), (250,)])
 def test_any_cut_of_a_series_gives_the_same_windows(sizes: tuple[int, ...]) -> None:
-    """The checksum covers every series, and the cut changes none, from where chunks of a second have shown their rate."""
+    """The checksum covers every series, and the cut changes none once chunks of a second have shown their rate."""
     whole = {w.index: w.crc for w in session((25,))}
     pieces = {w.index: w.crc for w in session(sizes)}
     shared = [index for index in whole if index in pieces and 103.0 <= index * 0.5 < 106.5]

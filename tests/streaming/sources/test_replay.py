@@ -19,6 +19,7 @@ from clmer_streaming.errors import ClmerError, RecordingError, SettingsError, St
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, N_LANDMARKS
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
+from clmer_streaming.sources.replay_streams import EegChoice
 from clmer_streaming.types import Chunk, FaceSample, FloatArray, Gap, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.format import ChannelFormat
 from clmer_streaming.xdf.header import XdfStreamSpec
@@ -252,13 +253,46 @@ def test_face_without_eeg_and_eeg_without_face_are_fine(tmp_path: Path) -> None:
 
 
 def test_the_eeg_that_the_model_can_use_is_chosen(tmp_path: Path) -> None:
-    """Of four streams of type EEG: not the one without samples, not the one of muscles; another one is said."""
+    """Of three streams of type EEG: not the one without samples, not the one of muscles."""
     empty = eeg(np.empty(0), name="empty EEG")
     muscles = eeg(ch_names=("left", "right"), name="EMG-EEG")
-    path = record(tmp_path, empty, muscles, eeg(name="other"), eeg())
-    source = ReplaySource(path)
+    source = ReplaySource(record(tmp_path, empty, muscles, eeg()))
     assert source.infos[0].name == "EPOC-EEG"
-    assert any("'other'" in warning for warning in source.warnings)
+
+
+def test_of_two_streams_that_fit_one_has_to_be_chosen(tmp_path: Path) -> None:
+    """Without a choice both are listed, and how to choose; with one it is said which was taken, and which was not."""
+    path = record(tmp_path, eeg(name="P1"), eeg(name="P2"))
+    with pytest.raises(StreamError, match="2: P1 .*; P2 ") as caught:
+        ReplaySource(path)
+    assert caught.value.mend == "say which by its name: --eeg P1 or --eeg P2"
+    for query, name, other in (("P1", "P1", "P2"), ("name=P2, type=eeg", "P2", "P1"), ("stream_id=2", "P2", "P1")):
+        source = ReplaySource(path, eeg=EegChoice(query))
+        assert source.infos[0].name == name
+        (warning,) = (text for text in source.warnings if text.startswith("EEG is"))
+        assert warning.startswith(f"EEG is {name} (")
+        assert f"not used: {other} (" in warning
+
+
+def test_two_streams_of_one_name_are_told_apart_by_their_number(tmp_path: Path) -> None:
+    """A headset without a source_id that was started again is two streams in the file, and both can be reached."""
+    path = record(tmp_path, eeg(name="EPOC"), eeg(name="EPOC"))
+    with pytest.raises(StreamError) as caught:
+        ReplaySource(path)
+    assert caught.value.mend == "say which: --eeg stream_id=1 or --eeg stream_id=2"
+    assert ReplaySource(path, eeg=EegChoice("stream_id=2")).infos[0].name == "EPOC"
+
+
+def test_a_choice_that_is_not_in_the_recording_is_refused_with_what_is_there(tmp_path: Path) -> None:
+    """A wrong name, a predicate that only the network knows, and a stream of text that was asked for by name."""
+    path = record(tmp_path, eeg(name="EPOC"), markers([T0], ["go"], name="Markers"))
+    with pytest.raises(StreamError, match="an EEG stream 'EPIC'") as caught:
+        ReplaySource(path, eeg=EegChoice("EPIC"))
+    assert "EPOC (stream_id 1, type EEG" in caught.value.found
+    with pytest.raises(SettingsError, match="XPath"):
+        ReplaySource(path, eeg=EegChoice("starts-with(name,'E')"))
+    with pytest.raises(StreamError, match="a stream of text"):
+        ReplaySource(path, eeg=EegChoice("Markers"))
 
 
 def test_channels_without_labels_need_a_map(tmp_path: Path) -> None:
@@ -268,9 +302,9 @@ def test_channels_without_labels_need_a_map(tmp_path: Path) -> None:
         ReplaySource(path)
     assert "--eeg-map AF3=1" in caught.value.mend
     eeg_map = ",".join(f"{name}={i + 1}" for i, name in enumerate(EPOC_CH_NAMES))
-    assert ReplaySource(path, eeg_map=eeg_map).infos[0].ch_names == ("", *EPOC_CH_NAMES, "")
+    assert ReplaySource(path, eeg=EegChoice(eeg_map=eeg_map)).infos[0].ch_names == ("", *EPOC_CH_NAMES, "")
     with pytest.raises(StreamError):
-        ReplaySource(path, eeg_map="AF3=99")
+        ReplaySource(path, eeg=EegChoice(eeg_map="AF3=99"))
 
 
 def test_eeg_without_a_rate_is_measured(tmp_path: Path) -> None:
@@ -452,7 +486,7 @@ HALF_MAP = ",".join(f"{name}={i}" for i, name in enumerate(EPOC_CH_NAMES[:8]))
 def test_real_recordings_become_windows(sample_data: Path, name: str, eeg_map: str | None) -> None:
     """Every EEG sample of the file is delivered in order, and the signal path makes windows with EEG of them."""
     path = sample_data / "xdf" / name
-    source = ReplaySource(path, eeg_map=eeg_map)
+    source = ReplaySource(path, eeg=EegChoice(eeg_map=eeg_map))
     items = list(source.items())
     stream = next(s for s in read_xdf(path).streams if s.name == source.infos[0].name)
     assert np.array_equal(np.concatenate([chunk.x for chunk in of(Chunk, items)], axis=1), stream.x, equal_nan=True)

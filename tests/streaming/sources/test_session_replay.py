@@ -16,6 +16,7 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError, StreamError
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.recording.writer import SessionWriter
+from clmer_streaming.sources.replay_streams import EegChoice
 from clmer_streaming.sources.session_replay import SessionReplaySource
 from clmer_streaming.types import Chunk, Gap, Item, StreamInfo, Tick
 from tests.support.session_parts import EEG, eeg_items
@@ -93,7 +94,7 @@ def test_a_map_of_channels_is_put_over_that_of_the_session(tmp_path: Path) -> No
     """Only the announcement changes."""
     path = session_file(tmp_path / "s.xdf", list(eeg_items(1.0)))
     swapped = "AF3=13,AF4=0"
-    info = next(SessionReplaySource(path, eeg_map=swapped).items())
+    info = next(SessionReplaySource(path, eeg=EegChoice(eeg_map=swapped, force_map=True)).items())
     assert isinstance(info, StreamInfo)
     assert (info.ch_names[0], info.ch_names[13]) == ("AF4", "AF3")
 
