@@ -1,4 +1,4 @@
-"""The clock of all stamps: the clock of Lab Streaming Layer now, and the time that a session's items have reached."""
+"""The clock of all stamps: that of Lab Streaming Layer, whether a stamp is on it, and the time of a session's items."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import CLOCK_KINDS, Chunk, FaceSample, Gap, Item, Marker, RestBaseline, StreamInfo, Tick
@@ -25,6 +26,35 @@ def _clock() -> Callable[[], float]:
 def local_clock() -> float:
     """Return the current time in seconds of the LSL clock; only sources and sessions may call this."""
     return float(_clock()())
+
+
+ClockDomain: TypeAlias = Literal["LSL", "Unix time", "other", "unknown"]
+"""The clock that stamps are on; ``unknown`` if there is none."""
+
+FAR_S = 10.0
+"""Seconds from the time of a clock beyond which a stamp is not on it."""
+
+_UNIX_S = (1e9, 1e10)  # s since 1970, the years 2001 to 2286; no computer has run that long
+
+
+def identify_clock(behind_s: float, stamp: float, backlog_s: float = 0.0) -> ClockDomain:
+    """Return the clock that a stamp is on.
+
+    Args:
+        behind_s: Seconds by which the stamp lies behind the time at which LSL's clock was; negative ahead of it.
+        stamp: The stamp in seconds.
+        backlog_s: Seconds for which samples may have waited.
+    """
+    if not (math.isfinite(behind_s) and math.isfinite(stamp)):
+        return "unknown"
+    if -FAR_S <= behind_s <= FAR_S + backlog_s:
+        return "LSL"
+    return "Unix time" if is_unix_time(stamp) else "other"
+
+
+def is_unix_time(stamp: float) -> bool:
+    """Return whether a stamp can only be seconds since 1970."""
+    return _UNIX_S[0] < stamp < _UNIX_S[1]
 
 
 class StreamClock:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from clmer_streaming.clock import local_clock
+from clmer_streaming.clock import ClockDomain, identify_clock, local_clock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import is_clmer_face
 from clmer_streaming.lsl.resolve import format_error, parse_headers
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX, load_pylsl
 from clmer_streaming.pipeline.channels import resolve_channels
+from clmer_streaming.pipeline.rate import measure_rate
 from clmer_streaming.types import FloatArray
 from clmer_streaming.xdf.header import StreamDescription, announcement, parse_stream_header
 
-ClockDomain: TypeAlias = Literal["LSL", "Unix time", "other", "unknown"]
-"""The clock of a stream's stamps; ``unknown`` if no sample came."""
-
 _POLL_S = 0.5  # s between two looks at the results of the resolver
 _MAX_POLLS = 6  # of which two in a row should agree; else the last one counts
+_LEAST_ARRIVALS = 3  # of chunks, for a rate
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction
 _PULL_S = 0.1  # s that one pull waits
-_SAME_CLOCK_S = 10.0  # s; stamps further from now than this are on another clock
 _MAX_AT_ONCE = 32  # streams read at the same time; each takes 8 threads of liblsl
 
 
@@ -90,38 +87,48 @@ def _examine(pylsl: Any, stream: Any, header: StreamDescription, listen_s: float
             return FoundStream(header)
         inlet.open_stream(_CONNECT_S)
         correction = inlet.time_correction(_CONNECT_S)
-        stamps, behind = _listen(inlet, listen_s)
+        stamps, arrivals, behind = _listen(inlet, listen_s)
     except (pylsl.util.LostError, pylsl.util.TimeoutError, ValueError) as error:
         return FoundStream(header, trouble=f"it does not answer ({type(error).__name__})")
     if not stamps.size:
         return FoundStream(header)
-    return FoundStream(header, stamps.size, measured_rate(stamps), _clock_domain(behind - correction, stamps[-1]))
+    clock = identify_clock(behind - correction, float(stamps[-1]))
+    return FoundStream(header, stamps.size, _rate(stamps, arrivals, header.sfreq), clock)
 
 
-def _listen(inlet: Any, listen_s: float) -> tuple[FloatArray, float]:
-    """Return the stamps (n,) received in ``listen_s`` seconds, and how far the newest was behind this clock, in s."""
+def _listen(inlet: Any, listen_s: float) -> tuple[FloatArray, FloatArray, float]:
+    """Return what is received in ``listen_s`` seconds.
+
+    Returns:
+        The stamps (n,), when each sample was received (n,), and how far the newest stamp was behind then, in seconds.
+    """
     inlet.flush()
     received: list[FloatArray] = []
+    arrived: list[FloatArray] = []
     behind = math.nan
     end = local_clock() + listen_s
     while (now := local_clock()) < end:
         _, stamps = inlet.pull_chunk(timeout=min(_PULL_S, end - now), min_samples=1, as_numpy=True)
         if len(stamps):
-            behind = local_clock() - float(stamps[-1])
+            now = local_clock()
+            behind = now - float(stamps[-1])
             received.append(np.array(stamps, dtype=np.float64))
-    return np.concatenate(received) if received else np.empty(0), behind
+            arrived.append(np.full(len(stamps), now))
+    if not received:
+        return np.empty(0), np.empty(0), behind
+    return np.concatenate(received), np.concatenate(arrived), behind
 
 
-def measured_rate(stamps: FloatArray) -> float:
-    """Return the mean rate in Hz of samples with these stamps (n,) in seconds; NaN for fewer than two."""
-    span = float(stamps[-1] - stamps[0]) if stamps.size > 1 else 0.0
-    return (stamps.size - 1) / span if span > 0 else math.nan
+def _rate(stamps: FloatArray, arrivals: FloatArray, nominal_hz: float) -> float:
+    """Return the rate in Hz of the samples, by their stamps (n,) or, where these are even, by their arrivals (n,).
 
-
-def _clock_domain(behind: float, stamp: float) -> ClockDomain:
-    if abs(behind) <= _SAME_CLOCK_S:
-        return "LSL"
-    return "Unix time" if abs(time.time() - stamp) <= _SAME_CLOCK_S else "other"
+    NaN where fewer than three chunks came: the rate within a burst is not that of the stream.
+    """
+    for t in (stamps, arrivals):
+        measured = measure_rate(t, None, nominal_hz)
+        if measured.n_arrivals >= _LEAST_ARRIVALS:
+            return measured.rate_hz or math.nan
+    return math.nan
 
 
 def why_not_eeg(stream: FoundStream, config: PreprocessConfig) -> str:

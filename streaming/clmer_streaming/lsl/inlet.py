@@ -11,14 +11,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from clmer_streaming.clock import local_clock
+from clmer_streaming.clock import identify_clock, is_unix_time, local_clock
 from clmer_streaming.errors import StreamError
 from clmer_streaming.lsl.resolve import (
     AUTO,
@@ -162,7 +161,6 @@ _MAX_SAMPLES = 1024  # samples of one pull
 _WATCH_S = 1.0  # s of silence, or twice the last interval between samples, after which the network is watched
 _SILENT_S = 5.0  # s of silence that are reported
 _HELD_UP_S = 1.0  # s for which a full pipeline may hold up the reading without a tick
-_FOREIGN_CLOCK_S = 10.0  # s; stamps further from now than this are not on the LSL clock
 
 
 class LslConnection:
@@ -253,7 +251,7 @@ class LslConnection:
         self._interval, self._last_arrival = now - self._last_arrival, now
         self._monitor, self.reason = None, ""
         items: list[Item] = []
-        if self._on_foreign_clock(now - float(t[-1])):
+        if self._on_foreign_clock(now - float(t[-1]), float(t[-1])):
             self._foreign_clock = True
             self.info = dataclasses.replace(self.info, note=_foreign_clock_note(float(t[-1]), now))
             items.append(self.info)
@@ -263,13 +261,13 @@ class LslConnection:
         self._restarted, self.t_last = False, float(stamps[-1])
         return [*items, *self._decode(stamps, x)]
 
-    def _on_foreign_clock(self, age_s: float) -> bool:
+    def _on_foreign_clock(self, age_s: float, stamp: float) -> bool:
         """Return whether the stamps turn out not to be LSL time; a backlog is as old as the silence before it."""
         self._backlog_s = max(self._backlog_s, self._interval)
-        on_time = -_FOREIGN_CLOCK_S <= age_s <= _FOREIGN_CLOCK_S + self._backlog_s
+        ours = identify_clock(age_s, stamp, self._backlog_s) in ("LSL", "unknown")
         if age_s < _HELD_UP_S:
             self._backlog_s = 0.0
-        return not on_time and not self._foreign_clock
+        return not ours and not self._foreign_clock
 
     def _is_dead(self, now: float) -> bool:
         silent_s = now - self._last_arrival
@@ -302,8 +300,7 @@ def arrival_stamps(now: float, t: FloatArray, sfreq: float) -> FloatArray:
 
 
 def _foreign_clock_note(stamp: float, now: float) -> str:
-    unix = abs(time.time() - stamp) < _FOREIGN_CLOCK_S
-    clock = "Unix time" if unix else f"on a clock {abs(now - stamp):.3g} s away from LSL time"
+    clock = "Unix time" if is_unix_time(stamp) else f"on a clock {abs(now - stamp):.3g} s away from LSL time"
     return f"its stamps are {clock}: its samples are stamped when they arrive"
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from clmer_streaming.clock import FAR_S
 from clmer_streaming.types import INPUT_KINDS, Chunk, Item, Marker, StreamInfo, StreamState, StreamStatus
 
 _STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is more
 _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
-_OTHER_CLOCK_S = 10.0  # s that the stamps of a stream that just comes may lie away from the others
 _REMEMBERED_CHUNKS = 16
 _HABIT = 2  # long chunks among them, that are no exception
 
@@ -47,6 +47,7 @@ class Liveness:
         self._now = t  # s, the latest known time
         self._timely = False  # a sample has come in time, by the time of other streams
         self._late = False  # samples come, and none has ever come in time
+        self._behind: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)  # s by which the latest samples were late
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
@@ -70,7 +71,12 @@ class Liveness:
     def on_other_clock(self) -> bool:
         """Whether the stamps are so far from the time of other streams that they are on another clock."""
         silent_s = self._now - self.last_t
-        return silent_s < -_OTHER_CLOCK_S or (self._late and silent_s > _OTHER_CLOCK_S)
+        return silent_s < -FAR_S or (self._late and silent_s > FAR_S)
+
+    @property
+    def offset_s(self) -> float:
+        """Seconds by which the stamps are behind the other streams, where none has ever come in time; else 0."""
+        return min(self._behind) if self._late and self._behind else 0.0
 
     @property
     def clock_note(self) -> str:
@@ -103,6 +109,8 @@ class Liveness:
         late = self._now - t_last > self.stalled_after_s
         self._timely = self._timely or (math.isfinite(self._now) and not late)
         self._late = late and not self._timely
+        if math.isfinite(self._now):
+            self._behind.append(self._now - t_last)
         if self.state != "live" and not late:
             self.state, self.since = "live", t_first
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clmer_streaming.clock import FAR_S
 from clmer_streaming.config import PhysioConfig, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.pipeline.buffer import SampleBuffer
@@ -23,7 +24,7 @@ from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.pipeline.quality import RawMonitor, RawView
 from clmer_streaming.pipeline.rate import RateDecision, RateGate
 from clmer_streaming.pipeline.timeline import Timeline
-from clmer_streaming.pipeline.track import FAR_AHEAD_S, Track
+from clmer_streaming.pipeline.track import Track
 from clmer_streaming.types import (
     BoolArray,
     Chunk,
@@ -191,7 +192,7 @@ class SampledTrack(Track["SampledCut"]):
 
     def trim(self, t_end: float, now: float) -> None:
         """Drop samples that no window ending after ``t_end`` needs; all where they are too far ahead of ``now``."""
-        if self.watermark > now + FAR_AHEAD_S:
+        if self.watermark > now + FAR_S:
             self._buffer.reset()
         self._buffer.drop_before(t_end)
         if self._path.monitor is not None:

@@ -15,11 +15,12 @@ from operator import itemgetter
 
 import numpy as np
 
+from clmer_streaming.clock import FAR_S
 from clmer_streaming.config import PreprocessConfig, SlotSeriesConfig, WindowConfig
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 from clmer_streaming.pipeline.channels import resolve_series
 from clmer_streaming.pipeline.liveness import Liveness
-from clmer_streaming.pipeline.track import FAR_AHEAD_S, Track
+from clmer_streaming.pipeline.track import Track
 from clmer_streaming.types import (
     BoolArray,
     Chunk,
@@ -165,7 +166,7 @@ class SlotBuffer:
             sample = SlotSample(stamp, values if measured else None)
             if stamp > now + _AHEAD_S:
                 self._held = sample
-                self.last_t = self.last_t if stamp > now + FAR_AHEAD_S else stamp
+                self.last_t = self.last_t if stamp > now + FAR_S else stamp
             else:
                 self.add(sample, now)
 
@@ -214,7 +215,7 @@ class SlotBuffer:
 
     def trim(self, t_end: float, now: float) -> None:
         """Drop samples that no window ending after ``t_end`` needs, and those too far ahead of ``now`` (seconds)."""
-        earliest, latest = t_end - self._config.window_s - 1.0, now + FAR_AHEAD_S
+        earliest, latest = t_end - self._config.window_s - 1.0, now + FAR_S
         in_time = [sample for sample in self._samples if sample.t <= latest]
         self.n_dropped += len(self._samples) - len(in_time)
         self._samples = [sample for sample in in_time if sample.t >= earliest]

@@ -10,11 +10,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from clmer_streaming.clock import FAR_S
 from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.types import CLOCK_KINDS, Chunk, FaceSample, Gap, StreamInfo, StreamStatus
-
-FAR_AHEAD_S = 10.0
-"""Seconds ahead of the known time beyond which samples are on another clock, and not kept."""
 
 Cut_co = TypeVar("Cut_co", covariant=True)
 
@@ -99,10 +97,21 @@ class Track(ABC, Generic[Cut_co]):
         """Whether the stamps are on the clock of the windows."""
         return self.sets_time or not self.liveness.on_other_clock
 
+    def _offset_note(self) -> str:
+        """Return a sentence for people where the stamps are so far behind other streams that none is in time."""
+        offset_s = self.liveness.offset_s
+        if not offset_s:
+            return ""
+        behind = f"its stamps are {offset_s:.1f} s behind the other streams, too late for any window"
+        if offset_s > FAR_S:
+            return f"{behind}: let the sender stamp in LSL time"
+        delay_s = -offset_s if self.info.kind == "eeg" else offset_s
+        return f"{behind}: add {delay_s:+.1f} to --eeg-delay, to take that off"
+
     def status(self) -> StreamStatus:
         """Return what is known now of the stream."""
         liveness = self.liveness
-        clock = "" if self.sets_time else liveness.clock_note
+        clock = self._offset_note() if self.sets_time else liveness.clock_note
         return StreamStatus(
             source=self.info.source,
             kind=self.info.kind,

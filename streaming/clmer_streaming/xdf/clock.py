@@ -1,17 +1,22 @@
-"""The clocks of the streams in an XDF file: from the sender's stamps to the recorder's clock.
+"""The clocks of the streams in an XDF file: from the senders' stamps to the recorder's clock.
 
-``synchronise`` applies the clock offsets of one stream; ``measure_clock`` judges them.
+``place_streams`` does it for all streams of a file; ``synchronise`` applies the clock offsets of one, and
+``measure_clock`` judges them. The offsets were measured on the LSL clock of each sender. Stamps that are on another
+clock, such as Unix time, get none of them: where the file has streams on both, the foreign ones are moved by one
+constant, from the order in which the file was written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from clmer_streaming.types import FloatArray
+from clmer_streaming.clock import ClockDomain, identify_clock, is_unix_time
+from clmer_streaming.types import FloatArray, IndexArray
 
 _RESET_S = 1.0  # s; a smaller step of the offset is drift or a bad measurement
 _NEAR_S = 10.0  # s, two intervals of measurement; a run of a clock has samples this near
@@ -20,6 +25,116 @@ _MAX_FITTED = 1000  # offsets; the cost of a fit grows with their square
 _OUTLIER_S = 0.005  # s, least distance of an outlier from the line; a quiet network measures to 0.1 ms
 _OUTLIER_MADS = 10.0  # least distance in median deviations from the line
 _LEAST_DRIFT = 4  # offsets from which a drift can be estimated
+_BUFFERED_S = 600.0  # s for which samples may have waited before the clock was measured; LabRecorder buffers 360
+_ARRIVAL_QUANTILE = 0.05  # of the bounds on an offset from the order of the file; delays are one-sided
+_LEAST_BOUNDS = 2  # blocks of foreign stamps with a time of the recorder behind them
+
+
+@dataclass(frozen=True, eq=False)
+class StreamClock:
+    """The stamps of one stream of a file, the offsets of its clock, and their order in the file."""
+
+    name: str
+    hostname: str
+    t: FloatArray  # (n,) s, as stored
+    times: FloatArray  # (m,) s of the sender's LSL clock, when each offset was measured
+    offsets: FloatArray  # (m,) s to add
+    block_ends: IndexArray  # (b,) index of the first sample behind each block of samples
+    block_order: IndexArray  # (b,) running number of the block among all entries of the file
+    offset_order: IndexArray  # (m,) running number of each offset
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedStamps:
+    """The stamps of one stream on the clock that all streams of the file share."""
+
+    t: FloatArray  # (n,) s
+    clock: ClockDomain  # that the stamps were on
+
+
+def place_streams(streams: Sequence[StreamClock]) -> tuple[list[PlacedStamps], list[str]]:
+    """Return the stamps of the streams of a file on one clock, and sentences for people where they were on several.
+
+    Args:
+        streams: All streams of the file.
+    """
+    clocks = [_clock_of(stream) for stream in streams]
+    placed = [
+        PlacedStamps(synchronise(stream.t, stream.times, stream.offsets) if clock == "LSL" else stream.t.copy(), clock)
+        for stream, clock in zip(streams, clocks, strict=True)
+    ]
+    foreign: dict[tuple[ClockDomain, str], list[int]] = {}  # by clock; Unix time is one clock, whatever the host
+    for i, (stream, clock) in enumerate(zip(streams, clocks, strict=True)):
+        if clock in ("Unix time", "other"):
+            foreign.setdefault((clock, "" if clock == "Unix time" else stream.hostname), []).append(i)
+    ours = [i for i, clock in enumerate(clocks) if clock == "LSL"]
+    notes = []
+    for (clock, _), members in foreign.items():
+        offset_s, how = 0.0, "they are taken as they are"
+        if ours or len(foreign) > 1:
+            known_s = _estimate_offset(streams, [one.t for one in placed], members, ours)
+            offset_s, how = known_s or 0.0, _how_moved(known_s)
+        for i in members:
+            placed[i] = PlacedStamps(placed[i].t + offset_s, clock)
+        names = ", ".join(repr(streams[i].name) for i in members)
+        what = "Unix time" if clock == "Unix time" else "on another clock"
+        notes.append(f"The stamps of {names} are {what}, not LSL time; {how}.")
+    return placed, notes
+
+
+def _how_moved(offset_s: float | None) -> str:
+    mend = "let the sender stamp in LSL time"
+    if offset_s is None:
+        return f"nothing in the file tells how far apart the two are: {mend}"
+    return f"they are moved by {offset_s:.1f} s, by when they were written, to half a second or so: {mend}"
+
+
+def _clock_of(stream: StreamClock) -> ClockDomain:
+    """Return the clock that the stamps of a stream are on: LSL if the offsets were measured near them."""
+    if not stream.t.size:
+        return "unknown"
+    stamp = float(np.median(stream.t))
+    if not stream.times.size:
+        return "Unix time" if is_unix_time(stamp) else "LSL"
+    outside_s = max(float(np.min(stream.times)) - stamp, stamp - float(np.max(stream.times)), 0.0)
+    return identify_clock(outside_s, stamp, _BUFFERED_S)
+
+
+def _estimate_offset(
+    streams: Sequence[StreamClock], stamps: Sequence[FloatArray], members: Sequence[int], ours: Sequence[int]
+) -> float | None:
+    """Return the seconds that bring a foreign clock to the recorder's, by the order of the file; None if unknown.
+
+    A block of samples was received before whatever was written behind it. So each one bounds the offset from above, and
+    the lowest bounds belong to samples that came without delay.
+
+    Args:
+        streams: All streams of the file.
+        stamps: Their stamps in seconds; those of ``ours`` on the recorder's clock.
+        members: Indices of the streams on the foreign clock.
+        ours: Indices of the streams on the recorder's clock.
+    """
+    order, time = [np.empty(0, dtype=np.intp)], [np.empty(0)]  # of what tells the recorder's time
+    for i in ours:
+        ends = streams[i].block_ends
+        whole = ends > np.concatenate([[0], ends[:-1]])
+        order.append(streams[i].block_order[whole])
+        time.append(stamps[i][ends[whole] - 1])
+    for stream in streams:
+        order.append(stream.offset_order)
+        time.append(stream.times + stream.offsets)
+    known_order, known_time = np.concatenate(order), np.concatenate(time)
+    sort = np.argsort(known_order)
+    known_order, known_time = known_order[sort], known_time[sort]
+    bounds: list[FloatArray] = []
+    for i in members:
+        ends = streams[i].block_ends
+        whole = ends > np.concatenate([[0], ends[:-1]])
+        behind = np.searchsorted(known_order, streams[i].block_order[whole])
+        inside = behind < known_order.size
+        bounds.append(known_time[behind[inside]] - stamps[i][ends[whole][inside] - 1])
+    together = np.concatenate(bounds)
+    return float(np.quantile(together, _ARRIVAL_QUANTILE)) if together.size >= _LEAST_BOUNDS else None
 
 
 def synchronise(t: FloatArray, times: FloatArray, offsets: FloatArray) -> FloatArray:
@@ -44,15 +159,21 @@ def synchronise(t: FloatArray, times: FloatArray, offsets: FloatArray) -> FloatA
 
 @dataclass(frozen=True, slots=True)
 class ClockLine:
-    """The offset of one run of a clock as a line: ``offset + drift * (t - centre)``."""
+    """The offset of one run of a clock as a line: ``offset + drift * (t - centre)``.
+
+    Beyond the times at which offsets were measured, and some seconds more, the drift is not extrapolated.
+    """
 
     centre: float  # s
     offset: float  # s to add
     drift: float  # s per s
+    first: float = -np.inf  # s, from where on the drift is known
+    last: float = np.inf  # s, up to where
 
     def __call__(self, t: FloatArray) -> FloatArray:
         """Return stamps (n,) corrected to seconds of the recorder's clock."""
-        return t + (self.offset + self.drift * (t - self.centre))
+        known = np.clip(t, self.first, self.last)
+        return t + (self.offset + self.drift * (known - self.centre))
 
 
 def fit_clock(times: FloatArray, offsets: FloatArray) -> ClockLine:
@@ -73,7 +194,8 @@ def fit_clock(times: FloatArray, offsets: FloatArray) -> ClockLine:
     drift = float(np.median(slopes)) if slopes.size else 0.0
     drift = drift if abs(drift) <= _MAX_DRIFT else 0.0
     centre = float(np.median(times))
-    return ClockLine(centre, float(np.median(offsets - drift * (times - centre))), drift)
+    offset = float(np.median(offsets - drift * (times - centre)))
+    return ClockLine(centre, offset, drift, float(np.min(times)) - _NEAR_S, float(np.max(times)) + _NEAR_S)
 
 
 def clock_runs(t: FloatArray, times: FloatArray, offsets: FloatArray) -> list[npt.NDArray[np.intp]]:

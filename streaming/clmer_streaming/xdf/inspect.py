@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
+from clmer_streaming.clock import is_unix_time
 from clmer_streaming.pipeline.channels import microvolts_per_unit
 from clmer_streaming.types import FloatArray, IndexArray
 from clmer_streaming.xdf.clock import ClockHealth, measure_clock
@@ -36,7 +37,6 @@ _SLOWEST_STEADY_HZ = 4.0  # lowest rate of such a stream; slower ones are events
 _WRONG_RATE = 0.01  # relative; rates of devices differ from the nominal one by up to 0.4 %
 _LEAST_RATE_S = 2.0  # s, shortest stream whose rate is checked
 _STAIRCASE = 0.005  # share of stamps that step back or come in bunches
-_UNIX_S = (1e9, 1e10)  # s since 1970, the years 2001 to 2286; no computer has run that long
 
 
 class FaultCode(StrEnum):
@@ -270,7 +270,7 @@ def _stamp_faults(stream: XdfStream, spacing: Spacing, clock: ClockHealth) -> It
     if clock.n_restarts:
         yield Fault(FaultCode.CLOCK_RESTARTED, f"The sender's clock restarted {clock.n_restarts} time(s).")
     yield from _rate_faults(stream, spacing)
-    if _UNIX_S[0] < float(np.median(stream.t)) < _UNIX_S[1]:
+    if is_unix_time(float(np.median(stream.t))):
         yield Fault(FaultCode.UNIX_STAMPS, "Its stamps are seconds since 1970, not of the LSL clock.")
 
 

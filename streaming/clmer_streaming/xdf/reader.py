@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from clmer_streaming.clock import ClockDomain
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import BoolArray, FloatArray
-from clmer_streaming.xdf.clock import synchronise
+from clmer_streaming.xdf.clock import PlacedStamps, StreamClock, place_streams
 from clmer_streaming.xdf.format import MAX_STAMP_S
 from clmer_streaming.xdf.header import StreamDescription
 from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, Samples, Scan, ScanReport, read_in_order
@@ -29,12 +30,13 @@ class XdfStream(StreamDescription):
     """One stream of a file: its header and all its samples, in file order."""
 
     t: FloatArray  # (n,) s, stamps as stored: the sender's clock
-    t_synced: FloatArray  # (n,) s, with the clock offsets applied: the recorder's clock
+    t_synced: FloatArray  # (n,) s, on the clock that the streams of the file share: the recorder's; see ``xdf.clock``
     x: FloatArray  # (C, n); (0, n) for string streams; integers beyond 2**53 are rounded
     strings: tuple[tuple[str, ...], ...]  # n rows of C; empty for numeric streams
     clock_times: FloatArray  # (m,) s, the sender's clock, when each offset was measured
     clock_offsets: FloatArray  # (m,) s to add to the sender's clock
     footer: ET.Element | None  # None if the recording was not closed
+    clock: ClockDomain = "LSL"  # that the stamps as stored are on
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,11 @@ def read_xdf(path: str | Path) -> XdfFile:
             mend="record the session again; the recorder seems to have stopped before it saw a stream",
         )
     warnings = scan.report.warnings()
-    streams = tuple(_finish(stream, warnings) for stream in found)
+    kept = [_plausible(stream, warnings) for stream in found]
+    clocks = [_stream_clock(stream, samples) for stream, samples in zip(found, kept, strict=True)]
+    placed, notes = place_streams(clocks)
+    warnings += notes
+    streams = tuple(_finish(*parts) for parts in zip(found, kept, clocks, placed, strict=True))
     if all(stream.footer is None for stream in streams):
         warnings.append("The recording was not closed properly (no footers); its last seconds may be missing.")
     return XdfFile(Path(path), streams, tuple(warnings), scan.report)
@@ -79,43 +85,70 @@ class _Stream:
 
     description: StreamDescription
     blocks: list[Samples] = field(default_factory=list)
+    block_order: list[int] = field(default_factory=list)  # running number of each among all entries of the file
     offsets: list[tuple[float, float]] = field(default_factory=list)
+    offset_order: list[int] = field(default_factory=list)
     footer: ET.Element | None = None
 
 
 def _gather(scan: Scan) -> list[_Stream]:
     """Return the streams in the order of their headers, each with everything that the file holds of it."""
     streams: dict[StreamDescription, _Stream] = {}
-    for entry in scan:
+    for number, entry in enumerate(scan):
         if isinstance(entry, StreamDescription):
             streams[entry] = _Stream(entry)
         elif isinstance(entry, SampleBlock):
             streams[entry.stream].blocks.append(entry.samples)
+            streams[entry.stream].block_order.append(number)
         elif isinstance(entry, ClockOffset):
             streams[entry.stream].offsets.append((entry.time, entry.offset))
+            streams[entry.stream].offset_order.append(number)
         else:
             streams[entry.stream].footer = entry.info
     return list(streams.values())
 
 
-def _finish(stream: _Stream, warnings: list[str]) -> XdfStream:
+def _plausible(stream: _Stream, warnings: list[str]) -> BoolArray:
+    """Return which samples (n,) have plausible stamps."""
     d = stream.description
-    t = np.concatenate([np.empty(0), *(block.t for block in stream.blocks)])
-    kept = plausible_stamps(t, regular=d.sfreq > 0)
+    kept = plausible_stamps(_stamps(stream), regular=d.sfreq > 0)
     if not kept.all():
         warnings.append(f"{np.count_nonzero(~kept)} sample(s) of {d.name!r} were left out: impossible stamps.")
+    return kept
+
+
+def _stamps(stream: _Stream) -> FloatArray:
+    return np.concatenate([np.empty(0), *(block.t for block in stream.blocks)])
+
+
+def _stream_clock(stream: _Stream, kept: BoolArray) -> StreamClock:
+    """Return the stamps and offsets of a stream, without the samples that are left out."""
     offsets = np.array(stream.offsets, dtype=np.float64).reshape(-1, 2)
-    t = t[kept]
+    ends = np.cumsum([block.t.size for block in stream.blocks], dtype=np.intp)
+    return StreamClock(
+        stream.description.name,
+        stream.description.hostname,
+        _stamps(stream)[kept],
+        times=offsets[:, 0],
+        offsets=offsets[:, 1],
+        block_ends=np.concatenate([[0], np.cumsum(kept)])[ends].astype(np.intp),
+        block_order=np.array(stream.block_order, dtype=np.intp),
+        offset_order=np.array(stream.offset_order, dtype=np.intp),
+    )
+
+
+def _finish(stream: _Stream, kept: BoolArray, clock: StreamClock, placed: PlacedStamps) -> XdfStream:
     strings = [row for block in stream.blocks for row in block.strings]
     return XdfStream(
-        **vars(d),
-        t=t,
-        t_synced=synchronise(t, offsets[:, 0], offsets[:, 1]),
+        **vars(stream.description),
+        t=clock.t,
+        t_synced=placed.t,
         x=_values(stream, kept),
         strings=tuple(row for row, keep in zip(strings, kept, strict=False) if keep),
-        clock_times=offsets[:, 0],
-        clock_offsets=offsets[:, 1],
+        clock_times=clock.times,
+        clock_offsets=clock.offsets,
         footer=stream.footer,
+        clock=placed.clock,
     )
 
 

@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pylsl
 import pytest
 
 from clmer_server.cli import main
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES
-from clmer_streaming.lsl.discovery import FoundStream, find_streams, measured_rate, why_not_eeg, why_not_face
+from clmer_streaming.lsl.discovery import FoundStream, find_streams, why_not_eeg, why_not_face
 from clmer_streaming.lsl.outlets import FaceOutlet
 from clmer_streaming.types import StreamInfo
 from tests.support.lsl_outlet import headset
@@ -123,13 +122,6 @@ def test_a_face_stream_is_known_by_its_channels_and_extractor(
 ) -> None:
     """Numbers of another extractor mean something else."""
     assert why_not_face(found[extractor], CONFIG).partition(",")[0] == reason
-
-
-def test_a_rate_needs_two_stamps() -> None:
-    """Five stamps at 4 Hz span a second."""
-    assert measured_rate(np.arange(5) / 4) == 4.0
-    assert np.isnan(measured_rate(np.array([7.0])))
-    assert np.isnan(measured_rate(np.empty(0)))
 
 
 def test_the_command_lists_warnings_for_what_will_trouble(capsys: pytest.CaptureFixture[str]) -> None:

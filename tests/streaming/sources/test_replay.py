@@ -263,7 +263,7 @@ def test_the_eeg_that_the_model_can_use_is_chosen(tmp_path: Path) -> None:
 def test_of_two_streams_that_fit_one_has_to_be_chosen(tmp_path: Path) -> None:
     """Without a choice both are listed, and how to choose; with one it is said which was taken, and which was not."""
     path = record(tmp_path, eeg(name="P1"), eeg(name="P2"))
-    with pytest.raises(StreamError, match="2: P1 .*; P2 ") as caught:
+    with pytest.raises(StreamError, match=r"2: P1 .*; P2 ") as caught:
         ReplaySource(path)
     assert caught.value.mend == "say which by its name: --eeg P1 or --eeg P2"
     for query, name, other in (("P1", "P1", "P2"), ("name=P2, type=eeg", "P2", "P1"), ("stream_id=2", "P2", "P1")):
