@@ -18,6 +18,7 @@ _STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is mor
 _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
 _REMEMBERED_CHUNKS = 16
+_CONSTANT, _CONSTANT_S = 32, 0.5  # observations, and s within which they lie, that show a constant offset
 _HABIT = 2  # long chunks among them, that are no exception
 
 
@@ -47,7 +48,7 @@ class Liveness:
         self._now = t  # s, the latest known time
         self._timely = False  # a sample has come in time, by the time of other streams
         self._late = False  # samples come, and none has ever come in time
-        self._behind: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)  # s by which the latest samples were late
+        self._behind: deque[float] = deque(maxlen=_CONSTANT)  # s by which the latest samples were late
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
@@ -75,8 +76,10 @@ class Liveness:
 
     @property
     def offset_s(self) -> float:
-        """Seconds by which the stamps are behind the other streams, where none has ever come in time; else 0."""
-        return min(self._behind) if self._late and self._behind else 0.0
+        """Seconds by which the stamps are constantly behind the other streams, too far to be in time; else 0."""
+        if len(self._behind) < _CONSTANT or min(self._behind) <= self.stalled_after_s:
+            return 0.0
+        return min(self._behind) if max(self._behind) - min(self._behind) <= _CONSTANT_S + self.chunk_s else 0.0
 
     @property
     def clock_note(self) -> str:
