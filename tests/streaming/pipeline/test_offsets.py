@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +43,21 @@ def both(windows: list[Window]) -> int:
     return sum(bool(window.mask["eeg"].any() and window.mask["aus"].any()) for window in windows)
 
 
+def told(status: StreamStatus) -> tuple[float, ...]:
+    """Return by how much the stamps are behind, and what is to be added to the delay, in s, as the status says it."""
+    found = re.fullmatch(
+        r"its stamps are (.*) s behind the other streams.*: add (.*) to --eeg-delay, .*", status.reason
+    )
+    assert found is not None, status.reason
+    return tuple(map(float, found.groups()))
+
+
 @pytest.mark.parametrize("behind_s", [1.6, 3.2, 8.0])
 def test_eeg_behind_the_face_is_told_with_its_mend(behind_s: float) -> None:
     """No window has both; the status says by how much the EEG is behind, and which option takes that off."""
     windows, statuses = session(behind_s)
     assert both(windows) == 0
-    assert f"its stamps are {behind_s:.1f} s behind the other streams" in statuses["eeg"].reason
-    assert f"add {-behind_s:+.1f} to --eeg-delay" in statuses["eeg"].reason
+    assert told(statuses["eeg"]) == pytest.approx((behind_s, -behind_s), abs=0.15)
     assert any("eeg_stale" in window.reasons for window in windows)
     assert both(session(behind_s, delay_s=-behind_s)[0]) > SECONDS
 
@@ -58,8 +67,7 @@ def test_a_face_behind_the_eeg_is_told_with_its_mend(ahead_s: float) -> None:
     """The same the other way round: the EEG is ahead, and so the face is behind."""
     windows, statuses = session(-ahead_s)
     assert both(windows) == 0
-    assert f"its stamps are {ahead_s:.1f} s behind the other streams" in statuses["face"].reason
-    assert f"add {ahead_s:+.1f} to --eeg-delay" in statuses["face"].reason
+    assert told(statuses["face"]) == pytest.approx((ahead_s, ahead_s), abs=0.15)
     assert both(session(-ahead_s, delay_s=ahead_s)[0]) > SECONDS
 
 
