@@ -7,9 +7,11 @@ With ``--json`` one object is printed, ``{"files": [...]}``, with one entry per 
 
 Each stream: ``id``, ``name``, ``type``, ``source_id``, ``hostname``, ``channels``, ``labels``, ``unit``, ``format``,
 ``nominal_rate_hz`` (0: irregular), ``measured_rate_hz`` (between gaps; null where unknown), ``samples``,
-``first_s``, ``last_s`` (the recorder's clock; null without samples), ``span_s``, ``gaps`` {``number``,
-``longest_s``, ``short_losses``}, ``clock`` {``offsets``, ``offset_s``, ``outliers``, ``restarts``, ``drift_ppm`` (null
-where unknown)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``, ``why``}, which is null for
+``first_s``, ``last_s`` (the recorder's clock; null without samples), ``span_s``, ``gaps`` {``number``, ``longest_s``,
+``short_losses``}, ``losses`` {``counted``, samples that a packet counter proves to be missing, null without one;
+``estimated``, those that seem to be missing by the stamps}, ``clock`` {``offsets``, ``offset_s``, ``outliers``,
+``restarts``, ``drift_ppm`` (null where unknown)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``,
+``why``}, which is null for
 streams that are not EEG. Fields are only added.
 """
 
@@ -94,6 +96,8 @@ def inspection_entry(inspection: Inspection, signal: SignalConfig) -> dict[str, 
 
 
 def _stream_entry(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
+    from clmer_streaming.pipeline.channels import find_counter
+
     stream, spacing = found.stream, found.spacing
     return {
         "id": stream.stream_id,
@@ -111,6 +115,10 @@ def _stream_entry(found: StreamInspection, signal: SignalConfig) -> dict[str, An
         "first_s": found.first_s,
         "last_s": found.last_s,
         "span_s": found.span_s,
+        "losses": {
+            "counted": None if find_counter(stream.ch_names) is None else spacing.n_lost,
+            "estimated": spacing.n_lost_estimated,
+        },
         "gaps": {
             "number": len(spacing.gaps),
             "longest_s": found.longest_gap_s,
@@ -191,6 +199,8 @@ def _row(found: StreamInspection) -> tuple[str, ...]:
     measured = f"{spacing.rate_hz:.2f}" if spacing.rate_hz else "-"
     gaps = f"{len(spacing.gaps)}, longest {found.longest_gap_s:.2f} s" if spacing.gaps else "0"
     gaps += f"; {spacing.n_short_losses} short" if spacing.n_short_losses else ""
+    gaps += f"; {spacing.n_lost} lost" if spacing.n_lost else ""
+    gaps += f"; about {spacing.n_lost_estimated} lost" if spacing.n_lost_estimated else ""
     offset = f"{clock.offset_s:z.4f} ({clock.n_offsets}, {clock.n_outliers} wild)" if clock.n_offsets else "-"
     return (
         str(stream.stream_id),

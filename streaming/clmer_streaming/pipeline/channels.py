@@ -243,6 +243,11 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
     )
 
 
+def find_counter(ch_names: Sequence[str]) -> int | None:
+    """Return the index of the packet counter among the channels of a stream; None without one."""
+    return _first([normalise_label(name) for name in ch_names], _COUNTER_LABELS)
+
+
 def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     return next((names.index(label) for label in wanted if label in names), None)
 
