@@ -1,4 +1,7 @@
-"""``clmer predict``: write the predictions for a recording, computed by the same session as in the service."""
+"""``clmer predict``: write the predictions for a recording, computed by the same session as in the service.
+
+Exit codes: 0 where there is a valid prediction, 3 where there is none, 2 after a mistake that is told in three lines.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from pydantic import ValidationError
 from clmer_model.artifact import find_artifact
 from clmer_server.logs import set_up_logging
 from clmer_server.protocol.encoding import encode
-from clmer_server.protocol.outbound import Message, Notice
+from clmer_server.protocol.outbound import Message, Notice, StreamStatusMessage
 from clmer_server.protocol.parts import EmotionEvent
 from clmer_server.session.config import SessionConfig, check_physio, effective_preprocess, notch_text
 from clmer_server.session.events import EventContext
@@ -26,6 +29,7 @@ from clmer_server.session.sink import EventSink
 from clmer_server.settings import ServeSettings, add_options, settings_error
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
+from clmer_streaming.types import INPUT_KINDS
 
 HELP = "write the predictions for a recording, one JSON object per line"
 
@@ -44,6 +48,9 @@ _OPTIONS = (
     "participants",
 )
 """Options of ``clmer-serve`` that apply to a recording."""
+
+NOTHING_PREDICTED = 3
+"""Exit code where no prediction is valid."""
 
 Progress = Callable[[float], None]
 """Function that is called with the seconds of the recording that are done."""
@@ -77,14 +84,17 @@ class PredictionWriter:
         self.n_windows = 0
         self.n_valid = 0
         self.reasons: Counter[str] = Counter()
+        self._streams: dict[str, StreamStatusMessage] = {}  # by source, the latest status
 
     def publish(self, message: Message) -> None:
-        """Write a prediction; print a warning about the recording; ignore other messages."""
+        """Write a prediction; print a warning about the recording; keep what is said of a stream."""
         if isinstance(message, EmotionEvent):
             self._out.write(encode(message) + "\n")
             self._count(message)
         elif isinstance(message, Notice) and message.code == "recording_warning":
             print(f"warning: {message.message}", file=sys.stderr)
+        elif isinstance(message, StreamStatusMessage) and message.kind in INPUT_KINDS:
+            self._streams[message.source] = message
 
     def _count(self, event: EmotionEvent) -> None:
         self.n_windows += 1
@@ -94,13 +104,31 @@ class PredictionWriter:
         self._progress(event.t_end - self._t_first)
 
     def __str__(self) -> str:
-        """Return how many windows there are, how many are valid, and the counts of reasons."""
-        reasons = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common()) or "none"
-        return f"{self.n_windows} windows, {self.n_valid} valid; reasons: {reasons}"
+        """Return how many windows there are and how many are valid, the counts of reasons, and what streams say."""
+        reasons = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
+        head = f"{self.n_windows} windows, {self.n_valid} valid" + (f"; reasons: {reasons}" if reasons else "")
+        lines = [head, *(line for status in self._streams.values() if (line := stream_line(status)))]
+        if not self.n_windows:
+            lines.append(
+                "the recording is shorter than a window, or no stream of it feeds the model; see clmer inspect"
+            )
+        return "\n".join(lines)
+
+
+def stream_line(status: StreamStatusMessage) -> str:
+    """Return what is odd about a stream and what was lost of it, as one line for people; "" where nothing is."""
+    words = [status.reason] if status.reason else []
+    if status.n_lost:
+        words.append(f"{status.n_lost} samples lost, by the packet counter")
+    if status.n_lost_estimated:
+        words.append(f"about {status.n_lost_estimated} samples lost, by the stamps")
+    if not status.n_samples:
+        words.append("no sample was used")
+    return f"{status.kind} {status.name!r}: {'; '.join(words)}" if words else ""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay the recording, write its predictions, and print their counts; return the exit code."""
+    """Replay the recording, write its predictions, print their counts and what streams say; return the exit code."""
     config = _config(args)
     set_up_logging("critical")  # an error of the session is raised here, and not logged a second time
     check_device(args.device)
@@ -117,7 +145,10 @@ def run(args: argparse.Namespace) -> int:
         writer = PredictionWriter(out, progress)
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), writer)
     print(writer, file=sys.stderr)
-    return 0
+    if writer.n_valid:
+        return 0
+    print("nothing was predicted", file=sys.stderr)
+    return NOTHING_PREDICTED
 
 
 def _config(args: argparse.Namespace) -> SessionConfig:

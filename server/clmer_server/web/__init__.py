@@ -4,6 +4,7 @@ Modules in reading order; each imports only those below it:
 
 - ``startup``: everything is checked and loaded, then served
 - ``service``: the running service, from the start to the last message
+- ``status_line``: what the service waits for, in one line of a terminal
 - ``app``: the web application
 - ``sessions_api``: sessions over HTTP
 - ``websocket``: one WebSocket connection

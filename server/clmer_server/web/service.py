@@ -30,6 +30,7 @@ from clmer_server.session.manager import SessionManager
 from clmer_server.settings import ServeSettings
 from clmer_server.web.app import AppState, create_app
 from clmer_server.web.auth import Access, TokenCheck
+from clmer_server.web.status_line import StatusLine
 from clmer_server.web.uvicorn import uvicorn_config
 from clmer_server.web.websocket import Handshake
 from clmer_streaming.lsl.resolve import StreamClaims
@@ -81,7 +82,11 @@ async def run_service(plan: ServicePlan, listener: socket.socket) -> None:
         for config, prepared in plan.sessions:
             manager.open(config, prepared)
         freeze_gc()  # before any session runs, whose first windows it would hold up
-        async with run_in_background(lag.run()), run_in_background(handshake.watchdog.run()):
+        line = StatusLine(manager.reading, sys.stdout)
+        background = (lag.run(), handshake.watchdog.run(), line.run())
+        async with contextlib.AsyncExitStack() as stack:
+            for work in background:
+                await stack.enter_async_context(run_in_background(work))
             manager.begin()
             await server.serve(sockets=[listener])
 

@@ -88,8 +88,10 @@ def _examine(pylsl: Any, stream: Any, header: StreamDescription, listen_s: float
         inlet.open_stream(_CONNECT_S)
         correction = inlet.time_correction(_CONNECT_S)
         stamps, arrivals, behind = _listen(inlet, listen_s)
-    except (pylsl.util.LostError, pylsl.util.TimeoutError, ValueError) as error:
+    except (pylsl.util.LostError, pylsl.util.TimeoutError) as error:
         return FoundStream(header, trouble=f"it does not answer ({type(error).__name__})")
+    except ValueError as error:
+        return FoundStream(header, trouble=f"its header cannot be read: {error}")
     if not stamps.size:
         return FoundStream(header)
     clock = identify_clock(behind - correction, float(stamps[-1]))

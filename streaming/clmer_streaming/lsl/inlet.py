@@ -473,9 +473,17 @@ class LslSource(abc.ABC):
             StreamError: The stream cannot be used.
         """
         try:
-            header = parse_stream_header(0, inlet.info(_CONNECT_S).as_xml().encode())
-        except (pylsl.util.LostError, pylsl.util.TimeoutError, ValueError):
+            info = inlet.info(_CONNECT_S)
+        except (pylsl.util.LostError, pylsl.util.TimeoutError):
             return None
+        try:
+            header = parse_stream_header(0, info.as_xml().encode())
+        except ValueError as error:
+            raise StreamError(
+                expected=f"a header of {info.name()!r} in XML that can be read",
+                found=str(error),
+                mend="correct the program that sends it: its name, labels or description hold invalid characters",
+            ) from error
         return self._describe(header)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -175,14 +176,39 @@ def open_resolver(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
 
 
 def parse_headers(streams: Iterable[Any]) -> list[tuple[Any, StreamDescription]]:
-    """Return each resolved stream (pylsl's StreamInfo) together with its header; skip those with a broken header."""
-    parsed = []
-    for stream in streams:
-        try:
-            parsed.append((stream, parse_stream_header(0, stream.as_xml().encode())))
-        except ValueError:
-            continue
-    return parsed
+    """Return each resolved stream (pylsl's StreamInfo) together with its header.
+
+    Of a header that cannot be parsed it is what liblsl itself reads of it, without channels and ``xml``.
+    """
+    return [(stream, _parse_header(stream)) for stream in streams]
+
+
+_FORMATS = ("", "float32", "double64", "string", "int32", "int16", "int8", "int64")  # by liblsl's number
+
+
+def _parse_header(stream: Any) -> StreamDescription:
+    try:
+        return parse_stream_header(0, stream.as_xml().encode())
+    except ValueError:
+        return StreamDescription(
+            stream_id=0,
+            name=stream.name(),
+            type=stream.type(),
+            ch_names=("",) * stream.channel_count(),
+            units=("",) * stream.channel_count(),
+            ch_types=("",) * stream.channel_count(),
+            unit="",
+            sfreq=stream.nominal_srate(),
+            channel_format=("", "float32", "double64", "string", "int32", "int16", "int8", "int64")[
+                stream.channel_format()
+            ],
+            source_id=stream.source_id(),
+            hostname=stream.hostname(),
+            manufacturer="",
+            desc=ET.Element("desc"),
+            xml="",
+            n_labels=None,
+        )
 
 
 def require_single(infos: Sequence[StreamInfo], option: str, what: str) -> None:

@@ -39,6 +39,37 @@ def microvolts_per_unit(unit: str) -> float | None:
     return _UNITS_UV.get(f"{_UNIT_PREFIXES[spelled[1]]}V" if spelled else word)
 
 
+_PLAUSIBLE_UV = (2.0, 200.0)  # uV, standard deviation of EEG in a model's band
+_OTHER_UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0}
+
+
+def explain_unit(sd_uv: FloatArray, unit: str) -> str:
+    """Return a sentence for people where channels are wrong by a power of ten for the unit that is declared.
+
+    Args:
+        sd_uv: (C,) standard deviations in the model's band, in microvolts by that unit; 0 for a constant channel.
+        unit: The unit as the stream declares it.
+
+    Returns:
+        "" where they are plausible, constant, or wrong by anything else.
+    """
+    declared, moving = microvolts_per_unit(unit), sd_uv[sd_uv > 0]
+    if declared is None or 2 * moving.size < sd_uv.size:
+        return ""
+    low, high = _PLAUSIBLE_UV
+    typical = float(np.median(moving))
+    if low / 20 <= typical <= 20 * high:
+        return ""
+    for name, factor in _OTHER_UNITS.items():
+        if low <= typical * factor / declared <= high:
+            times = factor / declared
+            how = f"{times:,.0f} times too small" if times > 1 else f"{1 / times:,.0f} times too large"
+            return (
+                f"its values are {how} for the unit {unit!r} that it declares: say --eeg-unit {name} if they are {name}"
+            )
+    return ""
+
+
 def with_unit(info: StreamInfo, unit: str) -> StreamInfo:
     """Return the announcement with ``unit`` for every channel, whatever the stream declares."""
     return dataclasses.replace(info, unit=unit, units=())

@@ -18,7 +18,14 @@ from clmer_streaming.clock import FAR_S
 from clmer_streaming.config import PhysioConfig, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.pipeline.buffer import SampleBuffer
-from clmer_streaming.pipeline.channels import ChannelMap, ChannelPicker, UnitGuess, resolve_channels, resolve_series
+from clmer_streaming.pipeline.channels import (
+    ChannelMap,
+    ChannelPicker,
+    UnitGuess,
+    explain_unit,
+    resolve_channels,
+    resolve_series,
+)
 from clmer_streaming.pipeline.filters import CausalFilter, PolyphaseResampler, design_band, design_sos
 from clmer_streaming.pipeline.liveness import Liveness
 from clmer_streaming.pipeline.quality import RawMonitor, RawView
@@ -108,6 +115,8 @@ class SampledTrack(Track["SampledCut"]):
         super().__init__(series.name, info, liveness)
         self._window_s = config.window.window_s
         self._path = SignalPath(info, series, config.signal)
+        self._present = series.channels.present
+        self._unit_note = ""
         n_times = round(series.sfreq * self._window_s)
         self._buffer = SegmentBuffer(n_times, series.sfreq, self._window_s, series.settle_s)
 
@@ -139,7 +148,7 @@ class SampledTrack(Track["SampledCut"]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What is odd about the rate or how much is lost, and about the unit, in sentences for people."""
-        return (self._path.note or self._loss_note(), self._path.unit.note)
+        return (self._path.note or self._loss_note(), self._path.unit.note, self._unit_note)
 
     def _loss_note(self) -> str:
         timeline = self._path.timeline
@@ -184,6 +193,7 @@ class SampledTrack(Track["SampledCut"]):
         cut = self._buffer.cut(t_end)
         if cut.x is None or self._path.monitor is None:
             return cut
+        self._unit_note = explain_unit(np.std(cut.x[self._present], axis=1), self.info.unit)
         return dataclasses.replace(cut, raw=self._path.monitor.view(t_end - self._window_s, t_end))
 
     def filtered(self, after: float) -> list[tuple[FloatArray, FloatArray]]:

@@ -221,7 +221,7 @@ def _nothing_usable(file: XdfFile) -> RecordingError:
     return RecordingError(
         expected="a recording with samples of an EEG stream (type EEG) or of a CLMER-Face stream",
         found=f"{file.path} with {found}",
-        mend="check that the headset's stream was selected and running when the recording was made",
+        mend="say which of these is the EEG: --eeg NAME; or check that the headset's stream ran while recording",
     )
 
 
