@@ -141,6 +141,8 @@ def why_not_eeg(stream: FoundStream, config: PreprocessConfig) -> str:
         config: The settings of the model.
     """
     header = stream.header
+    if stream.trouble:
+        return stream.trouble
     if header.channel_format == "string":
         return "it carries text"
     if header.source_id.startswith(OWN_ID_PREFIX):

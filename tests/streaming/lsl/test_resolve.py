@@ -8,9 +8,10 @@ from dataclasses import replace
 import pylsl
 import pytest
 
-from clmer_streaming.config import SignalConfig
+from clmer_streaming.config import PreprocessConfig, SignalConfig
 from clmer_streaming.errors import SettingsError, StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES
+from clmer_streaming.lsl.discovery import find_streams, why_not_eeg
 from clmer_streaming.lsl.outlets import FaceOutlet
 from clmer_streaming.lsl.resolve import (
     Claim,
@@ -18,6 +19,7 @@ from clmer_streaming.lsl.resolve import (
     StreamIdentity,
     StreamQuery,
     explain_no_stream,
+    parse_headers,
     require_single,
 )
 from clmer_streaming.lsl.sources import LslEegSource, LslFaceSource
@@ -252,3 +254,44 @@ def _face(camera: str) -> StreamInfo:
 def _source_id(outlet: FaceOutlet) -> str:
     source_id: str = outlet._outlet.get_info().source_id()
     return source_id
+
+
+def outlet_of(name: str, channel_format: int, label: str = "AF3") -> pylsl.StreamOutlet:
+    """Publish a stream of one channel with a label."""
+    info = pylsl.StreamInfo(name, "EEG", 1, 128.0, channel_format, f"{name}-1")
+    info.desc().append_child("channels").append_child("channel").append_child_value("label", label)
+    return pylsl.StreamOutlet(info)
+
+
+@pytest.mark.lsl
+def test_a_stream_of_text_that_is_asked_for_by_name_is_told_as_text() -> None:
+    """It can never be EEG, and nobody waits for it."""
+    outlet = outlet_of("words", pylsl.cf_string)
+    with pytest.raises(StreamError, match="'words', a stream of text"):
+        LslEegSource("words", SignalConfig()).run(lambda item: None, threading.Event())
+    del outlet
+
+
+@pytest.mark.lsl
+def test_a_header_that_cannot_be_read_is_told_as_such() -> None:
+    """A control character in a label makes the header no XML: the stream is there, and its fault is said."""
+    outlet = outlet_of("broken", pylsl.cf_float32, label="AF3\x02")
+    with pytest.raises(StreamError, match="a header of 'broken' in XML that can be read"):
+        LslEegSource("broken", SignalConfig()).run(lambda item: None, threading.Event())
+    (found,) = (stream for stream in find_streams(0.2) if stream.header.name == "broken")
+    assert found.trouble.startswith("its header cannot be read")
+    assert why_not_eeg(found, PreprocessConfig()) == found.trouble
+    del outlet
+
+
+def test_a_result_without_readable_xml_keeps_what_liblsl_reads_of_it() -> None:
+    """Name, type, channels, rate and format come from liblsl itself; the XML is empty."""
+    info = pylsl.StreamInfo("odd\x02", "EEG", 3, 128.0, pylsl.cf_float32, "O-1")
+    ((_, found),) = parse_headers([info])
+    assert (found.type, found.n_channels, found.sfreq, found.channel_format, found.xml) == (
+        "EEG",
+        3,
+        128.0,
+        "float32",
+        "",
+    )
