@@ -32,7 +32,7 @@ from clmer_streaming.recording.records import (
 from clmer_streaming.types import Chunk, FaceSample, Item, Marker, StreamInfo
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
-from clmer_streaming.xdf.scan import Footer, RawChunk, SampleBlock, after_next_boundary, chunk_at, read_in_order
+from clmer_streaming.xdf.scan import Footer, PiecewiseFile, RawChunk, SampleBlock, chunk_at, read_in_order
 
 _HEAD_BYTES = 1 << 16  # bytes at the beginning of a file that contain its first stream header
 _TEXT_STREAMS = {(CONTROL_STREAM, CONTROL_TYPE), (PREDICTION_STREAM, PREDICTION_TYPE)}
@@ -174,21 +174,20 @@ def _summarize(path: Path) -> FileSummary:
     """Return the summary of a file.
 
     Raises:
-        OSError: It cannot be read.
+        RecordingError: It cannot be read.
     """
-    data = path.read_bytes()
-    view, at = memoryview(data), len(MAGIC)
+    file, at = PiecewiseFile(path), len(MAGIC)
     first, last, n_open, damaged = math.nan, math.nan, 0, 0
-    while at < len(view):
-        chunk = chunk_at(view, at)
+    while at < file.size:
+        chunk = chunk_at(file.view_chunk(at), 0)
         if chunk is None or not chunk.whole:
             damaged += 1
-            at = after_next_boundary(data, at)
+            at = file.after_next_boundary(at)
             continue
         n_open += (chunk.tag == Tag.STREAM_HEADER) - (chunk.tag == Tag.STREAM_FOOTER)
         t = _first_stamp(chunk) if chunk.tag == Tag.SAMPLES else math.nan
         first, last = t if math.isnan(first) else first, t if math.isnan(last) else max(last, t)
-        at = chunk.end
+        at += chunk.end
     warnings = [f"The recording is damaged in {damaged} place(s)."] if damaged else []
     if n_open:
         warnings.append("The recording was not closed; up to its last second may be missing.")

@@ -1,11 +1,14 @@
 """One pass over an XDF file: the content of each chunk in the order of the file, with damaged parts skipped.
 
-``read_in_order`` returns a ``Scan``, which yields entries and counts the damage in its ``ScanReport``. Below it are the
-chunks (``chunk_at``) and the decoding of samples (``decode_samples``).
+``read_in_order`` returns a ``Scan``, which yields entries and counts the damage in its ``ScanReport``. The file is read
+piece by piece (``PiecewiseFile``), so that memory does not grow with it. Below are the chunks (``chunk_at``) and the
+decoding of samples (``decode_samples``).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Container, Generator, Iterator
@@ -47,7 +50,70 @@ def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] 
     Raises:
         RecordingError: The file is missing, empty or not XDF.
     """
-    return Scan(load_recording(Path(path)), wanted)
+    return Scan(PiecewiseFile(Path(path)), wanted)
+
+
+_PIECE = 1 << 20  # bytes that are read at once
+_LONGEST_CHUNK = 1 << 28  # bytes; a longer length is damage
+_HEAD = 32  # bytes that tell whether a chunk begins
+
+
+class PiecewiseFile:
+    """The bytes of an XDF file, of which one piece is in memory at a time.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        RecordingError: The file is missing, cannot be read, is empty or does not begin as XDF does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = _check_recording(path)
+        self._begin = 0  # byte at which the piece in memory begins
+        self._piece = b""
+
+    def view(self, at: int, n_bytes: int = _PIECE) -> memoryview:
+        """Return the bytes from ``at`` on: so many, more if they are in memory, or all up to the end of the file.
+
+        Raises:
+            RecordingError: The file cannot be read any more.
+        """
+        behind = at - self._begin
+        if behind < 0 or behind + min(n_bytes, self.size - at) > len(self._piece):
+            try:
+                with self._path.open(
+                    "rb", buffering=0
+                ) as file:  # opened for each piece, so that nothing has to be closed
+                    file.seek(at)
+                    self._piece = file.read(max(n_bytes, _PIECE))
+            except OSError as error:
+                raise _unreadable(self._path, error) from error
+            self._begin, behind = at, 0
+        return memoryview(self._piece)[behind:]
+
+    def view_chunk(self, at: int) -> memoryview:
+        """Return the bytes from ``at`` on: the whole chunk that begins there, if there is one, and the next head."""
+        view = self.view(at, _HEAD)
+        length = decode_length(view, 0)
+        if length is None:
+            return view
+        n_bytes, start = length
+        needed = start + n_bytes + _HEAD
+        if needed <= len(view) or n_bytes > _LONGEST_CHUNK:
+            return view
+        return self.view(at, needed)
+
+    def after_next_boundary(self, at: int) -> int:
+        """Return the byte after the next boundary chunk behind ``at``; the end of the file if there is none."""
+        while at < self.size:
+            view = self.view(at, _PIECE)
+            found = bytes(view).find(BOUNDARY_UUID)
+            if found >= 0:
+                return at + found + len(BOUNDARY_UUID)
+            at += max(1, len(view) - len(BOUNDARY_UUID) + 1)
+        return self.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +122,8 @@ class SampleBlock:
 
     stream: StreamDescription
     samples: Samples  # (n, C), in the stream's own format
+    at: int = 0  # byte of the file at which the content behind the stream id begins
+    n_bytes: int = 0  # of it
 
     @property
     def t(self) -> FloatArray:
@@ -64,14 +132,21 @@ class SampleBlock:
 
     @property
     def x(self) -> FloatArray:
-        """Values (C, n); (0, n) for a string stream."""
-        with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
-            return np.ascontiguousarray(self.samples.x.T, dtype=np.float64)
+        """Values (C, n); (0, n) for a string stream; those of 64 bits as they are."""
+        return values_of(self.samples.x)
 
     @property
     def strings(self) -> list[tuple[str, ...]]:
         """Rows of C strings, one for each sample; empty for a numeric stream."""
         return self.samples.strings
+
+
+def values_of(rows: npt.NDArray[np.generic]) -> FloatArray:
+    """Return the values (C, n) of samples (n, C): float64, or int64, whose bits float64 cannot hold."""
+    dtype = np.int64 if rows.dtype == np.int64 else np.float64
+    with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
+        values: FloatArray = np.ascontiguousarray(rows.T, dtype=dtype)
+    return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +219,7 @@ class Scan:
     """An iterable over the entries of a file, in the order of the file; iterate over it once.
 
     Args:
-        data: The whole file.
+        file: The file.
         wanted: Returns whether the samples of a stream are decoded; those of other streams are skipped. It is called
             again after each entry. None: decode all.
 
@@ -152,59 +227,66 @@ class Scan:
         report: What was damaged or missing; complete after the last entry.
     """
 
-    def __init__(self, data: bytes, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
-        self.report = ScanReport(len(data), n_used=len(MAGIC))
-        self._data = data
+    def __init__(self, file: PiecewiseFile, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
+        self.report = ScanReport(file.size, n_used=len(MAGIC))
+        self._file = file
         self._wanted = wanted
-        self._view = memoryview(data)
         self._by_id: dict[int | None, _Known] = {}
 
     def __iter__(self) -> Iterator[Entry]:
         at = len(MAGIC)
-        while (at := self._skip_unwanted(at)) < len(self._data):
-            chunk = chunk_at(self._view, at)
+        while (at := self._skip_unwanted(at)) < self._file.size:
+            view = self._file.view_chunk(at)
+            chunk = chunk_at(view, 0)
             intact = False
             if chunk is not None and chunk.whole:
-                entry, intact = self._decode(chunk)
+                entry, intact = self._decode(chunk, view, at)
                 if entry is not None:
                     yield entry
             if chunk is None or not intact:
-                at = yield from self._skip_damage(at, chunk)
+                at = yield from self._skip_damage(at, chunk, view)
                 continue
             if chunk.stream_id is None or chunk.stream_id in self._by_id:
-                self.report.n_used += chunk.end - at
-            at = chunk.end
+                self.report.n_used += chunk.end
+            at += chunk.end
 
     def _skip_unwanted(self, at: int) -> int:
         """Return the byte where the next chunk begins that has to be decoded."""
         if self._wanted is None:
             return at
         unwanted = [stream_id for stream_id, known in self._by_id.items() if not self._wanted(known.description)]
-        end = skip_samples_of(self._view, at, unwanted)
-        self.report.n_used += end - at
-        return end
+        while (skipped := skip_samples_of(self._file.view(at, _PIECE), 0, unwanted)) > 0:
+            self.report.n_used += skipped
+            at += skipped
+        return at
 
-    def _decode(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
-        """Return the entry of a whole chunk, and whether the chunk is intact."""
+    def _decode(self, chunk: RawChunk, view: memoryview, at: int) -> tuple[Entry | None, bool]:
+        """Return the entry of a whole chunk, and whether the chunk is intact.
+
+        Args:
+            chunk: The chunk.
+            view: The file from the beginning of the chunk on.
+            at: Byte of the file where that is.
+        """
         if chunk.tag == Tag.STREAM_HEADER:
-            return self._header(chunk)
+            return self._header(chunk, view)
         if chunk.stream_id is None:
-            return None, chunk.tag in tuple(Tag) or can_continue(self._view, chunk.end, self._by_id)
+            return None, chunk.tag in tuple(Tag) or can_continue(view, chunk.end, self._by_id)
         known = self._by_id.get(chunk.stream_id)
         if known is None:
             self.report.without_header.add(chunk.stream_id)
-            return None, can_continue(self._view, chunk.end, self._by_id.keys() | self.report.without_header)
+            return None, can_continue(view, chunk.end, self._by_id.keys() | self.report.without_header)
         if chunk.tag == Tag.SAMPLES:
-            return self._samples(known, chunk.content)
+            return self._samples(known, chunk, at)
         return _offset(known, chunk) if chunk.tag == Tag.CLOCK_OFFSET else _footer(known, chunk)
 
-    def _header(self, chunk: RawChunk) -> tuple[Entry | None, bool]:
+    def _header(self, chunk: RawChunk, view: memoryview) -> tuple[Entry | None, bool]:
         assert chunk.stream_id is not None
         try:
             description = parse_stream_header(chunk.stream_id, bytes(chunk.content))
         except ValueError as error:
             self.report.notes.append(f"The header of stream id {chunk.stream_id} cannot be used: {error}.")
-            return None, can_continue(self._view, chunk.end, self._by_id)
+            return None, can_continue(view, chunk.end, self._by_id)
         before = self._by_id.get(chunk.stream_id)
         if before is not None:
             self.report.notes.append(f"Stream id {chunk.stream_id} ({description.name!r}) has more than one header.")
@@ -216,34 +298,37 @@ class Scan:
         self._by_id[chunk.stream_id] = _Known(description, layout)
         return description, True
 
-    def _samples(self, known: _Known, content: memoryview) -> tuple[Entry | None, bool]:
+    def _samples(self, known: _Known, chunk: RawChunk, at: int) -> tuple[Entry | None, bool]:
         if self._wanted is not None and not self._wanted(known.description):
             return None, True
-        samples = decode_samples(content, known.layout, known.last)
+        samples = decode_samples(chunk.content, known.layout, known.last)
         if not samples.t.size:
             return None, samples.intact
         known.last = float(samples.t[-1])
-        return SampleBlock(known.description, samples), samples.intact
+        n_bytes = len(chunk.content)
+        return SampleBlock(known.description, samples, at + chunk.end - n_bytes, n_bytes), samples.intact
 
-    def _skip_damage(self, at: int, chunk: RawChunk | None) -> Generator[Entry, None, int]:
+    def _skip_damage(self, at: int, chunk: RawChunk | None, view: memoryview) -> Generator[Entry, None, int]:
         """Return the byte at which to continue: after the damaged chunk if possible, else after the next boundary.
 
         The complete samples of a chunk that is cut off by the end of the file are yielded.
         """
         known = None if chunk is None else self._by_id.get(chunk.stream_id)
         stream = None if known is None else known.description
-        if chunk is not None and chunk.whole and can_continue(self._view, chunk.end, self._by_id):
-            self.report.damage.append(Damage(at, chunk.end - at, stream))
-            return chunk.end
-        end = after_next_boundary(self._data, at)
-        if chunk is None or chunk.whole or end < len(self._data):
+        if chunk is not None and chunk.whole and can_continue(view, chunk.end, self._by_id):
+            self.report.damage.append(Damage(at, chunk.end, stream))
+            return at + chunk.end
+        end = self._file.after_next_boundary(at)
+        if chunk is None or chunk.whole or end < self._file.size:
             self.report.damage.append(Damage(at, end - at, stream))
             return end
         self.report.cut_off = True
         if chunk.tag == Tag.SAMPLES and known is not None:
-            entry, _ = self._samples(known, chunk.content)
-            if entry is not None:
-                yield entry
+            n_left = len(chunk.content)
+            cut = dataclasses.replace(chunk, end=self._file.size - at)
+            entry, _ = self._samples(known, cut, at)
+            if isinstance(entry, SampleBlock):
+                yield dataclasses.replace(entry, at=self._file.size - n_left, n_bytes=n_left)
         return end
 
 
@@ -325,36 +410,41 @@ def can_continue(data: memoryview, at: int, known: Container[int | None]) -> boo
     return chunk.stream_id is None or chunk.tag == Tag.STREAM_HEADER or chunk.stream_id in known
 
 
-def after_next_boundary(data: bytes, at: int) -> int:
-    """Return the byte after the next boundary chunk; the end of the file if there is none."""
-    found = data.find(BOUNDARY_UUID, at)
-    return len(data) if found < 0 else found + len(BOUNDARY_UUID)
-
-
-def load_recording(path: Path) -> bytes:
-    """Return the content of an XDF file.
+def _check_recording(path: Path) -> int:
+    """Return the size of an XDF file in bytes.
 
     Raises:
         RecordingError: The file is missing, cannot be read, is empty or does not begin as XDF does.
     """
     found = mend = ""
     try:
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            head = file.read(len(MAGIC))
     except FileNotFoundError:
         found, mend = f"no file at {path}", "check the path"
     except IsADirectoryError:
         found, mend = f"the folder {path}", "name a file in it"
     except OSError as error:
-        found, mend = f"{path}, which cannot be read: {error.strerror or error!r}", "check the file's permissions"
+        raise _unreadable(path, error) from error
     else:
-        if not data:
+        if not size:
             found, mend = f"{path}, which is empty", "record the session again; nothing was written to this file"
-        elif data[: len(MAGIC)] != MAGIC:
-            found = f"{path}, which begins with {data[:4]!r}"
+        elif head != MAGIC:
+            found = f"{path}, which begins with {head!r}"
             mend = "name a file that LabRecorder or clmer wrote; unpack it first if it is compressed"
     if found:
         raise RecordingError(expected="an XDF recording (a file that begins with 'XDF:')", found=found, mend=mend)
-    return data
+    return size
+
+
+def _unreadable(path: Path, error: OSError) -> RecordingError:
+    return RecordingError(
+        expected="an XDF recording (a file that begins with 'XDF:')",
+        found=f"{path}, which cannot be read: {error.strerror or error!r}",
+        mend="check the file's permissions, and the disk that it is on",
+    )
 
 
 @dataclass(frozen=True, slots=True)
