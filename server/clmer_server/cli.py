@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
@@ -193,3 +193,14 @@ LSL_CONFIG_HELP = "LSL configuration file (lsl_api.cfg), for networks without mu
 def add_lsl_config(parser: argparse.ArgumentParser) -> None:
     """Declare the option; ``set_up_lsl`` takes it before anything else of LSL is called."""
     parser.add_argument("--lsl-config", type=Path, help=LSL_CONFIG_HELP)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: float = 1.0) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on stderr if that is a terminal; yield the function that sets how much is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -101,15 +101,20 @@ class Verifier:
         self._predict = predict
         self._limit = limit
 
-    def verify(self, reader: SessionReader) -> Verdict:
-        """Return the verdict for a session."""
+    def verify(self, reader: SessionReader, progress: Callable[[float], None] | None = None) -> Verdict:
+        """Return the verdict for a session.
+
+        Args:
+            reader: Of the session.
+            progress: Called with the share of the file that was read, 0 to 1.
+        """
         context = EventContext(
             reader.header["session"], self._model, reader.header["source"], reader.header.get("participant")
         )
         preprocessor, verdict = Preprocessor(self._preprocess), Verdict()
         windows: dict[float, tuple[int, Window]] = {}  # by t_end: number within the session, and the window
         seq = int(reader.header.get("first_seq", 0))
-        for entry in reader.entries():
+        for entry in reader.entries(progress):
             if isinstance(entry, Lost):
                 verdict.n_missing_items += entry.n_items
                 break
@@ -238,13 +243,19 @@ def check_model(reader: SessionReader, artifact: ArtifactFile) -> None:
         )
 
 
-def verify_recording(reader: SessionReader, artifact: ArtifactFile, predictor: Predictor) -> tuple[Verdict, float]:
+def verify_recording(
+    reader: SessionReader,
+    artifact: ArtifactFile,
+    predictor: Predictor,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Verdict, float]:
     """Recompute a recorded session and compare every window and probability with the recorded ones.
 
     Args:
         reader: The session, as ``open_verifiable`` returns it.
         artifact: The model of the session.
         predictor: The same model, loaded.
+        progress: Called with the share of the file that was read, 0 to 1.
 
     Returns:
         The verdict, and the largest allowed difference of two probabilities.
@@ -253,7 +264,7 @@ def verify_recording(reader: SessionReader, artifact: ArtifactFile, predictor: P
     limit = CUDA_LIMIT if on_cuda else CPU_LIMIT
     preprocess = PreprocessConfig.from_dict(reader.header["preprocess"])  # an option may have changed the model's
     model = model_info(artifact, predictor, preprocess)
-    return Verifier(model, preprocess, predictor.predict, limit).verify(reader), limit
+    return Verifier(model, preprocess, predictor.predict, limit).verify(reader, progress), limit
 
 
 VERDICT_FILE = "verdict.json"

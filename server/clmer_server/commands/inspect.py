@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clmer_server.cli import error_text
+from clmer_server.cli import error_text, progress_bar
 from clmer_streaming.errors import ClmerError, RecordingError, StreamError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     n_read = 0
     for path in args.files:
         try:
-            inspection = inspect(read_xdf(path))
+            with progress_bar(f"reading {path.name}") as progress:
+                file = read_xdf(path, progress)
+            inspection = inspect(file)
         except RecordingError as error:
             entries.append({"file": str(path), "error": _error_entry(error)})
             print(error_text(error), file=sys.stderr)

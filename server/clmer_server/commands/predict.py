@@ -16,6 +16,7 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from clmer_model.artifact import find_artifact
+from clmer_server.cli import progress_bar
 from clmer_server.logs import set_up_logging
 from clmer_server.protocol.encoding import encode
 from clmer_server.protocol.outbound import Message, Notice, StreamStatusMessage
@@ -141,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = load_predictor(artifact, args.device)
     model = model_info(artifact, predictor, preprocess)
     context = EventContext(config.name, model, config.mode, inputs.participant)
-    with _open(args.out) as out, _progress_bar(duration_s) as progress:
+    with _open(args.out) as out, progress_bar("predicting", duration_s) as progress:
         writer = PredictionWriter(out, progress)
         _replay(context, inputs, preprocess, InferenceThread(predictor.predict), writer)
     print(writer, file=sys.stderr)
@@ -191,14 +192,3 @@ def _open(name: str) -> Iterator[TextIO]:
         raise SettingsError("an output file that can be written", f"{name}: {error.strerror}", "check --out") from error
     with Path(name).open("w", encoding="utf-8") as out:
         yield out
-
-
-@contextlib.contextmanager
-def _progress_bar(total_s: float) -> Iterator[Progress]:
-    """Show a progress bar on stderr if that is a terminal; yield the function that moves it."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("predicting", total=total_s)
-        yield lambda done_s: bar.update(task, completed=done_s)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clmer_server.archive.verify import Verdict, open_verifiable, recorded_model, save_verdict, verify_recording
-from clmer_server.cli import error_text
+from clmer_server.cli import error_text, progress_bar
 from clmer_server.session.inference import check_device, load_predictor
 from clmer_server.session.recorder import SESSION_FILE
 from clmer_streaming.errors import ClmerError, RecordingError
@@ -65,7 +65,8 @@ def _verify(path: Path, args: argparse.Namespace, predictors: dict[str, Predicto
     artifact = recorded_model(reader, args.model, args.model_sha256)
     if artifact.sha256 not in predictors:
         predictors[artifact.sha256] = load_predictor(artifact, args.device)
-    verdict, limit = verify_recording(reader, artifact, predictors[artifact.sha256])
+    with progress_bar(f"verifying {path.parent.name}") as progress:
+        verdict, limit = verify_recording(reader, artifact, predictors[artifact.sha256], progress)
     save_verdict(path, verdict)
     print("\n".join(_report(path, reader, verdict, limit)))
     return verdict.passed

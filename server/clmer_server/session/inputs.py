@@ -216,7 +216,8 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in physio.items()
     )
-    sources, silence = _extra_sources(seen.sources, config.side_stream_choice, physio, claim)
+    asked = {"eeg": config.eeg, **({"face": face} if face else {})}
+    sources, silence = _extra_sources(seen.sources, config.side_stream_choice, physio, asked, claim)
     seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
     inputs = _with_rest(seen, config, preprocess)
     lacking = [
@@ -271,7 +272,11 @@ def _hog_series(config: SessionConfig, preprocess: PreprocessConfig) -> str:
 
 
 def _extra_sources(
-    sources: Sequence[Source], choice: str, physio: Mapping[str, str], claim: Claim | None = None
+    sources: Sequence[Source],
+    choice: str,
+    physio: Mapping[str, str],
+    asked: Mapping[str, str],
+    claim: Claim | None = None,
 ) -> tuple[tuple[Source, ...], Callable[[str], str]]:
     """Return live sources, with the markers among their samples, and with the other streams of the network.
 
@@ -279,6 +284,7 @@ def _extra_sources(
         sources: Of EEG and face.
         choice: Which other streams; see ``LslExtraSource``.
         physio: By further series of the model: the stream that gives it.
+        asked: By kind of input: the query by which the session asks for it.
         claim: What the session may receive from the network, beside other sessions; None: everything.
 
     Returns:
@@ -288,7 +294,7 @@ def _extra_sources(
 
     registry = StreamRegistry(claim)
     registered = tuple(TransformedSource(source, MarkerColumns().apply, registry.observe) for source in sources)
-    others = LslExtraSource(choice, registry, physio)
+    others = LslExtraSource(choice, registry, physio, asked)
     return (*registered, TransformedSource(others, MarkerColumns().apply)), others.reason
 
 

@@ -19,10 +19,11 @@ from clmer_streaming.clock import local_clock
 from clmer_streaming.config import physio_source, series_name
 from clmer_streaming.errors import StreamError
 from clmer_streaming.lsl.markers import MarkerDecoder
-from clmer_streaming.lsl.resolve import Claim, StreamIdentity
+from clmer_streaming.lsl.resolve import AUTO, Claim, StreamIdentity, StreamQuery, parse_headers
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX, load_pylsl
-from clmer_streaming.types import Chunk, Item, StreamInfo, StreamKind
+from clmer_streaming.types import INPUT_KINDS, Chunk, Item, StreamInfo, StreamKind
 from clmer_streaming.xdf.header import announcement, parse_stream_header, parse_xml
+from clmer_streaming.xdf.scan import values_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _FORGET_S = 2.0  # s after which a stream that no longer answers is dropped from
 _CONNECT_S = 5.0  # s, for metadata, opening and the first clock correction
 _PULL_S = 0.2  # s for which a reader waits for samples; how soon it stops
 _MAX_SAMPLES = 1024  # samples of one pull
-_EEG_GRACE_S = 10.0  # s for which a stream of type EEG is left to the EEG source, as long as that has none
+_GRACE_S = 10.0  # s for which a stream is left to the source that asks for it, as long as that has none
 _CONTACT_TYPES = ("CONTACT-QUALITY", "EEG-QUALITY")
 
 
@@ -98,16 +99,24 @@ class LslExtraSource:
         choice: ``all``, ``none``, ``used``, or names of streams, separated by commas.
         registry: The streams of the other sources.
         physio: Series of the model -> name or type of the stream that gives it, whatever ``choice`` is.
+        asked: Kind of an input -> the query by which another source of the session asks for it; see ``StreamQuery``.
     """
 
-    def __init__(self, choice: str, registry: StreamRegistry, physio: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        choice: str,
+        registry: StreamRegistry,
+        physio: Mapping[str, str] | None = None,
+        asked: Mapping[str, str] | None = None,
+    ) -> None:
         self._choice = choice
         self._names = frozenset(name.strip() for name in choice.split(","))
         self._registry = registry
         self._physio = dict(physio or {})
+        self._asked = {kind: StreamQuery.parse(text) for kind, text in (asked or {"eeg": AUTO}).items()}
         self._readers: dict[str, _Reader] = {}  # by uid
         self._first_seen: dict[str, float] = {}  # by uid, s
-        self._keys: dict[tuple[str, str, str, str], str] = {}  # name, type, source_id, host -> source key
+        self._keys: dict[tuple[str, str, str, str], list[str]] = {}  # name, type, source_id, host -> source keys
         self._numbers: dict[str, Iterator[int]] = {}  # by source key, for the ids of its markers
         self._reasons: dict[str, str] = {}  # by source key: why nothing can come; "" while it is connected
 
@@ -161,10 +170,18 @@ class LslExtraSource:
         if self._series(pylsl, result):
             return True
         seen = self._first_seen.setdefault(uid, local_clock())
-        if numeric and result.type().upper() == "EEG" and not self._registry.has_kind("eeg"):
-            return local_clock() - seen > _EEG_GRACE_S and self._is_chosen(result.name(), "other")
+        if numeric and self._is_asked_for(result):
+            return local_clock() - seen > _GRACE_S and self._is_chosen(result.name(), "other")
         kind = _kind(result.name(), result.type(), result.nominal_srate(), numeric=numeric)
         return self._is_chosen(result.name(), kind)
+
+    def _is_asked_for(self, result: Any) -> bool:
+        """Return whether a source of the session asks for such a stream, and has found none yet."""
+        ((_, header),) = parse_headers([result])
+        return any(
+            query.matches(header, usual_type="EEG" if kind == "eeg" else "") and not self._registry.has_kind(kind)
+            for kind, query in self._asked.items()
+        )
 
     def _is_chosen(self, name: str, kind: StreamKind) -> bool:
         if self._choice in (ALL, USED):
@@ -200,12 +217,19 @@ class LslExtraSource:
         return physio_source(series)
 
     def _extra_key(self, result: Any) -> str:
-        """Return a source key that no other stream has, and that this one gets again when it returns."""
+        """Return a source key that no other stream has now, and that this one gets again when it returns.
+
+        Two outlets that are on the network at the same time are two streams, however equal their names and ids are.
+        """
         identity = (result.name(), result.type(), result.source_id(), result.hostname())
-        if identity not in self._keys:
-            n = 1 + sum(name == result.name() for name, *_ in self._keys)
-            self._keys[identity] = f"lsl:{result.name()}" if n == 1 else f"lsl:{result.name()}#{n}"
-        return self._keys[identity]
+        keys = self._keys.setdefault(identity, [])
+        taken = {reader.source for reader in self._readers.values()}
+        free = next((key for key in keys if key not in taken), None)
+        if free is not None:
+            return free
+        n = 1 + sum(len(known) for (name, *_), known in self._keys.items() if name == result.name())
+        keys.append(f"lsl:{result.name()}" if n == 1 else f"lsl:{result.name()}#{n}")
+        return keys[-1]
 
 
 class _Reader:
@@ -252,7 +276,9 @@ def _read_chunks(inlet: Any, info: StreamInfo, put: Callable[[Item], None], stop
     while not stop.is_set():
         x, t = inlet.pull_chunk(timeout=_PULL_S, max_samples=_MAX_SAMPLES, min_samples=1, as_numpy=True)
         if len(t):
-            put(Chunk(info.source, t, np.ascontiguousarray(x.T, dtype=np.float64)))
+            put(
+                Chunk(info.source, t, values_of(x) if info.kind not in INPUT_KINDS else values_of(x).astype(np.float64))
+            )
 
 
 def _read_markers(inlet: Any, decoder: MarkerDecoder, put: Callable[[Item], None], stop: threading.Event) -> None:

@@ -137,7 +137,7 @@ class _ExtraStream:
     """One stream that is no input. Any sample makes it live, whatever clock its stamps are on."""
 
     def __init__(self, info: StreamInfo, now: float) -> None:
-        self._info = info
+        self.info = info
         self._liveness = Liveness(now)
         self._n_samples = 0
         self._marks: deque[tuple[float, int]] = deque()  # stamps in s, and how many samples there were by then
@@ -145,7 +145,7 @@ class _ExtraStream:
     def push(self, item: Chunk | Marker, now: float) -> None:
         n = item.t.size if isinstance(item, Chunk) else 1
         self._n_samples += n
-        self._liveness.observe(now, now, n / self._info.sfreq if self._info.sfreq else 0.0)
+        self._liveness.observe(now, now, n / self.info.sfreq if self.info.sfreq else 0.0)
         if isinstance(item, Chunk) and n:
             self._mark(float(item.t[-1]))
 
@@ -159,13 +159,13 @@ class _ExtraStream:
     @property
     def _rate_hz(self) -> float:
         (t0, n0), (t1, n1) = (self._marks[0], self._marks[-1]) if self._marks else ((0.0, 0), (0.0, 0))
-        return (n1 - n0) / (t1 - t0) if self._info.sfreq and t1 - t0 >= _RATE_S else 0.0
+        return (n1 - n0) / (t1 - t0) if self.info.sfreq and t1 - t0 >= _RATE_S else 0.0
 
     def refresh(self, now: float, silence: str) -> None:
         """Update the state: a stream without a rate, such as markers, is silent only once it is disconnected."""
         liveness = self._liveness
         state: StreamState = "lost" if silence else "live"
-        if self._info.sfreq:
+        if self.info.sfreq:
             liveness.advance(now)
         elif state != liveness.state:
             liveness.state, liveness.since = state, now
@@ -173,17 +173,17 @@ class _ExtraStream:
     def status(self, silence: str) -> StreamStatus:
         liveness = self._liveness
         return StreamStatus(
-            source=self._info.source,
-            kind=self._info.kind,
-            name=self._info.name,
+            source=self.info.source,
+            kind=self.info.kind,
+            name=self.info.name,
             state=liveness.state,
             since=liveness.since,
-            reason=self._info.note if liveness.state == "live" else silence,
-            nominal_rate_hz=self._info.sfreq,
+            reason=self.info.note if liveness.state == "live" else silence,
+            nominal_rate_hz=self.info.sfreq,
             rate_hz=self._rate_hz,
             n_samples=self._n_samples,
             chunk_s=liveness.chunk_s,
-            delay_s=self._info.delay_s,
+            delay_s=self.info.delay_s,
         )
 
 
@@ -210,15 +210,24 @@ class ExtraStreams:
             self._announce(item, now)
         elif isinstance(item, Chunk | Marker) and item.source in self._streams:
             self._streams[item.source].push(item, now)
-        if self._streams and not abs(now - self._refreshed) < _REFRESH_S:
+        if (self._streams or self._statuses) and not abs(now - self._refreshed) < _REFRESH_S:
             self._refresh(now)
         return self._statuses
 
     def _announce(self, info: StreamInfo, now: float) -> None:
         self._announced.add(info.source)
+        if info.kind in INPUT_KINDS:
+            self._forget(info)
         is_column = info.source.rpartition(":")[0] in self._announced
         if info.kind not in INPUT_KINDS and not is_column:
             self._streams[info.source] = _ExtraStream(info, now)
+            self._refreshed = -math.inf
+
+    def _forget(self, info: StreamInfo) -> None:
+        """Stop following a stream that has become an input."""
+        became = [source for source, stream in self._streams.items() if info.xml and stream.info.xml == info.xml]
+        for source in became:
+            del self._streams[source]
             self._refreshed = -math.inf
 
     def _refresh(self, now: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,11 +29,12 @@ from clmer_streaming.recording.records import (
     parse_record,
     record_item,
 )
-from clmer_streaming.types import Chunk, FaceSample, Item, Marker, StreamInfo
+from clmer_streaming.types import INPUT_KINDS, Chunk, FaceSample, Item, Marker, StreamInfo
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
 from clmer_streaming.xdf.scan import Footer, PiecewiseFile, RawChunk, SampleBlock, chunk_at, read_in_order
 
+_PROGRESS_EVERY = 256  # entries
 _HEAD_BYTES = 1 << 16  # bytes at the beginning of a file that contain its first stream header
 _TEXT_STREAMS = {(CONTROL_STREAM, CONTROL_TYPE), (PREDICTION_STREAM, PREDICTION_TYPE)}
 
@@ -88,10 +89,16 @@ class SessionReader:
         self.summary = _summarize(path)
         self.header = self._first_record()
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield everything but the first record, in the order of the file; ``Lost`` where the file is damaged."""
+    def entries(self, progress: Callable[[float], None] | None = None) -> Iterator[Entry]:
+        """Yield everything but the first record, in the order of the file; ``Lost`` where the file is damaged.
+
+        Args:
+            progress: Called with the share of the file that was read, 0 to 1.
+        """
         decoder, scan, n_damaged = _Decoder(), read_in_order(self.path), 0
-        for entry in scan:
+        for number, entry in enumerate(scan):
+            if progress is not None and number % _PROGRESS_EVERY == 0:
+                progress(scan.position / scan.report.n_bytes)
             if len(scan.report.damage) > n_damaged:
                 n_damaged = len(scan.report.damage)
                 yield Lost(1)
@@ -149,7 +156,8 @@ class _Decoder:
                 rows = block.samples.x.astype(np.float64)
             yield from (row_to_face(t, row, info.source) for t, row in zip(block.t.tolist(), rows, strict=True))
         elif info is not None and info.kind != "markers":
-            yield Chunk(info.source, block.t, block.x)
+            x = block.x.astype(np.float64, copy=False) if info.kind in INPUT_KINDS else block.x
+            yield Chunk(info.source, block.t, x)
 
     def _record(self, text: str) -> Iterator[Item | Lost]:
         record = parse_record(text)

@@ -163,6 +163,8 @@ def _holds(target: _Target, chunk: Chunk) -> bool:
     fits = chunk.x.shape == (len(target.info.ch_names), chunk.t.size) and chunk.t.size > 0
     if not fits or target.channel_format not in NUMERIC_DTYPES or not np.all(np.abs(chunk.t) <= MAX_STAMP_S):
         return False
+    if chunk.x.dtype == np.int64:
+        return np.array_equal(chunk.x.astype(NUMERIC_DTYPES[target.channel_format]), chunk.x)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = chunk.x.astype(NUMERIC_DTYPES[target.channel_format]).astype(np.float64)
     return np.array_equal(stored, chunk.x, equal_nan=True)

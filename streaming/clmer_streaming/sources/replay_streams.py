@@ -25,6 +25,7 @@ from clmer_streaming.pipeline.rate import LONGEST_HOLD_S
 from clmer_streaming.types import BoolArray, Chunk, FaceSample, FloatArray, IndexArray, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.header import announcement
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
+from clmer_streaming.xdf.samples import RecordedSamples
 
 _FACE_LABEL = re.compile(r"(LM|AU)_?\d", re.IGNORECASE)  # LM00_X, AU12_r, AU_12; not AUX
 _FACE_TYPES = ("mocap", "landmark", "landmarks")
@@ -245,11 +246,11 @@ def chunk_edges(due: FloatArray, n_longest: int, forced: FloatArray) -> IndexArr
         (k + 1,) indices: chunk i holds samples edges[i] to edges[i + 1].
     """
     stops = np.unique(np.concatenate([np.searchsorted(due, forced, side="right"), [due.size]]))
-    too_late = np.searchsorted(due, due + LONGEST_CHUNK_S, side="right").tolist()
     edges = [0]
     for stop in stops.tolist():
-        while edges[-1] < stop:
-            edges.append(min(stop, edges[-1] + n_longest, too_late[edges[-1]]))
+        while (first := edges[-1]) < stop:
+            candidates = due[first : min(stop, first + n_longest)]
+            edges.append(first + int(np.searchsorted(candidates, due[first] + LONGEST_CHUNK_S, side="right")))
     return np.array(edges, dtype=np.intp)
 
 
@@ -291,14 +292,13 @@ class Schedule(Protocol):
 class FaceSchedule:
     """One FaceSample for each sample of a ``CLMER-Face`` stream: t (n,) seconds, x (249, n)."""
 
-    def __init__(self, source: str, t: FloatArray, x: FloatArray) -> None:
+    def __init__(self, source: str, t: FloatArray, x: RecordedSamples) -> None:
         self.due = running_maximum(t)
-        self._source, self._t = source, t
-        self._rows = np.ascontiguousarray(x.T)
+        self._source, self._t, self._x = source, t, x
 
     def item(self, i: int, shift_s: float, lap: int) -> FaceSample:
         """Return the face of frame ``i``; NaN is a frame without a face."""
-        return row_to_face(float(self._t[i]) + shift_s, self._rows[i], self._source)
+        return row_to_face(float(self._t[i]) + shift_s, self._x[:, i : i + 1][:, 0], self._source)
 
 
 class MarkerSchedule:
@@ -326,11 +326,13 @@ class TickSchedule:
     """
 
     def __init__(self, source: str, sample_due: FloatArray, begin: float, end: float) -> None:
-        edges = np.concatenate([[begin], sample_due, [end]])
-        spans = np.minimum(np.diff(edges), LONGEST_SILENCE_S)
+        silent = np.flatnonzero(np.diff(sample_due) > _TICK_S)
+        begins = np.concatenate([[begin], sample_due[silent], sample_due[-1:]])
+        ends = np.concatenate([sample_due[:1], sample_due[silent + 1], [end]])
+        spans = np.minimum(ends - begins, LONGEST_SILENCE_S)
         counts = np.maximum(np.ceil(spans / _TICK_S) - 1, 0).astype(np.intp)
         nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-        self.due: FloatArray = np.repeat(edges[:-1], counts) + _TICK_S * nth
+        self.due: FloatArray = np.repeat(begins, counts) + _TICK_S * nth
         self._source = source
 
     def item(self, i: int, shift_s: float, lap: int) -> Tick:
@@ -351,7 +353,14 @@ class ChunkSchedule:
     """
 
     def __init__(  # noqa: PLR0913 - a stream, and how it is to be cut
-        self, source: str, t: FloatArray, x: FloatArray, sfreq: float, between: FloatArray, *, ahead: bool = False
+        self,
+        source: str,
+        t: FloatArray,
+        x: RecordedSamples | FloatArray,
+        sfreq: float,
+        between: FloatArray,
+        *,
+        ahead: bool = False,
     ) -> None:
         sample_due = running_maximum(t)
         n_longest = max(1, int(LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
@@ -362,7 +371,8 @@ class ChunkSchedule:
     def item(self, i: int, shift_s: float, lap: int) -> Chunk:
         """Return chunk ``i``."""
         start, stop = self._cuts[i], self._cuts[i + 1]
-        return Chunk(self._source, self._t[start:stop] + shift_s, self._x[:, start:stop].copy())
+        x: FloatArray = np.array(self._x[:, start:stop], dtype=np.float64)
+        return Chunk(self._source, self._t[start:stop] + shift_s, x)
 
 
 class MergedSchedule:

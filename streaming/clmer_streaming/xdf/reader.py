@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from clmer_streaming.clock import ClockDomain
 from clmer_streaming.errors import RecordingError
-from clmer_streaming.types import BoolArray, FloatArray
+from clmer_streaming.types import BoolArray, FloatArray, IndexArray
 from clmer_streaming.xdf.clock import PlacedStamps, StreamClock, place_streams
 from clmer_streaming.xdf.format import MAX_STAMP_S
 from clmer_streaming.xdf.header import StreamDescription
-from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, Samples, Scan, ScanReport, read_in_order
+from clmer_streaming.xdf.samples import RecordedSamples
+from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, SampleLayout, Scan, ScanReport, read_in_order
 
 _STRAY_RUN = 3  # samples; fewer of them far from all others are damage, not a run of a clock
 _STRAY_REGULAR_S = 3600.0  # s; how far, in streams with a nominal rate
@@ -31,7 +33,7 @@ class XdfStream(StreamDescription):
 
     t: FloatArray  # (n,) s, stamps as stored: the sender's clock
     t_synced: FloatArray  # (n,) s, on the clock that the streams of the file share: the recorder's; see ``xdf.clock``
-    x: FloatArray  # (C, n); (0, n) for string streams; integers beyond 2**53 are rounded
+    x: RecordedSamples  # (C, n), decoded when they are asked for; (0, n) for string streams
     strings: tuple[tuple[str, ...], ...]  # n rows of C; empty for numeric streams
     clock_times: FloatArray  # (m,) s, the sender's clock, when each offset was measured
     clock_offsets: FloatArray  # (m,) s to add to the sender's clock
@@ -49,7 +51,13 @@ class XdfFile:
     report: ScanReport  # the same as numbers
 
 
-def read_xdf(path: str | Path) -> XdfFile:
+Progress: TypeAlias = Callable[[float], None]
+"""Function that is called with the share of a file that was read, 0 to 1."""
+
+_PROGRESS_EVERY = 256  # entries
+
+
+def read_xdf(path: str | Path, progress: Progress | None = None) -> XdfFile:
     """Read an XDF file; damaged parts are skipped and reported in the ``warnings`` of the result.
 
     Example::
@@ -57,11 +65,15 @@ def read_xdf(path: str | Path) -> XdfFile:
         for stream in read_xdf("session.xdf").streams:
             print(stream.name, stream.sfreq, stream.x.shape)
 
+    Args:
+        path: Path of the file.
+        progress: Called while it is read.
+
     Raises:
         RecordingError: The file is missing, empty, not XDF, or holds no stream.
     """
     scan = read_in_order(path)
-    found = _gather(scan)
+    found = _gather(scan, progress)
     if not found:
         raise RecordingError(
             expected="an XDF recording with at least one stream",
@@ -73,7 +85,7 @@ def read_xdf(path: str | Path) -> XdfFile:
     clocks = [_stream_clock(stream, samples) for stream, samples in zip(found, kept, strict=True)]
     placed, notes = place_streams(clocks)
     warnings += notes
-    streams = tuple(_finish(*parts) for parts in zip(found, kept, clocks, placed, strict=True))
+    streams = tuple(_finish(Path(path), *parts) for parts in zip(found, kept, clocks, placed, strict=True))
     if all(stream.footer is None for stream in streams):
         warnings.append("The recording was not closed properly (no footers); its last seconds may be missing.")
     return XdfFile(Path(path), streams, tuple(warnings), scan.report)
@@ -84,22 +96,31 @@ class _Stream:
     """A stream while the file is read."""
 
     description: StreamDescription
-    blocks: list[Samples] = field(default_factory=list)
+    t: list[FloatArray] = field(default_factory=list)  # s, of the blocks
+    sizes: list[int] = field(default_factory=list)  # samples of each block
+    strings: list[tuple[str, ...]] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)  # bytes of the content of each block
     block_order: list[int] = field(default_factory=list)  # running number of each among all entries of the file
     offsets: list[tuple[float, float]] = field(default_factory=list)
     offset_order: list[int] = field(default_factory=list)
     footer: ET.Element | None = None
 
 
-def _gather(scan: Scan) -> list[_Stream]:
+def _gather(scan: Scan, progress: Progress | None) -> list[_Stream]:
     """Return the streams in the order of their headers, each with everything that the file holds of it."""
     streams: dict[StreamDescription, _Stream] = {}
     for number, entry in enumerate(scan):
+        if progress is not None and number % _PROGRESS_EVERY == 0:
+            progress(scan.position / scan.report.n_bytes)
         if isinstance(entry, StreamDescription):
             streams[entry] = _Stream(entry)
         elif isinstance(entry, SampleBlock):
-            streams[entry.stream].blocks.append(entry.samples)
-            streams[entry.stream].block_order.append(number)
+            stream = streams[entry.stream]
+            stream.t.append(entry.t)
+            stream.sizes.append(entry.t.size)
+            stream.strings += entry.strings
+            stream.places.append((entry.at, entry.n_bytes))
+            stream.block_order.append(number)
         elif isinstance(entry, ClockOffset):
             streams[entry.stream].offsets.append((entry.time, entry.offset))
             streams[entry.stream].offset_order.append(number)
@@ -118,17 +139,19 @@ def _plausible(stream: _Stream, warnings: list[str]) -> BoolArray:
 
 
 def _stamps(stream: _Stream) -> FloatArray:
-    return np.concatenate([np.empty(0), *(block.t for block in stream.blocks)])
+    """Return the stamps (n,) of all blocks, which are then one."""
+    stream.t = [np.concatenate([np.empty(0), *stream.t])]
+    return stream.t[0]
 
 
 def _stream_clock(stream: _Stream, kept: BoolArray) -> StreamClock:
     """Return the stamps and offsets of a stream, without the samples that are left out."""
     offsets = np.array(stream.offsets, dtype=np.float64).reshape(-1, 2)
-    ends = np.cumsum([block.t.size for block in stream.blocks], dtype=np.intp)
+    ends = _block_ends(stream)
     return StreamClock(
         stream.description.name,
         stream.description.hostname,
-        _stamps(stream)[kept],
+        _stamps(stream) if kept.all() else _stamps(stream)[kept],
         times=offsets[:, 0],
         offsets=offsets[:, 1],
         block_ends=np.concatenate([[0], np.cumsum(kept)])[ends].astype(np.intp),
@@ -137,29 +160,26 @@ def _stream_clock(stream: _Stream, kept: BoolArray) -> StreamClock:
     )
 
 
-def _finish(stream: _Stream, kept: BoolArray, clock: StreamClock, placed: PlacedStamps) -> XdfStream:
-    strings = [row for block in stream.blocks for row in block.strings]
+def _block_ends(stream: _Stream) -> IndexArray:
+    """Return the index of the sample behind each block (b,), as it is in the file."""
+    return np.cumsum(stream.sizes, dtype=np.intp)
+
+
+def _finish(path: Path, stream: _Stream, kept: BoolArray, clock: StreamClock, placed: PlacedStamps) -> XdfStream:
+    d = stream.description
+    places: IndexArray = np.array(stream.places, dtype=np.intp).reshape(-1, 2)
+    layout = SampleLayout(d.channel_format, d.n_channels, 1.0 / d.sfreq if d.sfreq else 0.0)
     return XdfStream(
-        **vars(stream.description),
+        **vars(d),
         t=clock.t,
         t_synced=placed.t,
-        x=_values(stream, kept),
-        strings=tuple(row for row, keep in zip(strings, kept, strict=False) if keep),
+        x=RecordedSamples(path, layout, places, _block_ends(stream), kept),
+        strings=tuple(row for row, keep in zip(stream.strings, kept, strict=False) if keep),
         clock_times=clock.times,
         clock_offsets=clock.offsets,
         footer=stream.footer,
         clock=placed.clock,
     )
-
-
-def _values(stream: _Stream, kept: npt.NDArray[np.bool_]) -> FloatArray:
-    d = stream.description
-    if d.channel_format == "string":
-        return np.empty((0, int(np.count_nonzero(kept))))
-    parts = [np.empty((0, d.n_channels)), *(block.x for block in stream.blocks)]
-    with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
-        rows = np.concatenate(parts, dtype=np.float64)
-    return np.ascontiguousarray(rows[kept].T)
 
 
 def plausible_stamps(t: FloatArray, *, regular: bool) -> BoolArray:

@@ -225,10 +225,12 @@ class Scan:
 
     Attributes:
         report: What was damaged or missing; complete after the last entry.
+        position: Byte that was reached.
     """
 
     def __init__(self, file: PiecewiseFile, wanted: Callable[[StreamDescription], bool] | None = None) -> None:
         self.report = ScanReport(file.size, n_used=len(MAGIC))
+        self.position = 0
         self._file = file
         self._wanted = wanted
         self._by_id: dict[int | None, _Known] = {}
@@ -236,6 +238,7 @@ class Scan:
     def __iter__(self) -> Iterator[Entry]:
         at = len(MAGIC)
         while (at := self._skip_unwanted(at)) < self._file.size:
+            self.position = at
             view = self._file.view_chunk(at)
             chunk = chunk_at(view, 0)
             intact = False

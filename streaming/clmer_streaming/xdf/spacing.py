@@ -112,12 +112,13 @@ class _Placed:
 def _place(t: FloatArray, declared_hz: float, counter: FloatArray | None, placed: _Placed) -> None:
     """Send stamps through the rate gate and the timeline."""
     row = None if counter is None else 1
-    x = np.zeros((1, t.size)) if counter is None else np.stack([np.zeros(t.size), counter])
-    gate = RateGate(StreamInfo("recorded", "other", "", ("",) * x.shape[0], declared_hz), row)
+    gate = RateGate(StreamInfo("recorded", "other", "", ("", "")[: 1 if row is None else 2], declared_hz), row)
     timeline = Timeline(declared_hz or 1.0, [0], row)
     for first in range(0, t.size, _SLICE):
         part = slice(first, first + _SLICE)
-        for item in gate.push(Chunk("recorded", t[part], x[:, part])):
+        values = np.zeros((1, t[part].size))
+        x = values if counter is None else np.concatenate([values, counter[None, part]])
+        for item in gate.push(Chunk("recorded", t[part], x)):
             if isinstance(item, RateDecision):
                 placed.rate = placed.rate or item
                 placed.n_first = round(_SETTLE_S * item.sfreq)
