@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pylsl
 import pytest
 
 from clmer_streaming.config import physio_source
@@ -22,8 +26,12 @@ from clmer_streaming.lsl.extra import (
     extra_stream_info,
     stream_uid,
 )
+from clmer_streaming.pipeline.liveness import ExtraStreams
+from clmer_streaming.recording.reader import SessionReader
+from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.sources.transform import TransformedSource
-from clmer_streaming.types import Chunk, Item, StreamInfo
+from clmer_streaming.types import Chunk, Item, Marker, StreamInfo, Tick
+from clmer_streaming.xdf.reader import read_xdf
 from tests.support.lab_outlets import CONTACT_NAME, EEG_NAME, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab
 from tests.support.listener import Listener
 from tests.support.session_parts import ListSource
@@ -40,8 +48,6 @@ def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
 
 def with_eeg_taken() -> StreamRegistry:
     """Return what is known where another source has the headset."""
-    import pylsl
-
     taken = StreamRegistry()
     (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
     taken.add(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
@@ -208,3 +214,87 @@ def test_a_series_of_the_model_is_taken_by_name_or_type_whatever_was_chosen(hear
     info = heard.series
     assert (info.kind, info.source, info.name) == ("physio", physio_source("motion"), MOTION_NAME)
     assert heard.chunk.source == info.source
+
+
+def twin(channel_format: int, kind: str = "Motion", sfreq: float = 50.0) -> pylsl.StreamOutlet:
+    """Publish one of several streams that are equal in name, type, source_id and host."""
+    return pylsl.StreamOutlet(pylsl.StreamInfo("twin", kind, 1, sfreq, channel_format, "TWIN-1"))
+
+
+def test_two_outlets_that_are_equal_in_everything_are_two_streams() -> None:
+    """Both are there at the same time: each has a source key of its own, and no sample changes sides."""
+    outlets = [twin(pylsl.cf_float32), twin(pylsl.cf_float32)]
+    with Listener(LslExtraSource(ALL, StreamRegistry())) as listener:
+        sources = {listener.next(StreamInfo, lambda info: info.name == "twin").source for _ in outlets}
+        assert len(sources) == 2
+        for _ in range(20):
+            for value, outlet in enumerate(outlets):
+                outlet.push_sample([float(value)])
+        values: dict[str, set[float]] = {source: set() for source in sources}
+        n = 0
+        while n < 40:
+            chunk = listener.next(Chunk, lambda chunk: chunk.source in sources)
+            values[chunk.source] |= set(chunk.x[0].tolist())
+            n += chunk.t.size
+    assert sorted(values.values()) == [{0.0}, {1.0}]
+
+
+def test_two_equal_streams_of_markers_are_two_streams() -> None:
+    """The words of one are not those of the other."""
+    outlets = [twin(pylsl.cf_string, "Markers", 0.0), twin(pylsl.cf_string, "Markers", 0.0)]
+    with Listener(LslExtraSource(ALL, StreamRegistry())) as listener:
+        sources = {listener.next(StreamInfo, lambda info: info.name == "twin").source for _ in outlets}
+        for word, outlet in zip(("one", "two"), outlets, strict=True):
+            outlet.push_sample([word])
+        markers = [listener.next(Marker) for _ in outlets]
+    assert {marker.source for marker in markers} == sources
+    assert sorted(marker.label for marker in markers) == ["one", "two"]
+
+
+def test_whole_numbers_of_64_bits_keep_their_bits_to_the_file(tmp_path: Path) -> None:
+    """Nanoseconds since 1970 are beyond what float64 can hold: from the outlet to the XDF file nothing is rounded."""
+    sent = [2**62 + 1, -(2**53) - 1, 1_764_600_000_123_456_789]
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo("stamps", "Sync", 1, 0.0, pylsl.cf_int64, "I-1"))
+    writer = SessionWriter(tmp_path / "session.xdf", {"clock": {"lsl_time": 0.0, "unix_time": 0.0}})
+    with Listener(LslExtraSource("stamps", StreamRegistry())) as listener:
+        writer.write(listener.next(StreamInfo))
+        for value in sent:
+            outlet.push_sample([value])
+        n = 0
+        while n < len(sent):
+            chunk = listener.next(Chunk)
+            writer.write(chunk)
+            n += chunk.t.size
+    writer.close()
+    (stream,) = (stream for stream in read_xdf(tmp_path / "session.xdf").streams if stream.name == "stamps")
+    assert stream.x.dtype == np.int64
+    assert stream.x[0].tolist() == sent
+    replayed = [item for item in SessionReader(tmp_path / "session.xdf").items() if isinstance(item, Chunk)]
+    assert np.concatenate([chunk.x[0] for chunk in replayed]).tolist() == sent
+
+
+@pytest.mark.parametrize(("asked", "n"), [({"eeg": "wanted"}, 0), ({"face": "wanted"}, 0), ({"eeg": "another"}, 1)])
+def test_a_stream_that_a_source_asks_for_is_left_to_it(asked: dict[str, str], n: int) -> None:
+    """Whatever its type: it is not read beside it, so that it is recorded once."""
+    outlets = [
+        pylsl.StreamOutlet(pylsl.StreamInfo("wanted", "signal", 14, 128.0, pylsl.cf_float32, "W-1")),
+        pylsl.StreamOutlet(pylsl.StreamInfo("bystander", "Motion", 3, 50.0, pylsl.cf_float32, "B-1")),
+    ]
+    with Listener(LslExtraSource(ALL, StreamRegistry(), asked=asked)) as listener:
+        found = announced(listener, 1 + n)
+        if not n:
+            assert "bystander" in found
+            with pytest.raises(queue.Empty):  # two more looks at the network find nothing new
+                listener.items.get(timeout=1.5)
+    assert ("wanted" in found) is bool(n)
+    assert len(outlets) == 2
+
+
+def test_a_stream_that_becomes_an_input_is_not_lost() -> None:
+    """It was followed as a bystander; from its announcement as EEG on it has one status, that of the input."""
+    xml = "<info><uid>1</uid></info>"
+    streams = ExtraStreams()
+    streams.push(StreamInfo("lsl:EPOC", "other", "EPOC", ("",), 128.0, xml=xml), 100.0)
+    assert [status.source for status in streams.push(Tick(101.0, "eeg"), 101.0)] == ["lsl:EPOC"]
+    assert streams.push(StreamInfo("eeg", "eeg", "EPOC", ("",), 128.0, xml=xml), 101.5) == ()
+    assert streams.push(Tick(110.0, "eeg"), 110.0) == ()
