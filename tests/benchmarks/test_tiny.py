@@ -19,7 +19,7 @@ FILES = {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
 TABLES = {
     "pipeline": {"push", "predict"},
     "model": {"speed"},
-    "clock": {"error"},
+    "clock": {"error", "lateness"},
     "comparison": {"training", "validation scores", "validation differences", "test scores", "test differences"},
     "faces": {"steps", "videos"},
     "server": {"broadcast", "flood", "ready"},

@@ -39,7 +39,8 @@ _YES = ("yes", "true", "1")
 
 
 TRIAL_COLUMNS = (
-    "file", "trial", "t_start", "t_end", "start", "stop", "duration", "label", "valence", "arousal", "stimulus",
+    "file", "participant", "trial", "t_start", "t_end", "start", "stop", "duration",
+    "label", "valence", "arousal", "stimulus",
 )  # fmt: skip
 
 
@@ -55,17 +56,23 @@ def read_tables(root: Path, scheme: str | None) -> Tables:
     """
     manifest, unused = _read(root / MANIFEST, MANIFEST_COLUMNS, ("file", "participant"))
     trials, unused_too = _read(root / TRIALS, TRIAL_COLUMNS, ("file",))
-    recordings = tuple(_recording(row, root) for row in manifest)
     _check_unique(manifest)
-    known = {recording.name for recording in recordings}
+    files = [row.text("file") for row in manifest]
+    recordings = tuple(_recording(row, root, shared=files.count(row.text("file")) > 1) for row in manifest)
+    known = {recording.file for recording in recordings}
     scheme = scheme or (None if any(row.text("label") for row in trials) else "va4")
     numbers: dict[str, int] = {}
     read = []
     for row in trials:
         if row.needed("file") not in known:
             raise row.error(f"a file that {MANIFEST} names", repr(row.text("file")))
-        numbers[row.text("file")] = numbers.get(row.text("file"), 0) + 1
-        read.append(_trial(row, numbers[row.text("file")], scheme))
+        whose = row.text("participant")
+        of = [r for r in recordings if r.file == row.text("file") and whose in ("", r.participant)]
+        if not of:
+            raise row.error(f"a participant that {MANIFEST} names for this file", repr(whose))
+        for recording in of:
+            numbers[recording.name] = numbers.get(recording.name, 0) + 1
+            read.append(_trial(row, numbers[recording.name], scheme, recording.name))
     if not read:
         raise DatasetError("trials", f"none in {root / TRIALS}", "write a row for each trial")
     return Tables(recordings, tuple(read), (*unused, *unused_too))
@@ -96,7 +103,8 @@ class Recording:
     """One row of the manifest."""
 
     row: int
-    name: str  # the file as the tables name it
+    name: str  # of the recording: the file as the tables name it, with the EEG where several people share the file
+    file: str  # as the tables name it
     path: Path
     participant: str
     session: str = "1"
@@ -120,7 +128,7 @@ class TrialRow:
     """
 
     row: int
-    file: str
+    file: str  # name of its recording
     trial: str
     label: str
     stimulus: str  # "" where none is named
@@ -157,7 +165,7 @@ def _read(path: Path, known: Sequence[str], needed: Iterable[str]) -> tuple[list
     return rows, tuple(f"{path.name}: {name}" for name in columns if name and name not in known)
 
 
-def _recording(row: _Row, root: Path) -> Recording:
+def _recording(row: _Row, root: Path, *, shared: bool) -> Recording:
     path = root / row.needed("file")
     video = root / row.text("video") if row.text("video") else None
     for file in (path, video):
@@ -172,7 +180,8 @@ def _recording(row: _Row, root: Path) -> Recording:
         raise row.error("eeg_rate above 0, in Hz, or nothing", repr(row.text("eeg_rate")))
     return Recording(
         row=row.number,
-        name=row.text("file"),
+        name=f"{row.text('file')} ({row.text('eeg') or 'auto'})" if shared else row.text("file"),
+        file=row.text("file"),
         path=path,
         participant=row.needed("participant"),
         session=row.text("session") or "1",
@@ -189,17 +198,19 @@ def _recording(row: _Row, root: Path) -> Recording:
 
 
 def _check_unique(rows: Iterable[_Row]) -> None:
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     for row in rows:
-        if row.text("file") in seen:
-            raise row.error("each file once", f"{row.text('file')!r}, as in row {seen[row.text('file')]},")
-        seen[row.text("file")] = row.number
+        key = row.text("file"), row.text("eeg")
+        if key in seen:
+            expected = "each file once, or once for each EEG stream in it (column eeg)"
+            raise row.error(expected, f"{row.text('file')!r}, as in row {seen[key]},")
+        seen[key] = row.number
 
 
-def _trial(row: _Row, number: int, scheme: str | None) -> TrialRow:
+def _trial(row: _Row, number: int, scheme: str | None, recording: str) -> TrialRow:
     trial = TrialRow(
         row=row.number,
-        file=row.text("file"),
+        file=recording,
         trial=row.text("trial") or str(number),
         label=row.needed("label") if scheme is None else _rated(row, scheme),
         stimulus=row.text("stimulus"),

@@ -11,14 +11,15 @@ Each stream: ``id``, ``name``, ``type``, ``source_id``, ``hostname``, ``channels
 ``short_losses``}, ``losses`` {``counted``, samples that a packet counter proves to be missing, null without one;
 ``estimated``, those that seem to be missing by the stamps}, ``clock`` {``offsets``, ``offset_s``, ``outliers``,
 ``restarts``, ``drift_ppm`` (null where unknown)}, ``faults`` [{``code``, ``text``}] and ``model`` {``usable``,
-``why``}, which is null for
-streams that are not EEG. Fields are only added.
+``why``}, which is null for streams that are not EEG; in a file without a stream of type EEG, those that the model can
+use by their name have one. Fields are only added.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,11 +94,14 @@ def inspection_entry(inspection: Inspection, signal: SignalConfig) -> dict[str, 
         "bytes": inspection.n_bytes,
         "readable_share": inspection.readable_share,
         "warnings": list(inspection.warnings),
-        "streams": [_stream_entry(stream, signal) for stream in inspection.streams],
+        "streams": [
+            _stream_entry(stream, model)
+            for stream, model in zip(inspection.streams, _model_entries(inspection, signal), strict=True)
+        ],
     }
 
 
-def _stream_entry(found: StreamInspection, signal: SignalConfig) -> dict[str, Any]:
+def _stream_entry(found: StreamInspection, model: dict[str, Any] | None) -> dict[str, Any]:
     from clmer_streaming.pipeline.channels import find_counter
 
     stream, spacing = found.stream, found.spacing
@@ -128,7 +132,7 @@ def _stream_entry(found: StreamInspection, signal: SignalConfig) -> dict[str, An
         },
         "clock": _clock_entry(found.clock),
         "faults": [{"code": fault.code.value, "text": fault.text} for fault in found.faults],
-        "model": _model_entry(stream, signal),
+        "model": model,
     }
 
 
@@ -142,12 +146,28 @@ def _clock_entry(clock: ClockHealth) -> dict[str, Any]:
     }
 
 
+def _model_entries(inspection: Inspection, signal: SignalConfig) -> list[dict[str, Any] | None]:
+    """Return, for each stream, whether the model can use it as EEG, and why not; None for streams that are not EEG.
+
+    In a file without a stream of type EEG those that the model can use by their name are no longer None.
+    """
+    streams = [found.stream for found in inspection.streams]
+    entries = [_model_entry(stream, signal) if stream.type.lower() == "eeg" else None for stream in streams]
+    if any(entries):
+        return entries
+    by_name: list[dict[str, Any] | None] = []
+    for stream in streams:
+        entry = _model_entry(stream, signal)
+        why = f"its type is {stream.type!r}: it has to be named, --eeg {shlex.quote(stream.name)}"
+        by_name.append({"usable": True, "why": why} if entry and entry["usable"] else None)
+    return by_name
+
+
 def _model_entry(stream: XdfStream, signal: SignalConfig) -> dict[str, Any] | None:
-    """Return whether the model can use a stream of EEG, and why not; None for other streams."""
     from clmer_streaming.pipeline.channels import resolve_channels
     from clmer_streaming.xdf.header import announcement
 
-    if stream.type.lower() != "eeg" or stream.channel_format == "string":
+    if stream.channel_format == "string":
         return None
     if not stream.t.size:
         return {"usable": False, "why": "it has no samples"}
@@ -172,11 +192,11 @@ def print_inspection(inspection: Inspection, signal: SignalConfig) -> None:
         f"{inspection.path}: {inspection.n_bytes} bytes, {_percent(inspection.readable_share)} readable", soft_wrap=True
     )
     console.print(_table(inspection))
-    for found in inspection.streams:
+    for found, model in zip(inspection.streams, _model_entries(inspection, signal), strict=True):
         prefix = f"{found.stream.stream_id} {found.stream.name!r}:"
-        model = _model_entry(found.stream, signal)
         if model is not None:
-            text = "the model can use it." if model["usable"] else f"the model cannot use it: {model['why']}."
+            text = "the model can use it" if model["usable"] else "the model cannot use it"
+            text += f": {model['why'].rstrip('.')}." if model["why"] else "."
             console.print(prefix, text, soft_wrap=True)
         for fault in found.faults:
             console.print(prefix, fault.text, soft_wrap=True)

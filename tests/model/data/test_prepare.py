@@ -25,6 +25,9 @@ from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.session import simulate_cohort, write_dataset
 from clmer_streaming.types import Marker
+from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.reader import read_xdf
+from clmer_streaming.xdf.writer import XdfWriter
 from tests.streaming.sources.test_session_replay import session_file
 from tests.support.model_windows import CONFIG
 from tests.support.tiny_training import unwatched
@@ -80,6 +83,32 @@ def test_a_session_recorded_by_clmer_gives_the_same_windows(root: Path, tmp_path
     for name in CONFIG.modalities:
         assert np.array_equal(foreign.examples.series[name], own.examples.series[name])
     assert np.array_equal(foreign.examples.trial, own.examples.trial)
+
+
+def test_two_people_of_one_recording_are_two_of_the_store(made: Path, tmp_path: Path) -> None:
+    """One file with the EEG of both: the column eeg says whose is whose; without it the file is refused."""
+    first, second = (read_xdf(made / f"S00{n}.xdf").streams for n in (0, 1))
+    (eeg,) = (stream for stream in second if stream.type == "EEG")
+    root = tmp_path / "data"
+    root.mkdir()
+    with XdfWriter(root / "both.xdf") as xdf:
+        for stream in first:
+            xdf.write_samples(xdf.add_stream_xml(stream.xml), stream.t, stream.strings or stream.x[:])
+        spec = XdfStreamSpec("Second", "EEG", eeg.ch_names, eeg.sfreq, units=eeg.units, source_id="second")
+        xdf.write_samples(xdf.add_stream(spec), eeg.t, eeg.x[:])
+    (name,) = (stream.name for stream in first if stream.type == "EEG")
+    (root / "manifest.csv").write_text(f"file,participant,eeg\nboth.xdf,S000,{name}\nboth.xdf,S001,Second\n")
+    trials = [line for line in (made / "trials.csv").read_text().splitlines() if "S001" not in line]
+    (root / "trials.csv").write_text("\n".join(trials).replace("S000.xdf", "both.xdf"))
+    prepare_sessions(root, tmp_path / "store", ALL, unwatched)
+    prepare_sessions(made, tmp_path / "alone", ALL, unwatched)
+    store, alone = open_store(tmp_path / "store"), open_store(tmp_path / "alone")
+    assert store.people == ("S000", "S001")
+    assert np.array_equal(store.examples.of_people([0]).series["eeg"], alone.examples.of_people([0]).series["eeg"])
+    assert len(store.examples.of_people([1])) > 10
+    (root / "manifest.csv").write_text("file,participant\nboth.xdf,S000\n")
+    with pytest.raises(DatasetError, match=r"(?s)manifest\.csv row 2.*--eeg|eeg.*Second"):
+        prepare_sessions(root, tmp_path / "unclear", ALL, unwatched)
 
 
 def test_every_window_is_kept_or_left_out_for_a_reason(made: Path, tmp_path: Path) -> None:

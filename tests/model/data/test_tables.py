@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,46 @@ def test_tables_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
     tables = read_tables(dataset(tmp_path, manifest), None)
     assert [(r.row, r.participant) for r in tables.recordings] == [(2, "P1"), (4, "P2")]
     assert tables.unused == ("manifest.csv: age",)
+
+
+TWO = "file,participant,eeg\na.xdf,P1,Left\na.xdf,P2,Right\nb.xdf,P3,\n"
+
+
+def test_two_people_of_one_recording_are_two_rows(tmp_path: Path) -> None:
+    """Trials of the file are everybody's; ``participant`` says whose they are where they are one person's."""
+    tables = read_tables(dataset(tmp_path, TWO), None)
+    assert [(r.name, r.file, r.participant, r.eeg) for r in tables.recordings] == [
+        ("a.xdf (Left)", "a.xdf", "P1", "Left"),
+        ("a.xdf (Right)", "a.xdf", "P2", "Right"),
+        ("b.xdf", "b.xdf", "P3", "auto"),
+    ]
+    assert [(t.file, t.trial, t.label) for t in tables.trials] == [
+        ("a.xdf (Left)", "1", "moved"),
+        ("a.xdf (Right)", "1", "moved"),
+        ("a.xdf (Left)", "2", "angry"),
+        ("a.xdf (Right)", "2", "angry"),
+        ("b.xdf", "1", "moved"),
+    ]
+    trials = "file,participant,t_start,t_end,label\na.xdf,P2,1,13,moved\na.xdf,P1,1,13,angry\nb.xdf,,5,17,moved\n"
+    tables = read_tables(dataset(tmp_path, TWO, trials), None)
+    assert [(t.file, t.label) for t in tables.trials] == [
+        ("a.xdf (Right)", "moved"),
+        ("a.xdf (Left)", "angry"),
+        ("b.xdf", "moved"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "trials", "expected"),
+    [
+        (TWO.replace("Right", "Left"), TRIALS, r"once for each EEG stream.*manifest\.csv, row 3"),
+        (TWO, "file,participant,start,stop,label\na.xdf,P9,1,13,moved\n", r"a participant .*'P9' in .*csv, row 2"),
+    ],
+)
+def test_whose_recording_it_is_has_to_be_clear(tmp_path: Path, manifest: str, trials: str, expected: str) -> None:
+    """The same stream twice, and a participant that the manifest does not name for the file."""
+    with pytest.raises(DatasetError, match=re.compile(expected, re.DOTALL)):
+        read_tables(dataset(tmp_path, manifest, trials), None)
 
 
 def test_ratings_become_labels(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,11 +212,9 @@ def test_any_cut_gives_the_same_times(  # noqa: PLR0917 - drawn by name
 
 
 @pytest.fixture
-def cases() -> Iterator[Path]:
-    folder = os.environ.get("CLMER_TEST_DATA")
-    if folder is None:
-        pytest.skip("no-sample-data")
-    yield Path(folder) / "cases"
+def cases(sample_data: Path) -> Path:
+    """The folder of recordings that people report."""
+    return sample_data / "cases"
 
 
 @pytest.mark.parametrize(

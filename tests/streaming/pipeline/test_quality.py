@@ -244,7 +244,7 @@ def faults_by_channel(path: Path, first: int) -> tuple[dict[str, Counter[str]], 
     labels = stream.ch_names if any(stream.ch_names) else tuple(f"C{i}" for i in range(stream.n_channels))
     info = dataclasses.replace(announcement(stream, "eeg"), ch_names=labels)
     stage = Preprocessor(PreprocessConfig(SignalConfig(ch_names=labels[first:]), modalities=("eeg",)))
-    items: list[Item] = [info, *cut(stream.t_synced, stream.x.astype(np.float64), [64])]
+    items: list[Item] = [info, *cut(stream.t_synced, stream.x[:].astype(np.float64), [64])]
     judged = [window for window in push_all(stage, items) if window.channels]
     return {
         name: Counter(f for window in judged for f in window.channels[i].faults)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -127,12 +126,9 @@ def test_a_recording_on_one_clock_says_nothing(tmp_path: Path) -> None:
     assert file.warnings == ()
 
 
-def test_three_streams_of_one_computer_that_people_report() -> None:
+def test_three_streams_of_one_computer_that_people_report(sample_data: Path) -> None:
     """EEG, acceleration and markers in Unix time start together, which any drift of 1.7e9 s would tear apart."""
-    folder = os.environ.get("CLMER_TEST_DATA")
-    if folder is None:
-        pytest.skip("no-sample-data")
-    file = read_xdf(Path(folder) / "cases" / "unix_three_streams_one_host.xdf")
+    file = read_xdf(sample_data / "cases" / "unix_three_streams_one_host.xdf")
     starts = first(file)
     assert max(starts) - min(starts) < 1.05  # the first marker comes after a second
     assert starts[0] == pytest.approx(starts[1], abs=0.05)
