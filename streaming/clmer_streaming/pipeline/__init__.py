@@ -9,8 +9,10 @@ Modules in reading order; each imports only those below it:
 - ``slotted``: the track of the face and of series on slots
 - ``track``: the interface of both
 - ``liveness``: whether the samples of a stream arrive
-- ``timeline``: the times of samples, and their losses
-- ``rate``: the packet counter of a stream, and the rate at which it really runs
+- ``timeline``: the times of samples, and lateness told from loss
+- ``sample_clock``: from a sample's index to its time, by stamps that may be late
+- ``rate``: the rate at which a stream really runs
+- ``counter``: the packet counter of a stream, and the losses that it proves
 - ``quality``: which EEG channels can be trusted
 - ``filters``: causal filters and resampling
 - ``channels``: from a stream's channels and units to the model's
