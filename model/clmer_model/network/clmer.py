@@ -26,12 +26,12 @@ class Clmer(nn.Module):
     al. 2017), so that their softmax is calibrated.
 
     Args:
-        specs: The modalities, two or more.
+        specs: The modalities, one or more. One alone has no pairs: its tokens go straight to self-attention.
         n_classes: Number of classes, K.
         dims: Sizes.
 
     Raises:
-        ValueError: There are fewer than two modalities.
+        ValueError: There is no modality.
 
     Example::
 
@@ -47,16 +47,17 @@ class Clmer(nn.Module):
 
     def __init__(self, specs: Sequence[ModalitySpec], n_classes: int, dims: ClmerDims) -> None:
         super().__init__()
-        if len(specs) < 2:
-            raise ValueError(f"cross-modal attention needs two modalities or more, got {[s.name for s in specs]}")
+        if not specs:
+            raise ValueError("a model needs a modality")
         n = len(specs)
         self.names = [spec.name for spec in specs]
         self.encoders = nn.ModuleList(ModalityEncoder(spec, dims) for spec in specs)
         self.unifiers = nn.ModuleList(
             Unifier(encoder.out_width, encoder.n_tokens, dims) for encoder in self.modality_encoders()
         )
-        self.targets = nn.ModuleList(TargetFusion(i, n, dims) for i in range(n))
-        self.classifier = Classifier(n * (n - 1) * dims.width, n_classes, dims)
+        targets = [TargetFusion(i, n, dims) for i in range(n)]
+        self.targets = nn.ModuleList(targets)
+        self.classifier = Classifier(sum(target.out_width for target in targets), n_classes, dims)
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def modality_encoders(self) -> list[ModalityEncoder]:
@@ -127,13 +128,16 @@ def sinusoid(n_tokens: int, width: int, by_index: bool = False) -> Tensor:
 
 
 class TargetFusion(nn.Module):
-    """Fuses each other modality into one target modality: a summary of width ``width * (number of others)``."""
+    """Fuses each other modality into one target modality: a summary of width ``width * (number of others)``.
+
+    Where there is no other one, the summary is that of the target's own tokens, of width ``width``.
+    """
 
     def __init__(self, target: int, n_modalities: int, dims: ClmerDims) -> None:
         super().__init__()
         self.target = target
         self.sources = [i for i in range(n_modalities) if i != target]
-        self.out_width = dims.width * len(self.sources)
+        self.out_width = dims.width * max(1, len(self.sources))
         self.cross = nn.ModuleList(CrossStack(dims) for _ in self.sources)
         self.own = nn.ModuleList(AttentionBlock(self.out_width, dims) for _ in range(dims.self_layers))
         self.norm = nn.LayerNorm(self.out_width)
@@ -146,7 +150,7 @@ class TargetFusion(nn.Module):
         for i, stack in enumerate(self.cross):
             source = self.sources[i]
             parts.append(stack(mine, tokens[source], valid[source]))
-        joined: Tensor = torch.cat(parts, dim=2)
+        joined: Tensor = torch.cat(parts, dim=2) if len(parts) > 0 else mine
         for block in self.own:
             joined = block(joined, joined, valid[self.target])
         joined = self.norm(joined)

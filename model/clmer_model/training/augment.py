@@ -176,17 +176,21 @@ def drop(mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
 def drop_modalities(mask: Mapping[str, Tensor], probability: float, rng: torch.Generator) -> dict[str, Tensor]:
     """Return the masks with whole modalities removed from some samples.
 
-    With ``probability`` a sample keeps a random number of modalities, at least one and not all, chosen at random.
+    With ``probability`` a sample keeps a random number of modalities, at least one and not all, chosen at random. One
+    that was measured is always among them, so that no sample becomes empty.
 
     Args:
-        mask: By modality, (B, C) or (B, F) bool; two modalities or more.
+        mask: By modality, (B, C) or (B, F) bool. One alone is never removed.
         probability: Share of the samples that lose some.
         rng: Source of randomness.
     """
     names = list(mask)
     n, m = next(iter(mask.values())).size(0), len(names)
+    if m == 1:
+        return dict(mask)
     n_kept = torch.randint(1, m, (n, 1), generator=rng)
-    rank = torch.rand(n, m, generator=rng).argsort(1).argsort(1)
+    absent = torch.stack([~known.any(1) for known in mask.values()], dim=1)
+    rank = (torch.rand(n, m, generator=rng) + absent).argsort(1).argsort(1)
     hit = torch.rand(n, 1, generator=rng) < probability
     kept = (rank < n_kept) | ~hit
     return {name: mask[name] & kept[:, i : i + 1] for i, name in enumerate(names)}

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="of sessions: folder of manifest.csv, trials.csv and the recordings")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--labels", choices=SCHEMES, help="make labels of the ratings valence and arousal (1-9)")
-    parser.add_argument("--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another")
+    parser.add_argument(
+        "--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another; or none"
+    )
     _add_series(parser.add_argument_group("further series (of arrays: their names alone)"))
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
@@ -111,10 +113,13 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
 def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
     from clmer_streaming.config import PreprocessConfig, WindowConfig
 
-    modalities = tuple(name.strip() for name in args.modalities.split(","))
-    too_few = len(modalities) + len(_series(args)) < 2
-    if too_few or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
-        raise SettingsError(f"two or more of {', '.join(MODALITIES)}", args.modalities, "mend --modalities")
+    names = [name.strip() for name in args.modalities.split(",")]
+    modalities = () if names == ["none"] else tuple(names)
+    if not modalities and not _series(args):
+        raise SettingsError("a modality, or a series (--physio, --slots)", "none", "name one")
+    if len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
+        expected = f"some of {', '.join(MODALITIES)}, or none"
+        raise SettingsError(expected, args.modalities, "mend --modalities")
     if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
         found = f"{args.window:g} s, {args.face_slots} slots"
         raise SettingsError("a window of 0.5 to 30 s with 1 to 64 face slots", found, "mend --window or --face-slots")
