@@ -28,8 +28,9 @@ def windows(
     Args:
         path: An XDF file: of any recorder, or a session that clmer recorded.
         model: A model, its name, or its path; of it only the signal settings are used. None: the default one.
-        options: ``eeg_map``, ``eeg_unit``, ``eeg_delay``, ``notch``, ``physio``, ``video``, ``video_offset``,
-            ``face_landmarker``, ``participant``, ``participants``: as of ``clmer predict``.
+        options: ``eeg``, ``eeg_map``, ``eeg_map_force``, ``eeg_rate``, ``eeg_unit``, ``eeg_delay``, ``notch``,
+            ``physio``, ``video``, ``video_offset``, ``face_landmarker``, ``participant``, ``participants``: as of
+            ``clmer predict``.
 
     Raises:
         RecordingError: The file or the video is missing, empty, unreadable, or without usable samples.

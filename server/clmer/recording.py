@@ -81,13 +81,16 @@ class Recording:
     _items: Callable[[], Iterator[Item]] = field(repr=False)
 
     @classmethod
-    def open(cls, path: str | Path, *, eeg: str = "auto", eeg_map: str | None = None) -> Self:
+    def open(
+        cls, path: str | Path, *, eeg: str = "auto", eeg_map: str | None = None, eeg_map_force: bool = False
+    ) -> Self:
         """Return a recording; its samples are read when they are needed.
 
         Args:
             path: An XDF file.
             eeg: Of another recorder's file: which stream is the EEG, by name or properties.
             eeg_map: Of another recorder's file: names of EEG channels without labels, e.g. ``AF3=1,F7=2``.
+            eeg_map_force: Whether ``eeg_map`` may contradict the labels that the stream has.
 
         Raises:
             RecordingError: It is missing, empty, not XDF, or without usable samples.
@@ -100,7 +103,7 @@ class Recording:
             print(recording.verify().passed)
         """
         path = Path(path)
-        return cls._of_session(path) if is_session_recording(path) else cls._of_other(path, eeg, eeg_map)
+        return cls._of_session(path) if is_session_recording(path) else cls._of_other(path, eeg, eeg_map, eeg_map_force)
 
     @cached_property
     def eeg(self) -> Signal | None:
@@ -134,7 +137,7 @@ class Recording:
         chunks = [item for item in self._items() if isinstance(item, Chunk) and item.source == source]
         chunks = [chunk for chunk in chunks if len(chunk.x) == len(info.ch_names)]  # as it was announced last
         t = np.concatenate([np.empty(0), *(chunk.t for chunk in chunks)])
-        x = np.concatenate([np.empty((len(info.ch_names), 0)), *(chunk.x for chunk in chunks)], axis=1)
+        x = np.concatenate([chunk.x for chunk in chunks] or [np.empty((len(info.ch_names), 0))], axis=1)
         return Signal(info, t - info.delay_s, x)
 
     def trials(
@@ -196,11 +199,11 @@ class Recording:
         )
 
     @classmethod
-    def _of_other(cls, path: Path, eeg: str, eeg_map: str | None) -> Self:
+    def _of_other(cls, path: Path, eeg: str, eeg_map: str | None, force_map: bool) -> Self:
         from clmer_streaming.sources.replay import ReplaySource
         from clmer_streaming.sources.replay_streams import EegChoice
 
-        source = ReplaySource(path, eeg=EegChoice(eeg, eeg_map))
+        source = ReplaySource(path, eeg=EegChoice(eeg, eeg_map, force_map))
         return cls(
             path,
             {},

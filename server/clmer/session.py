@@ -128,9 +128,10 @@ class Session:
                 one that fits.
             camera: Of the face: index, device, URL or video file; None: none.
             record: Folder below which the session is recorded, in a folder of its own.
-            options: ``eeg_map``, ``eeg_unit``, ``eeg_delay``, ``notch``, ``physio``, ``face_stream``, ``face_delay``,
-                ``face_landmarker``, ``participant``, ``participants``, ``consent_ref``, ``record_video``,
-                ``side_streams``, ``outlets`` (here off by default): as of ``clmer-serve``.
+            options: ``eeg_map``, ``eeg_map_force``, ``eeg_rate``, ``eeg_unit``, ``eeg_delay``, ``notch``, ``physio``,
+                ``face_stream``, ``face_delay``, ``face_landmarker``, ``participant``, ``participants``,
+                ``consent_ref``, ``record_video``, ``side_streams``, ``outlets`` (here off by default): as of
+                ``clmer-serve``.
 
         Raises:
             StreamError: This computer cannot receive LSL streams.

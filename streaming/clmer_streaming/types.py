@@ -128,7 +128,7 @@ class Chunk:
 
     source: str
     t: FloatArray  # (n,) seconds
-    x: FloatArray  # (C, n)
+    x: FloatArray  # (C, n); int64 where the stream has that format, which float64 cannot hold bit for bit
     filled: BoolArray | None = None  # (C, n); None where every value was measured
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 import clmer
+import clmer_streaming
 from clmer_server.protocol.parts import VOLATILE_FIELDS, EmotionEvent
+from clmer_streaming.config import EPOC_CH_NAMES
 from tests.support.lsl_outlet import headset
 
 
@@ -165,6 +168,47 @@ def test_live_windows_are_those_of_the_recording(model: clmer.Model, tmp_path: P
     assert [marker.t for marker in recording.markers if marker.label == "stimulus/joy"] == [at]
     assert recording.eeg is not None
     assert np.all(np.isfinite(recording.eeg.x))
+    assert recording.verify(model).passed
+
+
+@pytest.mark.lsl
+@pytest.mark.slow
+def test_a_live_input_of_any_type_is_recorded_once_and_bit_for_bit(model: clmer.Model, tmp_path: Path) -> None:
+    """A stream of type "signal" with a column of nanoseconds, which no float64 can hold, is an input by its name."""
+    import pylsl
+
+    names, stamp = (*EPOC_CH_NAMES, "Stamp"), 1_764_600_000_123_456_789
+    info = pylsl.StreamInfo("bridge", "signal", len(names), 128.0, pylsl.cf_int64, "BRIDGE-1")
+    channels = info.desc().append_child("channels")
+    for name in names:
+        channel = channels.append_child("channel")
+        channel.append_child_value("label", name)
+        channel.append_child_value("unit", "microvolts")
+    outlet, done, sent = pylsl.StreamOutlet(info), threading.Event(), list[int]()
+    noise = np.random.default_rng(0).normal(4200.0, 15.0, (512, 14)).astype(np.int64)
+
+    def send() -> None:
+        while not done.wait(1 / 128):
+            sent.append(stamp + len(sent))
+            outlet.push_sample([*noise[len(sent) % 512].tolist(), sent[-1]])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with clmer.Session.live(model, eeg="bridge", record=tmp_path) as session:
+            n_valid = itertools.count(1)
+            assert next(n for event in session if event.valid and (n := next(n_valid)) == 3)
+            assert [status.kind for status in session.status() if status.name == "bridge"] == ["eeg"]
+    finally:
+        done.set()
+        sender.join()
+    assert session.recording is not None
+    (stream,) = (stream for stream in clmer_streaming.read_xdf(session.recording).streams if stream.name == "bridge")
+    stamps = stream.samples.read_channel(14).tolist()
+    assert stamps == sent[sent.index(stamps[0]) : sent.index(stamps[-1]) + 1]
+    recording = clmer.Recording.open(session.recording)
+    assert recording.eeg is not None
+    assert recording.eeg.x[14].tolist() == stamps
     assert recording.verify(model).passed
 
 

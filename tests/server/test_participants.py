@@ -80,6 +80,24 @@ def test_a_rest_that_was_too_short_is_one_clear_error(tmp_path: Path, capsys: py
     assert not (tmp_path / "kept").exists()
 
 
+def test_the_rest_of_either_of_two_people_in_a_recording_can_be_measured(
+    sample_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose it is has to be said by --eeg; then the recording is read, which here is too short."""
+    words = [
+        "calibrate",
+        "--participant",
+        "P01",
+        "--rest",
+        "--recording",
+        str(sample_data / "cases/two_participants.xdf"),
+    ]
+    assert main([*words, "--participants", str(tmp_path)]) == 2
+    assert "--eeg EEG-P1 or --eeg EEG-P2" in capsys.readouterr().err
+    assert main([*words, "--participants", str(tmp_path), "--eeg", "EEG-P2"]) == 2
+    assert "90 s of EEG" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("pseudonym", ["../P01", "", ".hidden", "a/b", "Ada Lovelace", "x" * 65, "-x"])
 def test_a_pseudonym_leads_nowhere_else(pseudonym: str, tmp_path: Path) -> None:
     """Letters, digits, - and _ alone."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from clmer_streaming.xdf.chunks import chunk_at
 from clmer_streaming.xdf.format import MAGIC, ChannelFormat, Tag, decode_length, encode_length
 from clmer_streaming.xdf.header import XdfStreamSpec
-from clmer_streaming.xdf.scan import chunk_at
 from clmer_streaming.xdf.writer import XdfWriter
 
 MOST_BYTES = 30_000

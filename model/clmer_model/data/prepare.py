@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ from clmer_model.data.store import (
     index_names,
     read_index,
 )
-from clmer_model.data.tables import Recording, Tables, ordered_labels, read_tables
+from clmer_model.data.tables import EegReading, Recording, Tables, ordered_labels, read_tables
 from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig, SlotSeriesConfig
 from clmer_streaming.errors import DatasetError, RecordingError, SettingsError
 from clmer_streaming.xdf.header import StreamDescription
@@ -54,6 +54,7 @@ class PrepareConfig:
     every: int = 4  # keep each fourth window of a trial; with the usual hop they then do not overlap
     scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
     series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
+    reading: EegReading = field(default_factory=EegReading)  # of the EEG, where the manifest says nothing of it
 
     @property
     def streams(self) -> dict[str, str]:
@@ -88,7 +89,7 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
     Raises:
         DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
     """
-    tables = read_tables(root, config.scheme)
+    tables = read_tables(root, config.scheme, config.reading)
     config = config.with_series_of(tables)
     hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
     keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}

@@ -96,7 +96,8 @@ def _read_recording(
         if isinstance(error, DatasetError):
             raise
         found = f"{error.found} ({recording.path}; manifest.csv, row {recording.row})"
-        raise DatasetError(error.expected, found, error.mend) from error
+        columns = "; in manifest.csv such options are columns: eeg, eeg_map, ..." if "--eeg" in error.mend else ""
+        raise DatasetError(error.expected, found, error.mend + columns) from error
     return collected, warnings
 
 

@@ -44,12 +44,24 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 
 
-def read_tables(root: Path, scheme: str | None) -> Tables:
+@dataclass(frozen=True)
+class EegReading:
+    """How the EEG of a recording is found and read; each field is the option, and the column, of that name."""
+
+    eeg: str = "auto"
+    eeg_map: str | None = None
+    eeg_map_force: bool = False
+    eeg_rate: float | None = None  # Hz
+    eeg_unit: str | None = None
+
+
+def read_tables(root: Path, scheme: str | None, reading: EegReading = EegReading()) -> Tables:
     """Return the tables of the data set in this folder.
 
     Args:
         root: Folder of ``manifest.csv`` and ``trials.csv``; files are named relative to it.
         scheme: A name of ``SCHEMES`` by which ratings become labels; None: the column ``label``, else ``va4``.
+        reading: For what a row of the manifest leaves empty.
 
     Raises:
         DatasetError: A table, a column, a value or a file is missing or does not fit.
@@ -58,7 +70,7 @@ def read_tables(root: Path, scheme: str | None) -> Tables:
     trials, unused_too = _read(root / TRIALS, TRIAL_COLUMNS, ("file",))
     _check_unique(manifest)
     files = [row.text("file") for row in manifest]
-    recordings = tuple(_recording(row, root, shared=files.count(row.text("file")) > 1) for row in manifest)
+    recordings = tuple(_recording(row, root, reading, shared=files.count(row.text("file")) > 1) for row in manifest)
     known = {recording.file for recording in recordings}
     scheme = scheme or (None if any(row.text("label") for row in trials) else "va4")
     numbers: dict[str, int] = {}
@@ -165,7 +177,7 @@ def _read(path: Path, known: Sequence[str], needed: Iterable[str]) -> tuple[list
     return rows, tuple(f"{path.name}: {name}" for name in columns if name and name not in known)
 
 
-def _recording(row: _Row, root: Path, *, shared: bool) -> Recording:
+def _recording(row: _Row, root: Path, reading: EegReading, *, shared: bool) -> Recording:
     path = root / row.needed("file")
     video = root / row.text("video") if row.text("video") else None
     for file in (path, video):
@@ -175,7 +187,8 @@ def _recording(row: _Row, root: Path, *, shared: bool) -> Recording:
         raise row.error("eeg_unit V, mV, uV or nothing", repr(row.text("eeg_unit")))
     if row.text("eeg_map_force").lower() not in (*_YES, "", "no", "false", "0"):
         raise row.error("eeg_map_force yes, no or nothing", repr(row.text("eeg_map_force")))
-    rate_hz = row.number_of("eeg_rate") if row.text("eeg_rate") else None
+    rate_hz = row.number_of("eeg_rate") if row.text("eeg_rate") else reading.eeg_rate
+    force = row.text("eeg_map_force").lower() in _YES if row.text("eeg_map_force") else reading.eeg_map_force
     if rate_hz is not None and not 0 < rate_hz <= 100_000:
         raise row.error("eeg_rate above 0, in Hz, or nothing", repr(row.text("eeg_rate")))
     return Recording(
@@ -185,11 +198,11 @@ def _recording(row: _Row, root: Path, *, shared: bool) -> Recording:
         path=path,
         participant=row.needed("participant"),
         session=row.text("session") or "1",
-        eeg=row.text("eeg") or "auto",
-        eeg_map=row.text("eeg_map") or None,
-        eeg_map_force=row.text("eeg_map_force").lower() in _YES,
+        eeg=row.text("eeg") or reading.eeg,
+        eeg_map=row.text("eeg_map") or reading.eeg_map,
+        eeg_map_force=force,
         eeg_rate=rate_hz,
-        eeg_unit=row.text("eeg_unit") or None,
+        eeg_unit=row.text("eeg_unit") or reading.eeg_unit,
         video=video,
         video_offset_s=row.number_of("video_offset", 0.0),
         rest_marker=row.text("rest_marker"),

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--face-landmarker", type=Path, metavar="FILE", help="FaceLandmarker bundle (.task) to use instead of FaceMesh"
     )
     parser.add_argument("--rest", action="store_true", help="measure the EEG at rest instead of the neutral face")
-    parser.add_argument("--eeg", help="of --rest: the live EEG stream, as clmer-serve takes it (default auto)")
+    parser.add_argument("--eeg", help="of --rest: the EEG stream, live or recorded, as of clmer-serve (default auto)")
     parser.add_argument(
         "--recording", type=Path, metavar="FILE", help="of --rest: an XDF recording of the rest instead"
     )
@@ -71,7 +71,7 @@ def _measure_rest(args: argparse.Namespace) -> int:
 
 
 def _eeg_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> Source:
-    """Return the source of a live stream (``auto``, its name or its properties), or of a recording.
+    """Return the source of an EEG stream (``auto``, its name or its properties), live or of a recording.
 
     Raises:
         RecordingError: The recording cannot be read.
@@ -84,13 +84,15 @@ def _eeg_source(eeg: str, recording: Path | None, config: PreprocessConfig) -> S
 
         load_pylsl()
         return LslEegSource(eeg, config.signal)
+    from clmer_streaming.sources.replay_streams import EegChoice
+
     if is_session_recording(recording):
         from clmer_streaming.sources.session_replay import SessionReplaySource
 
-        return SessionReplaySource(recording, speed=math.inf, preprocess=config)
+        return SessionReplaySource(recording, eeg=EegChoice(eeg), speed=math.inf, preprocess=config)
     from clmer_streaming.sources.replay import ReplaySource
 
-    return ReplaySource(recording, speed=math.inf, signal=config.signal, extractor=config.extractor)
+    return ReplaySource(recording, eeg=EegChoice(eeg), speed=math.inf, signal=config.signal, extractor=config.extractor)
 
 
 def _measure_baseline(

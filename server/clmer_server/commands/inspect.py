@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     for path in args.files:
         try:
             with progress_bar(f"reading {path.name}") as progress:
-                file = read_xdf(path, progress)
-            inspection = inspect(file)
+                inspection = inspect(read_xdf(path, progress))
         except RecordingError as error:
             entries.append({"file": str(path), "error": _error_entry(error)})
             print(error_text(error), file=sys.stderr)

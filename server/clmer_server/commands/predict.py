@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     artifact = find_artifact(args.model, args.model_sha256)
     preprocess = effective_preprocess(artifact.meta.preprocess, args.notch)
     check_physio(config.physio_streams(), preprocess)
-    inputs, duration_s = replay_inputs(config, preprocess)
+    with progress_bar(f"reading {args.file.name}") as progress:
+        inputs, duration_s = replay_inputs(config, preprocess, progress)
     if notch := notch_text(artifact.meta.preprocess, preprocess):
         print(f"warning: {notch}", file=sys.stderr)
     predictor = load_predictor(artifact, args.device)

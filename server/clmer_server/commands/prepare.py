@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from clmer_server.session.config import parse_bands, parse_physio, parse_rates
+from clmer_server.settings import SessionOptions, add_options, settings_error
 from clmer_streaming.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ HELP = "make training windows from recordings or arrays"
 MODALITIES = ("eeg", "landmarks", "aus", "gaze")
 SCHEMES = ("va4", "va9", "v2", "a2")
 
+EEG_OPTIONS = ("eeg", "eeg_map", "eeg_map_force", "eeg_rate", "eeg_unit")
+"""Options of ``clmer-serve`` that say how EEG is found and read."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -29,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", help="of arrays: a file of NumPy (.npz)")
     parser.add_argument("--root", type=Path, help="of sessions: folder of manifest.csv, trials.csv and the recordings")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
+    group = parser.add_argument_group("EEG of the recordings for which manifest.csv says nothing")
+    add_options(group, {name: SessionOptions.model_fields[name] for name in EEG_OPTIONS})
     parser.add_argument("--labels", choices=SCHEMES, help="make labels of the ratings valence and arousal (1-9)")
     parser.add_argument(
         "--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another; or none"
@@ -71,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _sessions(args: argparse.Namespace) -> dict[str, Any]:
     from clmer_model.data.prepare import PrepareConfig, prepare_sessions
+    from clmer_model.data.tables import EegReading
 
     if args.root is None or args.file is not None:
         raise SettingsError("--root DIR for a data set of sessions", f"{args.file or 'none'}", "name its folder")
@@ -78,8 +87,17 @@ def _sessions(args: argparse.Namespace) -> dict[str, Any]:
     every = max(1, round(args.window / preprocess.window.hop_s)) if args.every is None else args.every
     if every < 1:
         raise SettingsError("--every of 1 or more", str(every), "1 keeps every window")
-    config = PrepareConfig(preprocess, every, args.labels, _series(args))
+    config = PrepareConfig(preprocess, every, args.labels, _series(args), EegReading(**_eeg_options(args)))
     return prepare_sessions(args.root, args.out, config, _progress)
+
+
+def _eeg_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options about the EEG that were given, by name, checked as those of the service are."""
+    given = {name: value for name, value in vars(args).items() if name in EEG_OPTIONS}
+    try:
+        return SessionOptions(**given).model_dump(include=set(given))
+    except ValidationError as error:
+        raise settings_error(error, mend="correct the option; see clmer prepare --help") from error
 
 
 def _series(args: argparse.Namespace) -> tuple[Request, ...]:
@@ -100,6 +118,9 @@ def _series(args: argparse.Namespace) -> tuple[Request, ...]:
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     from clmer_model.data.prepare import prepare_arrays
 
+    if given := sorted(name for name in EEG_OPTIONS if hasattr(args, name)):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SettingsError("options of arrays, which have no streams", options, "leave them out")
     if args.file is None or args.root is not None or args.labels or args.every:
         raise SettingsError(
             "--dataset arrays FILE.npz, with labels and windows as they are", f"{args.file or 'no file'}", "name a file"

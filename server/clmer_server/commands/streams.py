@@ -100,6 +100,8 @@ def _warnings(stream: FoundStream) -> list[str]:
     header, warnings = stream.header, []
     if stream.trouble:
         warnings.append(stream.trouble)
+    if header.n_labels is not None and header.channel_format != "string":
+        warnings.append(f"it has {header.n_labels} labels for {header.n_channels} channels: which is which is unknown")
     if not header.source_id:
         warnings.append("it has no source_id: it cannot be taken up again after a restart without a new search")
     if stream.clock in ("Unix time", "other"):

@@ -24,7 +24,9 @@ from clmer_streaming.sources.transform import EegCorrections, MarkerColumns, Ser
 from clmer_streaming.types import RestBaseline, Source, StreamStatus
 
 if TYPE_CHECKING:
+    from clmer_streaming.lsl.inlet import LslSource
     from clmer_streaming.lsl.resolve import Claim, StreamClaims
+    from clmer_streaming.lsl.sources import LslFaceSource
     from clmer_streaming.sources.camera import CameraSource
     from clmer_streaming.sources.replay import Pace, ReplaySource
     from clmer_streaming.sources.replay_streams import EegChoice
@@ -100,8 +102,15 @@ def find_inputs(config: SessionConfig, preprocess: PreprocessConfig, claims: Str
         raise
 
 
-def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[Inputs, float]:
+def replay_inputs(
+    config: SessionConfig, preprocess: PreprocessConfig, progress: Callable[[float], None] | None = None
+) -> tuple[Inputs, float]:
     """Return the inputs of a replay, checked against what the model needs, and its duration in seconds.
+
+    Args:
+        config: The session.
+        preprocess: The signal settings of the model.
+        progress: Called with the share of another program's file that was read, 0 to 1.
 
     Raises:
         RecordingError: The file or the video is missing, empty, unreadable, or without usable samples.
@@ -117,7 +126,7 @@ def replay_inputs(config: SessionConfig, preprocess: PreprocessConfig) -> tuple[
         whose = config.participant or _pseudonym(own.participant)
         inputs = Inputs(mode="replay", sources=(source,), warnings=own.warnings, pace=own.pace, participant=whose)
         return inputs, own.duration_s
-    recording = _recording(config.replay, config, preprocess, neutral)
+    recording = _recording(config.replay, config, preprocess, neutral, progress)
     sources = (TransformedSource(recording, _corrections(config).apply, MarkerColumns().apply),)
     warnings = tuple(recording.warnings)
     inputs = Inputs(mode="replay", sources=sources, warnings=warnings, pace=recording.pace)
@@ -138,7 +147,11 @@ def _own_recording(path: Path, config: SessionConfig, preprocess: PreprocessConf
 
 
 def _recording(
-    path: Path, config: SessionConfig, preprocess: PreprocessConfig, neutral: NeutralFace | None
+    path: Path,
+    config: SessionConfig,
+    preprocess: PreprocessConfig,
+    neutral: NeutralFace | None,
+    progress: Callable[[float], None] | None,
 ) -> ReplaySource:
     from clmer_streaming.sources.replay import ReplaySource
 
@@ -152,6 +165,7 @@ def _recording(
         video=_face_track(config, neutral),
         video_offset_s=config.video_offset,
         physio=config.physio_streams(),
+        progress=progress,
     )
 
 
@@ -187,9 +201,10 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
             face landmarker cannot be used.
         RecordingError: The camera is a video file that cannot be read.
     """
+    from clmer_streaming.lsl.extra import LslExtraSource
     from clmer_streaming.lsl.inlet import WindowGrid
     from clmer_streaming.lsl.setup import load_pylsl
-    from clmer_streaming.lsl.sources import LslEegSource
+    from clmer_streaming.lsl.sources import LslEegSource, LslFaceSource
 
     load_pylsl()
     neutral = config.neutral_face()
@@ -210,15 +225,20 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
         expected=(_expected("eeg", config.eeg, headset.reason),),
         reasons={"eeg": lambda: headset.reason},
     )
-    face = config.face_stream
-    seen = _with_face_stream(eeg, face, claim) if face else _with_camera(eeg, config, preprocess, neutral)
+    wanted: list[LslSource] = [headset]
+    if config.face_stream:
+        faces = LslFaceSource(config.face_stream, claim)
+        wanted.append(faces)
+        seen = _with_face_stream(eeg, config.face_stream, faces)
+    else:
+        seen = _with_camera(eeg, config, preprocess, neutral)
     series = (
         _expected("physio", stream, f"no stream {stream!r} found yet", source=physio_source(name))
         for name, stream in physio.items()
     )
-    asked = {"eeg": config.eeg, **({"face": face} if face else {})}
-    sources, silence = _extra_sources(seen.sources, config.side_stream_choice, physio, asked, claim)
-    seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=silence)
+    others = LslExtraSource(config.side_stream_choice, wanted, physio, claim)
+    sources = tuple(TransformedSource(source, MarkerColumns().apply) for source in (*seen.sources, others))
+    seen = replace(seen, sources=sources, expected=(*seen.expected, *series), silence=others.reason)
     inputs = _with_rest(seen, config, preprocess)
     lacking = [
         *(["neutral face"] if config.face_camera is not None and neutral is None else []),
@@ -227,15 +247,12 @@ def live_inputs(config: SessionConfig, preprocess: PreprocessConfig, claim: Clai
     return replace(inputs, warnings=_not_measured_yet(config, lacking), claim=claim)
 
 
-def _with_face_stream(eeg: Inputs, name: str, claim: Claim | None) -> Inputs:
-    from clmer_streaming.lsl.sources import LslFaceSource
-
-    face = LslFaceSource(name, claim)
+def _with_face_stream(eeg: Inputs, name: str, faces: LslFaceSource) -> Inputs:
     return replace(
         eeg,
-        sources=(*eeg.sources, face),
-        expected=(*eeg.expected, _expected("face", name, face.reason)),
-        reasons={**eeg.reasons, "face": lambda: face.reason},
+        sources=(*eeg.sources, faces),
+        expected=(*eeg.expected, _expected("face", name, faces.reason)),
+        reasons={**eeg.reasons, "face": lambda: faces.reason},
     )
 
 
@@ -269,33 +286,6 @@ def _hog_series(config: SessionConfig, preprocess: PreprocessConfig) -> str:
     asked = {name.lower() for name in config.physio_streams()}
     own = (series.name for series in preprocess.slot_series if series.ch_names == HOG_CH_NAMES)
     return next((name for name in own if name.lower() not in asked), "")
-
-
-def _extra_sources(
-    sources: Sequence[Source],
-    choice: str,
-    physio: Mapping[str, str],
-    asked: Mapping[str, str],
-    claim: Claim | None = None,
-) -> tuple[tuple[Source, ...], Callable[[str], str]]:
-    """Return live sources, with the markers among their samples, and with the other streams of the network.
-
-    Args:
-        sources: Of EEG and face.
-        choice: Which other streams; see ``LslExtraSource``.
-        physio: By further series of the model: the stream that gives it.
-        asked: By kind of input: the query by which the session asks for it.
-        claim: What the session may receive from the network, beside other sessions; None: everything.
-
-    Returns:
-        The sources, and a function that returns why a stream beside the inputs is silent.
-    """
-    from clmer_streaming.lsl.extra import LslExtraSource, StreamRegistry
-
-    registry = StreamRegistry(claim)
-    registered = tuple(TransformedSource(source, MarkerColumns().apply, registry.observe) for source in sources)
-    others = LslExtraSource(choice, registry, physio, asked)
-    return (*registered, TransformedSource(others, MarkerColumns().apply)), others.reason
 
 
 def _with_rest(inputs: Inputs, config: SessionConfig, preprocess: PreprocessConfig) -> Inputs:

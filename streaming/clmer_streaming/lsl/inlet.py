@@ -173,6 +173,7 @@ class LslConnection:
         uid: Its uid.
         decode: Makes items of its samples.
         pacing: How long to pause between reads; None: never.
+        sfreq: Rate in Hz at which samples come; None: as the outlet announces.
 
     Attributes:
         info: The announcement; a note is added when the stamps turn out not to be LSL time.
@@ -181,7 +182,15 @@ class LslConnection:
     """
 
     def __init__(  # noqa: PLR0913 - an outlet, and how to read it
-        self, pylsl: Any, inlet: Any, info: StreamInfo, uid: str, decode: Decoder, *, pacing: ReadPacing | None = None
+        self,
+        pylsl: Any,
+        inlet: Any,
+        info: StreamInfo,
+        uid: str,
+        decode: Decoder,
+        *,
+        pacing: ReadPacing | None = None,
+        sfreq: float | None = None,
     ) -> None:
         self.info = info
         self.uid = uid
@@ -191,6 +200,7 @@ class LslConnection:
         self._inlet = inlet
         self._decode = decode
         self._pacing = pacing
+        self._sfreq = sfreq
         self._last_arrival = local_clock()  # s
         self._interval = 0.0  # s between the last two arrivals
         self._backlog_s = 0.0  # s by which stamps may lag now, because reading was held up
@@ -253,9 +263,9 @@ class LslConnection:
         items: list[Item] = []
         if self._on_foreign_clock(now - float(t[-1]), float(t[-1])):
             self._foreign_clock = True
-            self.info = dataclasses.replace(self.info, note=_foreign_clock_note(float(t[-1]), now))
+            self.info = dataclasses.replace(self.info, note=foreign_clock_note(float(t[-1]), now))
             items.append(self.info)
-        stamps = arrival_stamps(now, t, self.info.sfreq) if self._foreign_clock else t
+        stamps = arrival_stamps(now, t, self._sfreq or self.info.sfreq) if self._foreign_clock else t
         if self._restarted and np.isfinite(self.t_last):
             items.append(Gap(self.t_last, float(stamps[0]), self.info.source, "stream_restarted"))
         self._restarted, self.t_last = False, float(stamps[-1])
@@ -299,7 +309,8 @@ def arrival_stamps(now: float, t: FloatArray, sfreq: float) -> FloatArray:
     return stamps
 
 
-def _foreign_clock_note(stamp: float, now: float) -> str:
+def foreign_clock_note(stamp: float, now: float) -> str:
+    """Return a sentence for people on a stream whose ``stamp``, which came at ``now`` seconds, is not LSL time."""
     clock = "Unix time" if is_unix_time(stamp) else f"on a clock {abs(now - stamp):.3g} s away from LSL time"
     return f"its stamps are {clock}: its samples are stamped when they arrive"
 
@@ -323,19 +334,32 @@ class LslSource(abc.ABC):
         what: What the stream is, as ``EEG stream``; for messages.
         query: Which stream; see ``StreamQuery.parse``.
         claim: Claim of the session; None: there is no other session.
+        sfreq: Rate in Hz at which samples come, in place of the one that the stream declares; None: as it declares.
 
     Raises:
         SettingsError: The query cannot be parsed.
     """
 
-    def __init__(self, source: str, option: str, what: str, query: str, claim: Claim | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - what is read, its words for messages, and how it is read
+        self,
+        source: str,
+        option: str,
+        what: str,
+        query: str,
+        claim: Claim | None = None,
+        *,
+        sfreq: float | None = None,
+    ) -> None:
         self._source = source
         self._option = option
         self._what = what
         self._query = StreamQuery.parse(query)
         self._claim = claim or Claim()
+        self._sfreq = sfreq
         self._reason = explain_no_stream(None, self._query, what)
         self._connection: LslConnection | None = None
+        self._last: StreamInfo | None = None  # the stream that is or was read
+        self._fitting: frozenset[str] = frozenset()  # uids of the streams that matched when it last looked for one
 
     @abc.abstractmethod
     def _matches(self, header: StreamDescription) -> bool:
@@ -362,6 +386,29 @@ class LslSource(abc.ABC):
         """Why nothing comes now, as a sentence; "" while samples come."""
         return self._reason if self._connection is None else self._connection.reason
 
+    @property
+    def uid(self) -> str:
+        """The uid of the outlet that it is connected to; "" while there is none."""
+        return "" if self._connection is None else self._connection.uid
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether the network itself decides what matches, so that ``wants`` is right only after a second or so."""
+        return self._query.is_predicate and self._connection is None
+
+    def wants(self, uid: str, header: StreamDescription) -> bool:
+        """Return whether it would use a stream, or takes it for the one that it has or had.
+
+        Args:
+            uid: Uid of the stream's outlet.
+            header: What LSL reports of it before it is opened.
+        """
+        if self._last is not None and same_stream(header, self._last):
+            return True
+        if self._connection is not None:
+            return False
+        return uid in self._fitting if self._query.is_predicate else self._matches(header)
+
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.
 
@@ -384,7 +431,7 @@ class LslSource(abc.ABC):
                     found.resume_from(before)
                 else:
                     put(found.info)
-                before = found
+                before, self._last = found, found.info
                 found.read(put, stop)
             except (pylsl.util.LostError, pylsl.util.TimeoutError):
                 put(Tick(local_clock(), self._source))
@@ -403,6 +450,7 @@ class LslSource(abc.ABC):
             put(Tick(now, self._source))
             found = parse_headers(resolver.results())
             candidates = self._candidates(found, before, now - began)
+            self._fitting = frozenset(stream.uid() for stream, header in found if self._matches(header))
             uids = {candidate.uid() for candidate in candidates}
             if not uids and before is None:
                 self._reason = self._explain_no_stream(found)
@@ -446,7 +494,8 @@ class LslSource(abc.ABC):
                 continue
             if info is not None:
                 pacing = self._pacing(info)
-                usable.append(LslConnection(pylsl, inlet, info, candidate.uid(), self._decode, pacing=pacing))
+                uid, sfreq = candidate.uid(), self._sfreq
+                usable.append(LslConnection(pylsl, inlet, info, uid, self._decode, pacing=pacing, sfreq=sfreq))
         require_single([connection.info for connection in usable], self._option, self._what)
         if unusable and not usable and self._query.names_stream:
             raise unusable[0]

@@ -51,7 +51,9 @@ class MarkerDecoder:
         if self._info.channel_format == "string":
             parsed = _parse_strings([str(cell) for cell in row])
         else:
-            parsed = _parse_numbers([float(cell) for cell in row], self._value_channel)
+            parsed = _parse_numbers(
+                [cell if isinstance(cell, int) else float(cell) for cell in row], self._value_channel
+            )
         t = t - self._info.delay_s - parsed.age_s
         return Marker(t, f"{source}-{next(self._numbers)}", parsed.label, parsed.value, source, parsed.fields)
 
@@ -74,13 +76,15 @@ def parse_marker_rows(stream: XdfStream) -> list[MarkerRow | None]:
     if stream.channel_format == "string":
         return [_parse_strings(row) for row in stream.strings]
     chosen = value_channel(stream.ch_names)
-    values = stream.x[chosen]
+    values = stream.samples.read_channel(chosen)
     held = np.zeros(values.size, dtype=np.bool_)
     if stream.sfreq:
-        before = np.concatenate([[0.0], values[:-1]])
+        before = np.concatenate([np.zeros(1, values.dtype), values[:-1]])
         held = (values == before) | (values == 0) | np.isnan(values)
-    rows = stream.x.T.tolist()
-    return [None if skip else _parse_numbers(row, chosen) for row, skip in zip(rows, held.tolist(), strict=True)]
+    rows: list[MarkerRow | None] = [None] * values.size
+    for i in np.flatnonzero(~held).tolist():
+        rows[i] = _parse_numbers(stream.samples.read(i, i + 1)[:, 0].tolist(), chosen)
+    return rows
 
 
 def _parse_strings(row: Sequence[str]) -> MarkerRow:
@@ -91,7 +95,7 @@ def _parse_strings(row: Sequence[str]) -> MarkerRow:
 def _parse_numbers(row: Sequence[float], chosen: int) -> MarkerRow:
     """Return the marker of a row of numbers whose value is in channel ``chosen``."""
     fields = tuple(map(format_number, row))
-    value = row[chosen] if math.isfinite(row[chosen]) else None
+    value = float(row[chosen]) if math.isfinite(row[chosen]) else None
     return MarkerRow(fields[chosen], value, fields if len(row) > 1 else (), marker_age_s(row))
 
 
@@ -116,7 +120,7 @@ def marker_age_s(row: Sequence[float]) -> float:
 
 
 def format_number(value: float) -> str:
-    """Return a number as a label: ``5`` rather than ``5.0``; ``float`` gives the same bits back."""
+    """Return a number as a label: ``5`` rather than ``5.0``; ``float``, or ``int``, gives the same bits back."""
     whole = math.isfinite(value) and value == int(value) and abs(value) < 2**53
     return str(int(value)) if whole else repr(value)
 

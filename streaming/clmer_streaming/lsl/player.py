@@ -80,7 +80,6 @@ class Playback:
         self.duration_s = self._schedule.duration_s
         self.warnings = (*file.warnings, *_too_long(self.duration_s))
         self.n_pushed = 0
-        self._values = [_values(stream) for stream in chosen]
         self._outlets: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -129,7 +128,7 @@ class Playback:
 
     def _push(self, stream: int, stamps: FloatArray, first: int, n: int) -> None:
         if n:
-            rows = self._values[stream][first : first + n]
+            rows = _rows(self.streams[stream].xdf, first, first + n)
             self._outlets[stream].push_chunk(rows, stamps[first : first + n].tolist())
             self.n_pushed += n
 
@@ -190,13 +189,13 @@ def _source_ids(streams: Sequence[XdfStream]) -> list[str]:
     ]  # LSL recovers no stream whose id is there twice
 
 
-def _values(stream: XdfStream) -> npt.NDArray[np.generic] | list[list[str]]:
-    """Return the samples as rows, in the stream's own format."""
+def _rows(stream: XdfStream, first: int, last: int) -> npt.NDArray[np.generic] | list[list[str]]:
+    """Return samples ``first`` to ``last`` as rows, in the stream's own format."""
     if stream.channel_format == "string":
-        return [list(row) for row in stream.strings]
+        return [list(row) for row in stream.strings[first:last]]
     dtype = np.dtype(NUMERIC_DTYPES[stream.channel_format])
-    with np.errstate(all="ignore"):  # float32 keeps its infinities; 2**63 - 1 is rounded up as a float
-        return np.ascontiguousarray(stream.x.T, dtype=dtype)
+    with np.errstate(invalid="ignore"):  # damage can look like a signalling NaN
+        return np.ascontiguousarray(stream.samples.read(first, last).T, dtype=dtype)
 
 
 def _too_long(duration_s: float) -> list[str]:

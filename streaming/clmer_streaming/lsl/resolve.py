@@ -95,6 +95,12 @@ class StreamQuery:
             return False
         return all(_has_property(header, key, value) for key, value in self.properties)
 
+    def matches_info(self, info: StreamInfo) -> bool:
+        """Return whether an announced stream has every property of the query; it has no id of a file."""
+        known = {"channel_count": str(len(info.ch_names)), "nominal_srate": f"{info.sfreq:g}"}
+        found = {key: known.get(key) or getattr(info, key) for key in PROPERTIES}
+        return all(key in found and _is_value(key, found[key], value) for key, value in self.properties)
+
 
 def _parse_property(part: str, text: str) -> tuple[str, str]:
     key, _, value = (word.strip() for word in part.partition("="))
@@ -114,7 +120,10 @@ def _has_property(header: StreamDescription, key: str, value: str) -> bool:
         return str(header.stream_id) == value and header.stream_id > 0
     if key == "nominal_srate":
         return f"{header.sfreq:g}" == value
-    found: str = getattr(header, key)
+    return _is_value(key, getattr(header, key), value)
+
+
+def _is_value(key: str, found: str, value: str) -> bool:
     return found.casefold() == value.casefold() if key in _ANY_CASE else found == value
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from clmer_streaming.config import SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.layout import FACE_CH_NAMES, FACE_SOURCE, is_clmer_face, row_to_face
@@ -14,6 +12,7 @@ from clmer_streaming.lsl.resolve import AUTO, Claim, announce_eeg
 from clmer_streaming.lsl.setup import OWN_ID_PREFIX
 from clmer_streaming.types import Chunk, FloatArray, Item, StreamInfo
 from clmer_streaming.xdf.header import StreamDescription, announcement
+from clmer_streaming.xdf.scan import values_of
 
 EEG_SOURCE = "eeg"
 """Source key of the EEG."""
@@ -51,11 +50,10 @@ class LslEegSource(LslSource):
         grid: WindowGrid | None = None,
         claim: Claim | None = None,
     ) -> None:
-        super().__init__(EEG_SOURCE, "--eeg", "EEG stream", query, claim)
+        super().__init__(EEG_SOURCE, "--eeg", "EEG stream", query, claim, sfreq=sfreq)
         self._signal = signal
         self._eeg_map = eeg_map
         self._force_map = force_map
-        self._sfreq = sfreq
         self._grid = grid
 
     def _matches(self, header: StreamDescription) -> bool:
@@ -69,7 +67,7 @@ class LslEegSource(LslSource):
         return announce_eeg(header, self._signal, self._eeg_map, force_map=self._force_map, sfreq=self._sfreq)
 
     def _decode(self, t: FloatArray, rows: Any) -> list[Item]:
-        return [Chunk(EEG_SOURCE, t, np.ascontiguousarray(rows.T, dtype=np.float64))]
+        return [Chunk(EEG_SOURCE, t, values_of(rows))]
 
     def _pacing(self, info: StreamInfo) -> ReadPacing | None:
         if self._grid is None:

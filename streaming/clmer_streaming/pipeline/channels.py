@@ -18,13 +18,10 @@ from clmer_streaming.config import FurtherSeries, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item, StreamInfo
 
-_UNITS_UV = {
-    "V": 1e6, "MV": 1e3, "UV": 1.0, "NV": 1e-3,
-    "0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3,  # FIFF_UNITM codes: powers of ten of a volt, as MNE-LSL writes them
-}  # fmt: skip
-
+_UNITS_UV = {"V": 1e6, "MV": 1e3, "UV": 1.0, "NV": 1e-3}
+_UNIT_CODES_UV = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}  # FIFF_UNITM, powers of ten of a volt, as of MNE-LSL
 _UNIT_PREFIXES = {"": "", "U": "U", "MICRO": "U", "M": "M", "MILLI": "M", "N": "N", "NANO": "N"}
-_SPELLED_UNIT = re.compile(r"(U|MICRO|M|MILLI|N|NANO|)[\s_-]?V(?:OLTS?)?")  # uVolts, micro V, millivolt
+_SPELLED_UNIT = re.compile(r"(U|MICRO|M|MILLI|N|NANO|)[\s_-]?V(?:OLTS?|OLT\(S\))?")  # uVolts, micro V, millivolt
 
 _VOLTS_BELOW = 1e-3  # EEG in volts strays about 1e-5 from its median, in microvolts about 10
 _GUESS_S = 1.0  # s of signal that a guess rests on
@@ -32,11 +29,12 @@ _GUESS_S = 1.0  # s of signal that a guess rests on
 
 def microvolts_per_unit(unit: str) -> float | None:
     """Return the factor from ``unit`` to microvolts; None for an unknown word or code."""
-    word = unit.strip().strip("()[]").strip().upper()
+    word = unit.strip().upper()
+    word = word[1:-1].strip() if word[:1] in ("(", "[") and word[-1:] in (")", "]") else word
     for mark in ("\N{MICRO SIGN}", "\N{GREEK CAPITAL LETTER MU}", "\N{GREEK SMALL LETTER MU}"):
         word = word.replace(mark, "U")
     spelled = _SPELLED_UNIT.fullmatch(word)
-    return _UNITS_UV.get(f"{_UNIT_PREFIXES[spelled[1]]}V" if spelled else word)
+    return _UNITS_UV[f"{_UNIT_PREFIXES[spelled[1]]}V"] if spelled else _UNIT_CODES_UV.get(word)
 
 
 _PLAUSIBLE_UV = (2.0, 200.0)  # uV, standard deviation of EEG in a model's band
@@ -195,17 +193,17 @@ def _part(chunk: Chunk, columns: slice) -> Chunk:
 
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}  # 10-20 names before the 1991 revision
-_PREFIX = re.compile(
-    r"^EEG\d*[\s_.:-]+(\d+[\s_.:-]+)?"
-)  # "EEG AF3" (EDF), "EEG.AF3" (EmotivPRO's CSV), "EEG_TP9", "EEG00 AF3"
-_REFERENCE = re.compile(  # what the channel was recorded against: never an electrode of the usual montages but CPz, FCz
-    r"[\s_-]+(REF|LE|RE|AR|AV|AVG|CAR|CMS|DRL|CPZ|FCZ|A1|A2|A1\+?A2|M1|M2|M1\+?M2|LM|RM)$"
-)
-_UNIT_SUFFIX = re.compile(
-    r"(\s*[\[(][^\])]*[\])]|[\s_-]+[U\N{MICRO SIGN}\N{GREEK CAPITAL LETTER MU}M]V)$"
-)  # "AF3 [uV]"
+_PREFIX = re.compile(r"^(EEG\d*[\s_.:-]+(\d+[\s_.:-]+)?|CH\d+[\s_.:-]+)")  # "EEG AF3" (EDF), "EEG_TP9", "EEG00 AF3"
+_BRACKETS = re.compile(r"^(.+?)[\s_-]*[\[(]([^\])]*)[\])]$")  # "AF3 [uV]"
+_SUFFIX = re.compile(r"^(.+?)[\s_/:-]+([^\s_/:-]+)$")  # "AF3-CPz", "AF3_uV"
+_REFERENCES = {  # what a channel is recorded against; not CZ: FZ-CZ and CZ-PZ are pairs of the usual bipolar montage
+    "REF", "GND", "COM", "LE", "RE", "A1", "A2", "A1A2", "LM", "RM", "M1", "M2", "M1M2", "AR", "AV", "AVG", "CAR",
+    "CMS", "DRL", "CPZ", "FCZ", "NOSE",
+}  # fmt: skip
+_RAW_UNITS = ("COUNTS", "ADC", "ADU", "A.U.", "RAW")
 _AUXILIARY = re.compile(  # columns that are no electrode, whatever a map says
-    r"^(CQ|EQ)([\s_.:-]|$)|COUNTER|TIME|STAMP|INTERPOLATED?$|MARKER|TRIGGER|^TRG|STATUS|BATTERY|QUALITY|SAMPLE.?NUMBER"
+    r"COUNTER|TIME|STAMP|INTERPOLATED?$|MARKER|TRIGGER|EVENT|STATUS|BATTERY|QUALITY|CONTACT|IMPEDANCE|OHM|PACKET|SAMPLE"
+    r"|SEQUENCE|ACCEL|GYRO|(?<![A-Z])(CQ|EQ|CNT|SEQ|TS|TRI?GG?|STIM?|ACC[XYZ]?|GYR)(?![A-Z])"
 )
 _COUNTER_LABELS = ("COUNTER", "PACKET_COUNTER", "SAMPLE_COUNTER")
 _INTERPOLATE_LABELS = ("INTERPOLATE", "INTERPOLATED")
@@ -217,11 +215,20 @@ _IMPOSSIBLE_UV = 1e9  # no amplifier delivers a kilovolt; such values, like NaN,
 def normalise_label(label: str) -> str:
     """Return a channel label in the form that labels are compared in: upper case, current 10-20 name.
 
-    A bipolar pair such as ``F7-T3`` is left as it is, and so is never taken for one of its electrodes.
+    A prefix, a common reference and a unit are taken off. A bipolar pair such as ``F7-T3`` or ``Fz-Cz``, and a column
+    such as ``CQ_AF3`` or ``AF3 [kOhm]``, is left as it is, and so is never taken for an electrode.
     """
-    name = _PREFIX.sub("", _UNIT_SUFFIX.sub("", label.strip().upper()))
-    name = _REFERENCE.sub("", name).strip(" .")  # PhysioNet pads with dots: "Af3."
+    name = _PREFIX.sub("", label.strip().upper())
+    while (parts := _BRACKETS.match(name) or _SUFFIX.match(name)) and _is_addition(parts[2].strip()):
+        name = parts[1]
+    name = name.strip(" .")  # PhysioNet pads with dots: "Af3."
     return _OLD_NAMES.get(name, name)
+
+
+def _is_addition(word: str) -> bool:
+    """Return whether a word behind the name of an electrode is its reference or its unit."""
+    is_unit = word in _RAW_UNITS or (word not in _UNIT_CODES_UV and microvolts_per_unit(word) is not None)
+    return is_unit or word.replace("+", "") in _REFERENCES
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,8 +308,14 @@ def resolve_series(info: StreamInfo, series: FurtherSeries) -> ChannelMap:
     become microvolts; other units stay as they are.
 
     Raises:
-        StreamError: A channel is missing.
+        StreamError: A channel is missing, or the labels are not as many as the channels.
     """
+    if info.n_labels is not None and len(info.ch_names) > 1:
+        raise StreamError(
+            expected=f"a label for each of the {len(info.ch_names)} channels of {info.name!r}",
+            found=f"{info.n_labels} labels",
+            mend="correct the labels where the stream is made, or leave all of them out",
+        )
     names = [normalise_label(name) for name in info.ch_names]
     wanted = [normalise_label(name) for name in series.ch_names]
     as_they_are = len(names) == len(wanted) and (len(names) == 1 or not any(names))
@@ -355,26 +368,32 @@ def _check_eeg_map(info: StreamInfo, new_names: Mapping[int, str], ch_names: Seq
     known = {normalise_label(name) for name in ch_names}
     for index, name in new_names.items():
         label, old = normalise_label(name), info.ch_names[index]
-        if label not in known:
-            if is_auxiliary(name):
-                continue
+        if label not in known and not is_auxiliary(name):
             raise StreamError(
                 expected=f"--eeg-map with channels of the model: {_listed(ch_names)}",
                 found=f"{name!r}, which is none of them",
                 mend="correct the name; a channel that the model does not know needs no name",
             )
-        if is_auxiliary(old):
+        if label in known and is_auxiliary(old):
             raise StreamError(
                 expected="an electrode for each channel of --eeg-map",
                 found=f"{name}={index}, where stream {info.name!r} has the column {old!r}, which is no EEG",
                 mend="count the channels again, from 0; clmer streams and clmer inspect list the labels",
             )
         if normalise_label(old) in known and normalise_label(old) != label and not force:
-            raise StreamError(
-                expected="--eeg-map for channels without labels, or with other names",
-                found=f"{name}={index}, where stream {info.name!r} says {old!r}, another channel of the model",
-                mend="leave the map out if the labels are right; if they are wrong, add --eeg-map-force",
-            )
+            found = f"{name}={index}, where stream {info.name!r} says {old!r}, another channel of the model"
+            raise _contradiction(found)
+        moved = [i for i, other in enumerate(info.ch_names) if i not in new_names and normalise_label(other) == label]
+        if label in known and moved and not force:
+            raise _contradiction(f"{name}={index}, where stream {info.name!r} says that channel {moved[0]} is {name}")
+
+
+def _contradiction(found: str) -> StreamError:
+    return StreamError(
+        expected="--eeg-map for channels without labels, or with other names",
+        found=found,
+        mend="leave the map out if the labels are right; if they are wrong, add --eeg-map-force",
+    )
 
 
 def is_auxiliary(label: str) -> bool:

@@ -18,8 +18,42 @@ _STALLED_S = 1.0  # s of silence, or two measured chunk intervals if that is mor
 _LOST_S = 5.0  # s of silence
 _LATENCY_BUDGET_S = 1.0  # s that a sample may wait at its sender
 _REMEMBERED_CHUNKS = 16
-_CONSTANT, _CONSTANT_S = 32, 0.5  # observations, and s within which they lie, that show a constant offset
+_PERIOD_S, _PERIODS = 1.5, 3  # s of other streams, and how many such periods show a constant offset
+_CONSTANT_S = 0.5  # s within which a constant offset stays, and below which it is none
 _HABIT = 2  # long chunks among them, that are no exception
+
+
+class _Lateness:
+    """How far the stamps of one stream are behind the time of the others, period by period."""
+
+    def __init__(self) -> None:
+        self._begin = math.nan  # s, of the period
+        self._least_s = math.inf  # by which a sample of the period was behind
+        self._seen = math.nan  # s, the time at the latest sample
+        self._in_time = True  # for the whole period
+        self._periods: deque[float] = deque(maxlen=_PERIODS)  # s, the least of each; infinite where it was in time
+
+    def update(self, now: float, behind_s: float = math.inf, *, in_time: bool) -> None:
+        """Take note of a sample that is ``behind_s`` seconds late at ``now`` seconds, or of the time alone.
+
+        Of samples at one and the same time only the first tells: the time waits for the next chunk of another stream.
+        """
+        if math.isnan(self._begin):
+            self._begin = now
+        if now - self._begin >= _PERIOD_S:
+            self._periods.append(math.inf if self._in_time else self._least_s)
+            self._begin, self._least_s, self._in_time = now, math.inf, True
+        if math.isfinite(behind_s) and now != self._seen:
+            self._seen, self._least_s = now, min(self._least_s, behind_s)
+        self._in_time = self._in_time and in_time
+
+    @property
+    def offset_s(self) -> float:
+        """Seconds by which it is constantly behind, though it sends; 0 where it is not."""
+        if len(self._periods) < _PERIODS or math.isinf(max(self._periods)):
+            return 0.0
+        least_s = min(self._periods)
+        return least_s if least_s > _CONSTANT_S and max(self._periods) - least_s <= _CONSTANT_S else 0.0
 
 
 class Liveness:
@@ -48,7 +82,7 @@ class Liveness:
         self._now = t  # s, the latest known time
         self._timely = False  # a sample has come in time, by the time of other streams
         self._late = False  # samples come, and none has ever come in time
-        self._behind: deque[float] = deque(maxlen=_CONSTANT)  # s by which the latest samples were late
+        self._lateness = _Lateness()
         self._spans: deque[float] = deque(maxlen=_REMEMBERED_CHUNKS)
 
     @property
@@ -77,9 +111,7 @@ class Liveness:
     @property
     def offset_s(self) -> float:
         """Seconds by which the stamps are constantly behind the other streams, too far to be in time; else 0."""
-        if len(self._behind) < _CONSTANT or min(self._behind) <= self.stalled_after_s:
-            return 0.0
-        return min(self._behind) if max(self._behind) - min(self._behind) <= _CONSTANT_S + self.chunk_s else 0.0
+        return self._lateness.offset_s
 
     @property
     def clock_note(self) -> str:
@@ -113,7 +145,7 @@ class Liveness:
         self._timely = self._timely or (math.isfinite(self._now) and not late)
         self._late = late and not self._timely
         if math.isfinite(self._now):
-            self._behind.append(self._now - t_last)
+            self._lateness.update(self._now, self._now - t_last, in_time=not late)
         if self.state != "live" and not late:
             self.state, self.since = "live", t_first
 
@@ -123,6 +155,8 @@ class Liveness:
         if np.isnan(self.since):
             self.since = now
         silent_s = now - self.last_t
+        if math.isfinite(silent_s):
+            self._lateness.update(now, in_time=silent_s <= self.stalled_after_s)
         if self.state == "live" and silent_s > self.stalled_after_s:
             self.state, self.since = "stalled", self.last_t + self.stalled_after_s
         if self.state == "stalled" and silent_s > max(_LOST_S, self.stalled_after_s):

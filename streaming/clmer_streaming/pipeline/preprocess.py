@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -91,6 +92,8 @@ class Preprocessor:
 
     def _push_samples(self, track: AnyTrack, item: Chunk | FaceSample | Gap) -> bool:
         """Push samples to their track; return whether a window may close or a state change."""
+        if isinstance(item, Chunk) and item.x.dtype != np.float64:
+            item = replace(item, x=item.x.astype(np.float64))
         quiet = self._is_quiet(track, item)
         may_wait = track is self._eeg
         if not (quiet or may_wait):

@@ -25,11 +25,7 @@ _USUAL_RATES = (
 _SNAP = 0.005
 _CLOSE_S = 0.05  # s that stamps of a stream without loss may stray from a line, or three samples
 _STEADY_SHARE_OF_WRAP = 0.35  # a loss of a whole turn of the counter shows as half a turn at least
-
-
-_SAME_STEP_S = (
-    2e-5  # s; steps of deduced stamps differ by rounding and clock correction alone, those of arrivals by more
-)
+_SAME_STEP_S = 2e-5  # s; deduced stamps differ by rounding and clock correction alone, those of arrivals by more
 _LONGEST_CHUNK_S = 2.5  # s; stamps that are even for longer come from the sender's own clock, not from its pushes
 
 

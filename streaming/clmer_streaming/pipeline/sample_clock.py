@@ -32,15 +32,10 @@ _LOW = 0.05  # quantile from which the spread is measured
 _FITTED_SHARE = 0.015  # of the stamps that are fitted where lateness scatters widely: those in time
 _ONE_SIDED_S = 0.012  # s of spread from which the lowest stamps alone are fitted; up to TWO_SIDED_S all are
 _DOUBT_S = 0.002  # s by which the spread of few stamps may be too large
-_SKEWED = (
-    2.0,
-    3.0,
-)  # the same by the ratio of the upper to the lower spread: 1 for a normal distribution, 3.6 for delays
+_SKEWED = (2.0, 3.0)  # the same by the ratio of the upper to the lower spread: 1 if normal, 3.6 for delays
 _NEGLIGIBLE_S = 0.001  # s of spread, up to which it does not matter
 _TRIM, _LEAST_TRIM_S = 4.0, 0.01  # spreads, and s, beyond which a stamp does not enter the fit
-_FORWARD_S = (
-    0.004  # s by which a fit moves the line on at most; stamps that lie further ahead are late, or behind a loss
-)
+_FORWARD_S = 0.004  # s by which a fit moves the line on at most; stamps further ahead are late, or behind a loss
 _MIN_UNIT_S = 1 / 16  # s; stamps nearer to each other than this are no independent observations
 _LONGEST_CHUNK_S = 2.5  # s; stamps that are even for longer come from the sender's own clock
 

@@ -27,9 +27,7 @@ _MIN_TOLERANCE_S = 0.03  # s; and at least three samples
 _SPREADS = 2.0  # times the spread of the stamps, that are tolerated too
 _RECLOCK_S = 1.0  # s; up to here a contiguous counter outweighs the stamps
 _LONGEST_LOSS_S = 600.0  # s; stamps that leap further ahead are a clock that was set
-_CHANCE = (
-    1e-6  # largest probability that independent arrivals are all late by chance, at which they are taken for a loss
-)
+_CHANCE = 1e-6  # largest probability of so many late arrivals by chance, at which they are taken for a loss
 _TURN_CHANCE = 0.05  # the same of one arrival behind a loss that the counter shows, for whole turns beyond it
 _UNSEEN = 0.3  # arrivals that are counted in for a lateness that was never seen (a prior of the binomial)
 _LATEST_ARRIVALS = 3  # by which the size of a loss is estimated

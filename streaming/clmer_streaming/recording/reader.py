@@ -29,10 +29,11 @@ from clmer_streaming.recording.records import (
     parse_record,
     record_item,
 )
-from clmer_streaming.types import INPUT_KINDS, Chunk, FaceSample, Item, Marker, StreamInfo
+from clmer_streaming.types import Chunk, FaceSample, Item, Marker, StreamInfo
+from clmer_streaming.xdf.chunks import PiecewiseFile, RawChunk, chunk_at
 from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, Tag
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header
-from clmer_streaming.xdf.scan import Footer, PiecewiseFile, RawChunk, SampleBlock, chunk_at, read_in_order
+from clmer_streaming.xdf.scan import Footer, SampleBlock, read_in_order
 
 _PROGRESS_EVERY = 256  # entries
 _HEAD_BYTES = 1 << 16  # bytes at the beginning of a file that contain its first stream header
@@ -156,8 +157,7 @@ class _Decoder:
                 rows = block.samples.x.astype(np.float64)
             yield from (row_to_face(t, row, info.source) for t, row in zip(block.t.tolist(), rows, strict=True))
         elif info is not None and info.kind != "markers":
-            x = block.x.astype(np.float64, copy=False) if info.kind in INPUT_KINDS else block.x
-            yield Chunk(info.source, block.t, x)
+            yield Chunk(info.source, block.t, block.x)
 
     def _record(self, text: str) -> Iterator[Item | Lost]:
         record = parse_record(text)

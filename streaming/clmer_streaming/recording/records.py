@@ -75,7 +75,7 @@ def lost_record(n_items: int) -> str:
 
 
 def item_record(item: Chunk | FaceSample | Marker | Tick | Gap | RestBaseline) -> str:
-    """Return the record of an item, bit for bit: arrays are base64 of little-endian float64."""
+    """Return the record of an item, bit for bit: arrays are base64 of little-endian float64, or int64."""
     if isinstance(item, Chunk):
         fields: dict[str, Any] = {"source": item.source, "t": _packed(item.t), "x": _packed(item.x)}
         return _text({"record": "chunk", **fields})
@@ -137,13 +137,15 @@ def _frozen(value: Any) -> Any:
 
 
 def _packed(values: FloatArray) -> dict[str, Any]:
-    content = np.ascontiguousarray(values, dtype="<f8").tobytes()
-    return {"shape": values.shape, "float64": base64.b64encode(content).decode()}
+    name, dtype = ("int64", "<i8") if values.dtype == np.int64 else ("float64", "<f8")
+    content = np.ascontiguousarray(values, dtype=dtype).tobytes()
+    return {"shape": values.shape, name: base64.b64encode(content).decode()}
 
 
 def _unpacked(packed: dict[str, Any]) -> FloatArray:
-    content = np.frombuffer(base64.b64decode(packed["float64"]), dtype="<f8")
-    values: FloatArray = content.reshape(packed["shape"]).astype(np.float64)
+    name, dtype = ("int64", "<i8") if "int64" in packed else ("float64", "<f8")
+    content = np.frombuffer(base64.b64decode(packed[name]), dtype=dtype)
+    values: FloatArray = content.reshape(packed["shape"]).astype(name)
     return values
 
 

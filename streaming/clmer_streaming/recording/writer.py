@@ -131,8 +131,12 @@ class SessionWriter:
         if len(row) != len(target.info.ch_names) or not abs(marker.t) <= MAX_STAMP_S:
             return
         with contextlib.suppress(ValueError):  # a value that the stream's format cannot hold; the record has it
-            values: Any = [row] if target.channel_format == "string" else np.array([row], dtype=np.float64).T
-            age_s = 0.0 if target.channel_format == "string" else marker_age_s([float(field) for field in row])
+            values: Any = [row]
+            age_s = 0.0
+            if target.channel_format != "string":
+                number = int if target.channel_format == "int64" else float
+                values = np.array([[number(field)] for field in row])
+                age_s = marker_age_s([float(field) for field in row])
             self._xdf.write_samples(target.stream_id, [marker.t + age_s], values)
 
     def _unannounced_markers(self, source: str) -> _Target:
@@ -164,7 +168,7 @@ def _holds(target: _Target, chunk: Chunk) -> bool:
     if not fits or target.channel_format not in NUMERIC_DTYPES or not np.all(np.abs(chunk.t) <= MAX_STAMP_S):
         return False
     if chunk.x.dtype == np.int64:
-        return np.array_equal(chunk.x.astype(NUMERIC_DTYPES[target.channel_format]), chunk.x)
+        return target.channel_format == "int64"
     with np.errstate(over="ignore", invalid="ignore"):
         stored = chunk.x.astype(NUMERIC_DTYPES[target.channel_format]).astype(np.float64)
     return np.array_equal(stored, chunk.x, equal_nan=True)

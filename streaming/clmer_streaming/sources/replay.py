@@ -40,7 +40,7 @@ from clmer_streaming.sources.replay_streams import (
 )
 from clmer_streaming.sources.video import FaceTrack, NumberedClock, OffsetClock, VideoClock, frame_number_clock
 from clmer_streaming.types import FaceSample, FloatArray, Gap, Item
-from clmer_streaming.xdf.reader import XdfFile, read_xdf
+from clmer_streaming.xdf.reader import Progress, XdfFile, read_xdf
 
 _POLL_S = 0.05  # s between two looks whether it was paused or its speed changed
 _STEP_BACK_S = 1.0  # s; the stamps of buffered senders step back by less
@@ -67,6 +67,7 @@ class ReplaySource:
         video_offset_s: Beginning of the video in seconds after the first EEG sample; ignored if the recording has a
             stream of frame numbers, or has recorded the video itself.
         physio: Series of the model -> name or type of the stream that gives it.
+        progress: Called with the share of the file that was read, 0 to 1, while this object is made.
 
     Attributes:
         pace: Pauses the replay and changes its speed.
@@ -92,10 +93,11 @@ class ReplaySource:
         video: FaceTrack | None = None,
         video_offset_s: float = 0.0,
         physio: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if not speed > 0:
             raise SettingsError("a replay speed above 0", f"{speed:g}", "use 1 for real time, max for full speed")
-        file = read_xdf(path)
+        file = read_xdf(path, progress)
         series = () if video is None else video.frame_series
         used = choose_streams(file, eeg, signal or SignalConfig(), extractor, physio, frame_series=series)
         self._video = None if video is None else schedule_video(file, used, video, video_offset_s)
@@ -152,9 +154,9 @@ def _schedules(used: UsedStreams, *, timely: bool) -> list[Schedule]:
     """
     running: list[Schedule] = []
     if used.face is not None:
-        running.append(FaceSchedule(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.x))
+        running.append(FaceSchedule(used.face.info.source, used.face.xdf.t_synced, used.face.xdf.samples))
     running.extend(
-        ChunkSchedule(series.info.source, series.xdf.t_synced, series.xdf.x, series.info.sfreq, np.empty(0))
+        ChunkSchedule(series.info.source, series.xdf.t_synced, series.xdf.samples, series.info.sfreq, np.empty(0))
         for series in used.physio
     )
     others: list[Schedule] = []
@@ -167,7 +169,7 @@ def _schedules(used: UsedStreams, *, timely: bool) -> list[Schedule]:
         return [*running, *others]
     info, t = used.eeg.info, used.eeg.xdf.t_synced
     cuts = [one.due if timely else select_cuts(one.due, t) for one in running] + [one.due for one in others]
-    eeg = ChunkSchedule(info.source, t, used.eeg.xdf.x, info.sfreq, np.concatenate(cuts), ahead=not timely)
+    eeg = ChunkSchedule(info.source, t, used.eeg.xdf.samples, info.sfreq, np.concatenate(cuts), ahead=not timely)
     return [eeg, *running, *others]
 
 

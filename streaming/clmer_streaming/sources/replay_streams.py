@@ -8,7 +8,9 @@ so that at any speed the signal path sees the other items at the same places bet
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +27,7 @@ from clmer_streaming.pipeline.rate import LONGEST_HOLD_S
 from clmer_streaming.types import BoolArray, Chunk, FaceSample, FloatArray, IndexArray, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.header import announcement
 from clmer_streaming.xdf.reader import XdfFile, XdfStream
-from clmer_streaming.xdf.samples import RecordedSamples
+from clmer_streaming.xdf.samples import JoinedSamples, RecordedSamples
 
 _FACE_LABEL = re.compile(r"(LM|AU)_?\d", re.IGNORECASE)  # LM00_X, AU12_r, AU_12; not AUX
 _FACE_TYPES = ("mocap", "landmark", "landmarks")
@@ -128,17 +130,26 @@ class EegChoice:
     force_map: bool = False  # whether the map may contradict the labels
     sfreq: float | None = None  # Hz, in place of the declared rate
 
+    def parsed(self) -> StreamQuery:
+        """Return the query.
+
+        Raises:
+            SettingsError: It cannot be parsed, or is a predicate, which only the network answers.
+        """
+        query = StreamQuery.parse(self.query)
+        if query.is_predicate:
+            raise SettingsError(
+                expected=f"for a recording a stream's name, or properties: {', '.join((*PROPERTIES, STREAM_ID))}",
+                found=f"the XPath predicate {query.text!r}",
+                mend="name the stream; clmer inspect lists what the recording has",
+            )
+        return query
+
 
 def _choose_eeg(
     streams: Sequence[XdfStream], choice: EegChoice, signal: SignalConfig, warnings: list[str]
 ) -> UsedStream | None:
-    query = StreamQuery.parse(choice.query)
-    if query.is_predicate:
-        raise SettingsError(
-            expected=f"for a recording a stream's name, or properties: {', '.join((*PROPERTIES, STREAM_ID))}",
-            found=f"the XPath predicate {query.text!r}",
-            mend="name the stream; clmer inspect lists what the recording has",
-        )
+    query = choice.parsed()
     candidates = [
         stream
         for stream in streams
@@ -160,17 +171,47 @@ def _choose_eeg(
             refusals.append(error)
     if refusals and not usable:
         raise refusals[0]
+    others = [s for s in streams if _is_eeg(s) and all(s is not used.xdf for used in usable)]
+    usable = _join_restarted(usable, warnings)
     if len(usable) > 1:
         raise StreamError(
             expected="one EEG stream, or a choice among several",
             found=f"{len(usable)}: {_listed([one.xdf for one in usable])}",
             mend=_how_to_choose([one.xdf for one in usable]),
         )
-    if usable and query.text != AUTO:
-        others = [s for s in streams if s is not usable[0].xdf and s.type.casefold() == "eeg"]
-        if others:
-            warnings.append(f"EEG is {_listed([usable[0].xdf])}, as chosen; not used: {_listed(others)}.")
+    if usable and others:
+        chosen = "" if query.text == AUTO else ", as chosen"
+        warnings.append(f"EEG is {_listed([usable[0].xdf])}{chosen}; not used: {_listed(others)}.")
     return usable[0] if usable else None
+
+
+def _is_eeg(stream: XdfStream) -> bool:
+    return stream.type.casefold() == "eeg" and stream.channel_format != "string"
+
+
+def _join_restarted(streams: list[UsedStream], warnings: list[str]) -> list[UsedStream]:
+    """Return the one stream that all parts make, where its program was started again; else the streams as they are.
+
+    LabRecorder keeps an outlet that returns without a source_id as another stream. Parts are announced alike, and lie
+    one behind the other.
+    """
+    parts = sorted(streams, key=lambda part: float(np.min(part.xdf.t_synced)))
+    gaps_s = [float(np.min(b.xdf.t_synced) - np.max(a.xdf.t_synced)) for a, b in itertools.pairwise(parts)]
+    if not gaps_s or min(gaps_s) <= 0 or any(part.info != parts[0].info for part in parts):
+        return streams
+    whole = dataclasses.replace(
+        parts[0].xdf,
+        t=np.concatenate([part.xdf.t for part in parts]),
+        t_synced=np.concatenate([part.xdf.t_synced for part in parts]),
+        samples=JoinedSamples([part.xdf.samples for part in parts if isinstance(part.xdf.samples, RecordedSamples)]),
+    )
+    ids = ", ".join(str(part.xdf.stream_id) for part in parts)
+    gaps = ", ".join(f"{gap_s:.1f}" for gap_s in gaps_s)
+    warnings.append(
+        f"EEG is {whole.name!r}, which was started again: {len(parts)} streams ({STREAM_ID} {ids}) are joined, with "
+        f"{gaps} s between them."
+    )
+    return [UsedStream(parts[0].info, whole)]
 
 
 def _listed(streams: Sequence[XdfStream]) -> str:
@@ -185,7 +226,7 @@ def _listed(streams: Sequence[XdfStream]) -> str:
 def _how_to_choose(streams: Sequence[XdfStream]) -> str:
     """Return which property tells the streams apart, as an instruction for the user."""
     if len({stream.name for stream in streams}) == len(streams):
-        return "say which by its name: " + " or ".join(f"--eeg {stream.name}" for stream in streams)
+        return "say which by its name: " + " or ".join(f"--eeg {shlex.quote(stream.name)}" for stream in streams)
     return "say which: " + " or ".join(f"--eeg {STREAM_ID}={stream.stream_id}" for stream in streams)
 
 
@@ -290,15 +331,15 @@ class Schedule(Protocol):
 
 
 class FaceSchedule:
-    """One FaceSample for each sample of a ``CLMER-Face`` stream: t (n,) seconds, x (249, n)."""
+    """One FaceSample for each sample of a ``CLMER-Face`` stream: t (n,) seconds, samples (249, n)."""
 
-    def __init__(self, source: str, t: FloatArray, x: RecordedSamples) -> None:
+    def __init__(self, source: str, t: FloatArray, samples: RecordedSamples | JoinedSamples) -> None:
         self.due = running_maximum(t)
-        self._source, self._t, self._x = source, t, x
+        self._source, self._t, self._samples = source, t, samples
 
     def item(self, i: int, shift_s: float, lap: int) -> FaceSample:
         """Return the face of frame ``i``; NaN is a frame without a face."""
-        return row_to_face(float(self._t[i]) + shift_s, self._x[:, i : i + 1][:, 0], self._source)
+        return row_to_face(float(self._t[i]) + shift_s, self._samples.read(i, i + 1)[:, 0], self._source)
 
 
 class MarkerSchedule:
@@ -346,7 +387,7 @@ class ChunkSchedule:
     Args:
         source: Source key of the chunks.
         t: (n,) stamps in seconds.
-        x: (C, n) in the stream's own unit.
+        samples: (C, n) in the stream's own unit.
         sfreq: Nominal rate in Hz; 0 if none is declared.
         between: (m,) seconds, when such items are delivered; they come behind samples of equal time.
         ahead: A chunk is due with its first sample rather than its last.
@@ -356,7 +397,7 @@ class ChunkSchedule:
         self,
         source: str,
         t: FloatArray,
-        x: RecordedSamples | FloatArray,
+        samples: RecordedSamples | JoinedSamples,
         sfreq: float,
         between: FloatArray,
         *,
@@ -366,13 +407,12 @@ class ChunkSchedule:
         n_longest = max(1, int(LONGEST_CHUNK_S * sfreq) if sfreq else t.size)
         self._cuts = chunk_edges(sample_due, n_longest, between)
         self.due = sample_due[self._cuts[:-1] if ahead else self._cuts[1:] - 1]
-        self._source, self._t, self._x = source, t, x
+        self._source, self._t, self._samples = source, t, samples
 
     def item(self, i: int, shift_s: float, lap: int) -> Chunk:
         """Return chunk ``i``."""
         start, stop = self._cuts[i], self._cuts[i + 1]
-        x: FloatArray = np.array(self._x[:, start:stop], dtype=np.float64)
-        return Chunk(self._source, self._t[start:stop] + shift_s, x)
+        return Chunk(self._source, self._t[start:stop] + shift_s, self._samples.read(start, stop))
 
 
 class MergedSchedule:

@@ -11,7 +11,7 @@ from pathlib import Path
 from clmer_streaming.clock import StreamClock
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError, StreamError
-from clmer_streaming.lsl.resolve import StreamQuery
+from clmer_streaming.lsl.resolve import AUTO
 from clmer_streaming.pipeline.channels import apply_eeg_map, resolve_channels
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.sources.replay import Pace
@@ -46,7 +46,7 @@ class SessionReplaySource:
     Raises:
         RecordingError: The file is not a recorded session, or is damaged at its beginning.
         StreamError: Its EEG cannot feed the model, or the map does not fit it.
-        SettingsError: The speed is not above 0.
+        SettingsError: The speed is not above 0, or the choice of the EEG cannot be parsed.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SessionReplaySource:
         named = self._reader.header.get("participant")
         self.participant = named if isinstance(named, str) else None
         first_eeg = next((item for item in self._lap() if isinstance(item, StreamInfo) and item.kind == "eeg"), None)
-        _check_choice(first_eeg, eeg.query)
+        _check_choice(first_eeg, eeg)
         if first_eeg is not None:
             resolve_channels(first_eeg, self._signal)
 
@@ -100,21 +100,21 @@ class SessionReplaySource:
                 yield item
 
 
-def _check_choice(eeg: StreamInfo | None, query: str) -> None:
+def _check_choice(eeg: StreamInfo | None, choice: EegChoice) -> None:
     """Check that the EEG of a recorded session is the one that the user asks for.
 
     Raises:
         StreamError: It is another one.
+        SettingsError: The choice cannot be parsed.
     """
-    asked = dict(StreamQuery.parse(query).properties)
-    found = {} if eeg is None else {"name": eeg.name, "source_id": eeg.source_id, "hostname": eeg.hostname}
-    wrong = [key for key, value in asked.items() if key in found and found[key] != value]
-    if wrong or (asked and eeg is None):
-        raise StreamError(
-            expected=f"a session whose EEG is {query!r}",
-            found="none" if eeg is None else f"{eeg.name!r} (source_id {eeg.source_id or 'none'}), as it was recorded",
-            mend="leave --eeg out: a session that clmer recorded keeps the EEG that it had",
-        )
+    query = choice.parsed()
+    if query.text == AUTO or (eeg is not None and query.matches_info(eeg)):
+        return
+    raise StreamError(
+        expected=f"a session whose EEG is {query.text!r}",
+        found="none" if eeg is None else f"{eeg.name!r} (source_id {eeg.source_id or 'none'}), as it was recorded",
+        mend="leave --eeg out: a session that clmer recorded keeps the EEG that it had",
+    )
 
 
 def _other_settings(reader: SessionReader, preprocess: PreprocessConfig | None) -> tuple[str, ...]:

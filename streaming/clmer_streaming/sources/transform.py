@@ -148,13 +148,13 @@ class MarkerColumns:
     def _changes(self, column: _Column, chunk: Chunk) -> list[tuple[float, Marker]]:
         """Return the stamp and the marker of each change in a chunk."""
         values = np.nan_to_num(chunk.x[column.row])
-        before = np.concatenate([[column.last], values])[:-1]
-        column.last = float(values[-1]) if values.size else column.last
+        before = np.concatenate([np.array([column.last], values.dtype), values])[:-1]
+        column.last = values[-1].item() if values.size else column.last
         at = np.flatnonzero((values != before) & (values != 0))
-        return [(float(chunk.t[i]), self._marker(column, float(chunk.t[i]), values[i])) for i in at.tolist()]
+        return [(float(chunk.t[i]), self._marker(column, float(chunk.t[i]), values[i].item())) for i in at.tolist()]
 
     def _marker(self, column: _Column, t: float, value: float) -> Marker:
-        source, label = column.info.source, format_number(float(value))
+        source, label = column.info.source, format_number(value)
         return Marker(t - column.delay_s, f"{source}-{next(self._numbers)}", label, float(value), source, (label,))
 
 

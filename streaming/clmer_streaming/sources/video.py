@@ -203,8 +203,8 @@ class SerializedFaces:
 
     def samples(self) -> Iterator[FaceSample]:
         """Yield one sample for each frame in order; ``t`` is the video's own time in seconds."""
-        for t, row in zip(self._faces.t_synced.tolist(), self._faces.x.T, strict=True):
-            yield row_to_face(t, row)
+        for i, t in enumerate(self._faces.t_synced.tolist()):
+            yield row_to_face(t, self._faces.samples.read(i, i + 1)[:, 0])
 
 
 class VideoClock(Protocol):
@@ -261,7 +261,7 @@ def _numbered(stream: XdfStream) -> NumberedClock | None:
     labelled = [i for i, label in enumerate(stream.ch_names) if _NUMBER_LABEL.fullmatch(label)]
     if not labelled and stream.n_channels > 1:
         return None
-    numbers = np.asarray(stream.x[labelled[0] if labelled else 0], dtype=np.float64)
+    numbers = stream.samples.read_channel(labelled[0] if labelled else 0).astype(np.float64)
     known = np.isfinite(numbers)
     numbers, first = np.unique(numbers[known], return_index=True)
     t = stream.t_synced[known][first]

@@ -8,14 +8,16 @@ constant, from the order in which the file was written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import median_filter
 
-from clmer_streaming.clock import ClockDomain, identify_clock, is_unix_time
+from clmer_streaming.clock import FAR_S, ClockDomain, identify_clock, is_unix_time
 from clmer_streaming.types import FloatArray, IndexArray
 
 _RESET_S = 1.0  # s; a smaller step of the offset is drift or a bad measurement
@@ -26,8 +28,11 @@ _OUTLIER_S = 0.005  # s, least distance of an outlier from the line; a quiet net
 _OUTLIER_MADS = 10.0  # least distance in median deviations from the line
 _LEAST_DRIFT = 4  # offsets from which a drift can be estimated
 _BUFFERED_S = 600.0  # s for which samples may have waited before the clock was measured; LabRecorder buffers 360
+_NEIGHBOURS = 5  # offsets in the order of the file, by whose median a bad one shows
+_LATE_QUANTILE = 0.95  # of the lateness of a stream's blocks behind the last offset
 _ARRIVAL_QUANTILE = 0.05  # of the bounds on an offset from the order of the file; delays are one-sided
 _LEAST_BOUNDS = 2  # blocks of foreign stamps with a time of the recorder behind them
+_WRITTEN_EACH_S = 0.5  # s between two blocks of a stream, as LabRecorder writes
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,27 +63,29 @@ def place_streams(streams: Sequence[StreamClock]) -> tuple[list[PlacedStamps], l
     Args:
         streams: All streams of the file.
     """
-    clocks = [_clock_of(stream) for stream in streams]
+    measured = _measured_times(streams)
+    clocks = [_clock_of(stream, measured) for stream in streams]
     placed = [
         PlacedStamps(synchronise(stream.t, stream.times, stream.offsets) if clock == "LSL" else stream.t.copy(), clock)
         for stream, clock in zip(streams, clocks, strict=True)
     ]
-    foreign: dict[tuple[ClockDomain, str], list[int]] = {}  # by clock; Unix time is one clock, whatever the host
-    for i, (stream, clock) in enumerate(zip(streams, clocks, strict=True)):
-        if clock in ("Unix time", "other"):
-            foreign.setdefault((clock, "" if clock == "Unix time" else stream.hostname), []).append(i)
     ours = [i for i, clock in enumerate(clocks) if clock == "LSL"]
+    groups = _group_foreign(streams, clocks)
+    written = _written_times(streams, placed, ours, measured) if groups else None
     notes = []
-    for (clock, _), members in foreign.items():
+    for members in groups:
         offset_s, how = 0.0, "they are taken as they are"
-        if ours or len(foreign) > 1:
-            known_s = _estimate_offset(streams, [one.t for one in placed], members, ours)
+        if ours or len(groups) > 1:
+            known_s = None if written is None else _estimate_offset([streams[i] for i in members], written)
             offset_s, how = known_s or 0.0, _how_moved(known_s)
         for i in members:
-            placed[i] = PlacedStamps(placed[i].t + offset_s, clock)
+            placed[i] = PlacedStamps(placed[i].t + offset_s, clocks[i])
         names = ", ".join(repr(streams[i].name) for i in members)
-        what = "Unix time" if clock == "Unix time" else "on another clock"
+        what = "Unix time" if clocks[members[0]] == "Unix time" else "on another clock"
         notes.append(f"The stamps of {names} are {what}, not LSL time; {how}.")
+        n_hosts = len({streams[i].hostname for i in members})
+        if n_hosts > 1:
+            notes.append(f"They come from {n_hosts} computers, and fit together as well as the clocks of these agree.")
     return placed, notes
 
 
@@ -89,52 +96,143 @@ def _how_moved(offset_s: float | None) -> str:
     return f"they are moved by {offset_s:.1f} s, by when they were written, to half a second or so: {mend}"
 
 
-def _clock_of(stream: StreamClock) -> ClockDomain:
-    """Return the clock that the stamps of a stream are on: LSL if the offsets were measured near them."""
+def _group_foreign(streams: Sequence[StreamClock], clocks: Sequence[ClockDomain]) -> list[list[int]]:
+    """Return the indices of the streams on each foreign clock.
+
+    Unix time is one clock, whatever the host. Other stamps of one host are on one clock if they are of the same time;
+    else each device counts on its own.
+    """
+    unix = [i for i, clock in enumerate(clocks) if clock == "Unix time"]
+    groups = [unix] if unix else []
+    others: list[list[int]] = []
+    for i, stream in enumerate(streams):
+        if clocks[i] == "other":
+            group = next((group for group in others if any(_is_near(streams[k], stream) for k in group)), None)
+            if group is None:
+                others.append([i])
+            else:
+                group.append(i)
+    return groups + others
+
+
+def _is_near(a: StreamClock, b: StreamClock) -> bool:
+    """Return whether two streams with samples are of one host and of the same time by their own stamps."""
+    apart_s = max(float(np.min(a.t) - np.max(b.t)), float(np.min(b.t) - np.max(a.t)))
+    return a.hostname == b.hostname and apart_s <= FAR_S
+
+
+def _clock_of(stream: StreamClock, measured: _WriteTimes | None) -> ClockDomain:
+    """Return the clock that the stamps of a stream are on.
+
+    It is LSL's if offsets were measured near them, or if they are near the time at which they were written.
+    """
     if not stream.t.size:
         return "unknown"
     stamp = float(np.median(stream.t))
+    if is_unix_time(stamp) and not (stream.times.size and is_unix_time(float(np.median(stream.times)))):
+        return "Unix time"
     if not stream.times.size:
-        return "Unix time" if is_unix_time(stamp) else "LSL"
-    outside_s = max(float(np.min(stream.times)) - stamp, stamp - float(np.max(stream.times)), 0.0)
-    return identify_clock(outside_s, stamp, _BUFFERED_S)
+        return "LSL"
+    apart_s = max(float(np.min(stream.times) - np.max(stream.t)), float(np.min(stream.t) - np.max(stream.times)), 0.0)
+    if apart_s <= FAR_S:
+        return "LSL"
+    behind_s = math.nan if measured is None else _behind(stream, measured)
+    return identify_clock(apart_s, stamp, _BUFFERED_S) if math.isnan(behind_s) else identify_clock(behind_s, stamp)
 
 
-def _estimate_offset(
-    streams: Sequence[StreamClock], stamps: Sequence[FloatArray], members: Sequence[int], ours: Sequence[int]
-) -> float | None:
-    """Return the seconds that bring a foreign clock to the recorder's, by the order of the file; None if unknown.
+def _behind(stream: StreamClock, measured: _WriteTimes) -> float:
+    """Return by how many seconds the stamps are behind the time of writing; NaN where that is not known."""
+    order, last = _blocks(stream, synchronise(stream.t, stream.times, stream.offsets))
+    before, after = measured.around(order)
+    known = np.isfinite(before) & np.isfinite(after)
+    behind = np.maximum(before - last, 0.0) + np.minimum(after - last, 0.0)
+    return float(np.median(behind[known])) if known.any() else math.nan
 
-    A block of samples was received before whatever was written behind it. So each one bounds the offset from above, and
+
+def _blocks(stream: StreamClock, t: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Return the running numbers (b,) of the blocks that have samples, and the last of the stamps ``t`` in each."""
+    whole = np.diff(stream.block_ends, prepend=0) > 0
+    return stream.block_order[whole], t[stream.block_ends[whole] - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class _WriteTimes:
+    """When some entries of a file were written."""
+
+    order: IndexArray  # (k,) running numbers, ascending
+    t: FloatArray  # (k,) s of the recorder's clock, ascending
+
+    def around(self, order: IndexArray) -> tuple[FloatArray, FloatArray]:
+        """Return the last time known before each entry (b,), and the first behind it; infinite where there is none."""
+        at = np.searchsorted(self.order, order)
+        padded = np.concatenate([[-np.inf], self.t, [np.inf]])
+        return padded[at], padded[at + 1]
+
+
+def _in_order(order: IndexArray, t: FloatArray) -> _WriteTimes | None:
+    """Return times of entries; None if the file was not written in the order of time, as by a converter."""
+    sort = np.argsort(order)
+    order, t = order[sort], t[sort]
+    if np.any(np.diff(t) < -FAR_S):
+        return None
+    return _WriteTimes(order, np.maximum.accumulate(t))
+
+
+def _measured_times(streams: Sequence[StreamClock]) -> _WriteTimes | None:
+    """Return when the offsets were measured, which is when they were written; None if not in the order of time."""
+    order = np.concatenate([np.empty(0, dtype=np.intp), *(stream.offset_order for stream in streams)])
+    t = np.concatenate([np.empty(0), *(stream.times + stream.offsets for stream in streams)])
+    sort = np.argsort(order)
+    order, t = order[sort], t[sort]
+    usual = median_filter(t, _NEIGHBOURS, mode="nearest") if t.size else t
+    good = np.abs(t - usual) <= FAR_S  # false for the few that were not initialised
+    return _in_order(order[good], t[good])
+
+
+def _written_times(
+    streams: Sequence[StreamClock], placed: Sequence[PlacedStamps], ours: Sequence[int], measured: _WriteTimes | None
+) -> _WriteTimes | None:
+    """Return when entries were written, by the offsets and by the samples of the steady streams in LSL time.
+
+    Samples that are late as a rule are taken to be as late as the offsets before them show.
+    """
+    if measured is None:
+        return None
+    orders, times = [measured.order], [measured.t]
+    for i in ours:
+        order, last = _blocks(streams[i], placed[i].t)
+        seldom = last.size < 2 or float(np.median(np.diff(last))) > 2 * _WRITTEN_EACH_S
+        if seldom and measured.order.size:  # such as markers, which may have waited for the next writing
+            continue
+        before, after = measured.around(order)
+        known = np.isfinite(before)
+        late_s = float(np.quantile((before - last)[known], _LATE_QUANTILE)) if known.any() else 0.0
+        orders.append(order)
+        times.append(np.clip(last + max(late_s, 0.0), before, after))
+    return _in_order(np.concatenate(orders), np.concatenate(times))
+
+
+def _estimate_offset(streams: Sequence[StreamClock], written: _WriteTimes) -> float | None:
+    """Return the seconds that bring streams of one foreign clock to the recorder's clock; None if unknown.
+
+    A block of samples was received before whatever is written behind it. So each one bounds the offset from above, and
     the lowest bounds belong to samples that came without delay.
 
     Args:
-        streams: All streams of the file.
-        stamps: Their stamps in seconds; those of ``ours`` on the recorder's clock.
-        members: Indices of the streams on the foreign clock.
-        ours: Indices of the streams on the recorder's clock.
+        streams: The streams.
+        written: When the entries of the file were written.
     """
-    order, time = [np.empty(0, dtype=np.intp)], [np.empty(0)]  # of what tells the recorder's time
-    for i in ours:
-        ends = streams[i].block_ends
-        whole = ends > np.concatenate([[0], ends[:-1]])
-        order.append(streams[i].block_order[whole])
-        time.append(stamps[i][ends[whole] - 1])
-    for stream in streams:
-        order.append(stream.offset_order)
-        time.append(stream.times + stream.offsets)
-    known_order, known_time = np.concatenate(order), np.concatenate(time)
-    sort = np.argsort(known_order)
-    known_order, known_time = known_order[sort], known_time[sort]
-    bounds: list[FloatArray] = []
-    for i in members:
-        ends = streams[i].block_ends
-        whole = ends > np.concatenate([[0], ends[:-1]])
-        behind = np.searchsorted(known_order, streams[i].block_order[whole])
-        inside = behind < known_order.size
-        bounds.append(known_time[behind[inside]] - stamps[i][ends[whole][inside] - 1])
-    together = np.concatenate(bounds)
-    return float(np.quantile(together, _ARRIVAL_QUANTILE)) if together.size >= _LEAST_BOUNDS else None
+    blocks = [_blocks(stream, stream.t) for stream in streams]
+    last = np.concatenate([t for _, t in blocks])
+    before, after = written.around(np.concatenate([order for order, _ in blocks]))
+    known = np.isfinite(after)
+    bounds, between = (after - last)[known], np.minimum(after - before, _WRITTEN_EACH_S)[known]
+    if bounds.size < _LEAST_BOUNDS:
+        return None
+    lowest = float(np.quantile(bounds, _ARRIVAL_QUANTILE))
+    if float(np.median(bounds)) - lowest > FAR_S:  # the order of the file is not that of time
+        return None
+    return lowest - float(np.median(between[bounds <= lowest])) / 2
 
 
 def synchronise(t: FloatArray, times: FloatArray, offsets: FloatArray) -> FloatArray:

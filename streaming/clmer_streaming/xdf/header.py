@@ -10,7 +10,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clmer_streaming.types import StreamInfo, StreamKind
@@ -33,9 +33,9 @@ class StreamDescription:
     stream_id: int
     name: str
     type: str
-    ch_names: tuple[str, ...]  # C labels
-    units: tuple[str, ...]  # C
-    ch_types: tuple[str, ...]  # C
+    ch_names: tuple[str, ...]  # C labels; all "" where the header has more or fewer
+    units: tuple[str, ...]  # C, likewise
+    ch_types: tuple[str, ...]  # C, likewise
     unit: str  # the most frequent one of the channels
     sfreq: float  # Hz, nominal; 0 for irregular streams
     channel_format: str
@@ -76,14 +76,15 @@ def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
     found = info.find("desc")
     desc = found if found is not None else ET.Element("desc")
     channels = desc.findall("channels/channel") or desc.findall("channel") or info.findall("channels/channel")
-    units = _per_channel(n_channels, (_text(channel, "unit") for channel in channels))
+    labels = [_text(channel, "label") or _text(channel, "name") for channel in channels]
+    units = [_text(channel, "unit") for channel in channels]
     return StreamDescription(
         stream_id=stream_id,
         name=_text(info, "name"),
         type=_text(info, "type"),
-        ch_names=_per_channel(n_channels, (_text(channel, "label") or _text(channel, "name") for channel in channels)),
-        units=units,
-        ch_types=_per_channel(n_channels, (_text(channel, "type") for channel in channels)),
+        ch_names=_per_channel(n_channels, labels),
+        units=_per_channel(n_channels, units),
+        ch_types=_per_channel(n_channels, [_text(channel, "type") for channel in channels]),
         unit=_commonest(units),
         sfreq=_rate(_text(info, "nominal_srate")),
         channel_format=channel_format,
@@ -92,7 +93,7 @@ def parse_stream_header(stream_id: int, content: bytes) -> StreamDescription:
         manufacturer=_text(desc, "manufacturer") or _text(desc, "acquisition/manufacturer"),
         desc=desc,
         xml=content.decode("utf-8", errors="replace"),
-        n_labels=len(channels) if channels and len(channels) != n_channels else None,
+        n_labels=len(labels) if any(labels) and len(labels) != n_channels else None,
     )
 
 
@@ -122,12 +123,12 @@ def _text(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _per_channel(n_channels: int, words: Iterable[str]) -> tuple[str, ...]:
-    given = tuple(words)[:n_channels]
-    return given + ("",) * (n_channels - len(given))
+def _per_channel(n_channels: int, words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words where there is one for each channel; else nobody can know which belongs to which: all ``""``."""
+    return tuple(words) if len(words) == n_channels else ("",) * n_channels
 
 
-def _commonest(words: tuple[str, ...]) -> str:
+def _commonest(words: Iterable[str]) -> str:
     counts = Counter(word for word in words if word)
     return counts.most_common(1)[0][0] if counts else ""
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from clmer_streaming.clock import is_unix_time
 from clmer_streaming.pipeline.channels import find_counter, microvolts_per_unit
 from clmer_streaming.xdf.clock import ClockHealth, measure_clock
 from clmer_streaming.xdf.header import StreamDescription
@@ -38,6 +37,7 @@ class FaultCode(StrEnum):
     LABEL_COUNT = "label_count"
     UNIT_UNKNOWN = "unit_unknown"
     UNIX_STAMPS = "unix_stamps"
+    FOREIGN_STAMPS = "foreign_stamps"
     NO_CLOCK_OFFSETS = "no_clock_offsets"
     NO_FOOTER = "no_footer"
     FOOTER_DISAGREES = "footer_disagrees"
@@ -104,7 +104,7 @@ def inspect(file: XdfFile) -> Inspection:
 
 def _inspect_stream(stream: XdfStream, file: XdfFile) -> StreamInspection:
     counter = None if stream.channel_format == "string" else find_counter(stream.ch_names)
-    values = None if counter is None else stream.x[counter]
+    values = None if counter is None else stream.samples.read_channel(counter)
     spacing = measure_spacing(stream.t_synced, stream.sfreq, values)
     clock = measure_clock(stream.t, stream.clock_times, stream.clock_offsets)
     return StreamInspection(
@@ -148,8 +148,10 @@ def _stamp_faults(stream: XdfStream, spacing: Spacing, clock: ClockHealth) -> It
     if clock.n_restarts:
         yield Fault(FaultCode.CLOCK_RESTARTED, f"The sender's clock restarted {clock.n_restarts} time(s).")
     yield from _rate_faults(stream, spacing)
-    if is_unix_time(float(np.median(stream.t))):
+    if stream.clock == "Unix time":
         yield Fault(FaultCode.UNIX_STAMPS, "Its stamps are seconds since 1970, not of the LSL clock.")
+    if stream.clock == "other":
+        yield Fault(FaultCode.FOREIGN_STAMPS, "Its stamps are not of the clock on which its offsets were measured.")
 
 
 def _rate_faults(stream: XdfStream, spacing: Spacing) -> Iterator[Fault]:

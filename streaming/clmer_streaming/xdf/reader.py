@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from clmer_streaming.types import BoolArray, FloatArray, IndexArray
 from clmer_streaming.xdf.clock import PlacedStamps, StreamClock, place_streams
 from clmer_streaming.xdf.format import MAX_STAMP_S
 from clmer_streaming.xdf.header import StreamDescription
-from clmer_streaming.xdf.samples import RecordedSamples
+from clmer_streaming.xdf.samples import JoinedSamples, RecordedSamples, kept_ends
 from clmer_streaming.xdf.scan import ClockOffset, SampleBlock, SampleLayout, Scan, ScanReport, read_in_order
 
 _STRAY_RUN = 3  # samples; fewer of them far from all others are damage, not a run of a clock
@@ -33,12 +34,17 @@ class XdfStream(StreamDescription):
 
     t: FloatArray  # (n,) s, stamps as stored: the sender's clock
     t_synced: FloatArray  # (n,) s, on the clock that the streams of the file share: the recorder's; see ``xdf.clock``
-    x: RecordedSamples  # (C, n), decoded when they are asked for; (0, n) for string streams
+    samples: RecordedSamples | JoinedSamples  # (C, n), decoded when they are asked for; (0, n) for string streams
     strings: tuple[tuple[str, ...], ...]  # n rows of C; empty for numeric streams
     clock_times: FloatArray  # (m,) s, the sender's clock, when each offset was measured
     clock_offsets: FloatArray  # (m,) s to add to the sender's clock
     footer: ET.Element | None  # None if the recording was not closed
     clock: ClockDomain = "LSL"  # that the stamps as stored are on
+
+    @property
+    def x(self) -> FloatArray:
+        """All values (C, n), decoded at each call: float64, or int64 for a stream of that format."""
+        return self.samples.read(0, self.t.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +102,7 @@ class _Stream:
     """A stream while the file is read."""
 
     description: StreamDescription
-    t: list[FloatArray] = field(default_factory=list)  # s, of the blocks
+    t: array[float] = field(default_factory=lambda: array("d"))  # s, of all samples
     sizes: list[int] = field(default_factory=list)  # samples of each block
     strings: list[tuple[str, ...]] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)  # bytes of the content of each block
@@ -116,7 +122,7 @@ def _gather(scan: Scan, progress: Progress | None) -> list[_Stream]:
             streams[entry] = _Stream(entry)
         elif isinstance(entry, SampleBlock):
             stream = streams[entry.stream]
-            stream.t.append(entry.t)
+            stream.t.frombytes(entry.t.tobytes())
             stream.sizes.append(entry.t.size)
             stream.strings += entry.strings
             stream.places.append((entry.at, entry.n_bytes))
@@ -139,22 +145,20 @@ def _plausible(stream: _Stream, warnings: list[str]) -> BoolArray:
 
 
 def _stamps(stream: _Stream) -> FloatArray:
-    """Return the stamps (n,) of all blocks, which are then one."""
-    stream.t = [np.concatenate([np.empty(0), *stream.t])]
-    return stream.t[0]
+    """Return the stamps (n,) of all blocks: a view, since a long recording has many."""
+    return np.frombuffer(stream.t)
 
 
 def _stream_clock(stream: _Stream, kept: BoolArray) -> StreamClock:
     """Return the stamps and offsets of a stream, without the samples that are left out."""
     offsets = np.array(stream.offsets, dtype=np.float64).reshape(-1, 2)
-    ends = _block_ends(stream)
     return StreamClock(
         stream.description.name,
         stream.description.hostname,
         _stamps(stream) if kept.all() else _stamps(stream)[kept],
         times=offsets[:, 0],
         offsets=offsets[:, 1],
-        block_ends=np.concatenate([[0], np.cumsum(kept)])[ends].astype(np.intp),
+        block_ends=kept_ends(_block_ends(stream), kept),
         block_order=np.array(stream.block_order, dtype=np.intp),
         offset_order=np.array(stream.offset_order, dtype=np.intp),
     )
@@ -173,7 +177,7 @@ def _finish(path: Path, stream: _Stream, kept: BoolArray, clock: StreamClock, pl
         **vars(d),
         t=clock.t,
         t_synced=placed.t,
-        x=RecordedSamples(path, layout, places, _block_ends(stream), kept),
+        samples=RecordedSamples(path, layout, places, _block_ends(stream), kept),
         strings=tuple(row for row, keep in zip(stream.strings, kept, strict=False) if keep),
         clock_times=clock.times,
         clock_offsets=clock.offsets,
@@ -195,6 +199,8 @@ def plausible_stamps(t: FloatArray, *, regular: bool) -> BoolArray:
     stray_s = _STRAY_REGULAR_S if regular else _STRAY_IRREGULAR_S
     with np.errstate(invalid="ignore"):
         kept = np.abs(t) <= MAX_STAMP_S
+        if kept.all() and not np.any(np.abs(np.diff(t)) > stray_s):
+            return kept
     good = np.flatnonzero(kept)
     runs = np.split(good, np.flatnonzero(np.abs(np.diff(t[good])) > stray_s) + 1)
     least = min(_STRAY_RUN, max(len(run) for run in runs))

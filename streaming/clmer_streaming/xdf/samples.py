@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clmer_streaming.types import BoolArray, FloatArray, IndexArray
-from clmer_streaming.xdf.scan import PiecewiseFile, SampleLayout, decode_samples, values_of
+from clmer_streaming.xdf.chunks import PiecewiseFile
+from clmer_streaming.xdf.scan import SampleLayout, decode_samples, values_of
+
+
+def kept_ends(ends: IndexArray, kept: BoolArray) -> IndexArray:
+    """Return the index behind each block among the samples that are kept.
+
+    Args:
+        ends: (b,) index of the sample behind each block among all; no block is empty.
+        kept: (m,) which are kept.
+    """
+    if not ends.size:
+        return ends
+    counts = np.add.reduceat(kept, np.concatenate([[0], ends[:-1]]), dtype=np.intp)
+    return np.cumsum(counts, dtype=np.intp)
 
 
 class RecordedSamples:
     """Values (C, n) of a stream of a file, of which one block is in memory at a time.
 
-    It is indexed as an array is: a stretch ``x[:, first:last]`` and a channel ``x[row]`` are decoded alone, anything
-    else decodes all. ``numpy.asarray`` does, too.
-
     Example::
 
         stream = read_xdf("session.xdf").streams[0]
-        first_second = stream.x[:, :128]  # (C, 128) float64
+        first_second = stream.samples.read(0, 128)  # (C, 128) float64
 
     Args:
         path: Path of the file.
@@ -37,7 +48,7 @@ class RecordedSamples:
         self._places = places
         self._bounds: IndexArray = np.concatenate([[0], ends])  # of the blocks, as they are in the file
         self._kept = kept
-        self._starts: IndexArray = np.concatenate([[0], np.cumsum(kept)])[self._bounds]  # among the samples kept
+        self._starts: IndexArray = np.concatenate([[0], kept_ends(ends, kept)])  # of the blocks, among those kept
         self._file: PiecewiseFile | None = None
         self._block = -1  # number of the block in memory
         self._values: FloatArray = np.empty((layout.n_channels, 0))
@@ -48,51 +59,35 @@ class RecordedSamples:
         """Number of channels and of samples, (C, n); no channels for a stream of strings."""
         return 0 if self._layout.channel_format == "string" else self._layout.n_channels, int(self._starts[-1])
 
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def T(self) -> FloatArray:  # noqa: N802 - as an array has it
-        """All values, (n, C)."""
-        return np.asarray(self).T
-
-    def tolist(self) -> list[list[float]]:
-        """Return all values as Python numbers, C lists of n."""
-        values: list[list[float]] = np.asarray(self).tolist()
-        return values
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> FloatArray:
-        """Return all values, (C, n)."""
-        values = self.read(0, self.shape[1])
-        return values if dtype is None else values.astype(dtype)
-
-    def __getitem__(self, key: Any) -> FloatArray:
-        """Return what an array of all values would."""
-        if isinstance(key, tuple) and len(key) == 2 and key[0] == slice(None) and isinstance(key[1], slice):
-            first, last, step = key[1].indices(self.shape[1])
-            if step == 1:
-                return self.read(first, max(first, last))
-        if isinstance(key, int | np.integer) and self.shape[0]:
-            rows = [self._decoded(block)[key] for block in range(len(self._places))]
-            row: FloatArray = np.concatenate(rows) if rows else np.empty(0)
-            return row
-        values: FloatArray = np.asarray(self)[key]
-        return values
-
     def read(self, first: int, last: int) -> FloatArray:
-        """Return the values (C, last - first) of samples ``first`` to ``last``."""
+        """Return the values (C, last - first) of samples ``first`` to ``last``; int64 for a stream of that format.
+
+        Raises:
+            RecordingError: The file cannot be read any more.
+        """
         n_channels = self.shape[0]
         if not n_channels or last <= first:
             return np.empty((n_channels, max(0, last - first)), dtype=self.dtype)
         begin = int(np.searchsorted(self._starts, first, side="right")) - 1
         end = int(np.searchsorted(self._starts, last, side="left"))
-        parts = []
+        values: FloatArray = np.empty((n_channels, last - first), dtype=self.dtype)
         for block in range(begin, end):
             start = int(self._starts[block])
-            parts.append(self._decoded(block)[:, max(0, first - start) : last - start])
-        values: FloatArray = parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)
+            part = self._decoded(block)[:, max(0, first - start) : last - start]
+            at = max(0, start - first)
+            values[:, at : at + part.shape[1]] = part
+        return values
+
+    def read_channel(self, row: int) -> FloatArray:
+        """Return all values (n,) of one channel.
+
+        Raises:
+            RecordingError: The file cannot be read any more.
+        """
+        values: FloatArray = np.empty(self.shape[1], dtype=self.dtype)
+        for block, start in enumerate(self._starts[:-1].tolist()):
+            part = self._decoded(block)[row]
+            values[start : start + part.size] = part
         return values
 
     def _decoded(self, block: int) -> FloatArray:
@@ -104,3 +99,34 @@ class RecordedSamples:
             kept = self._kept[self._bounds[block] : self._bounds[block + 1]]
             self._values, self._block = values_of(rows[: kept.size][kept]), block
         return self._values
+
+
+class JoinedSamples:
+    """Values (C, n) of several streams of one layout, one behind the other.
+
+    Args:
+        parts: The samples of each, in order.
+    """
+
+    def __init__(self, parts: Sequence[RecordedSamples]) -> None:
+        self._parts = tuple(parts)
+        self._bounds = np.concatenate([[0], np.cumsum([part.shape[1] for part in parts])]).tolist()
+        self.dtype = parts[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of channels and of samples, (C, n)."""
+        return self._parts[0].shape[0], int(self._bounds[-1])
+
+    def read(self, first: int, last: int) -> FloatArray:
+        """Return the values (C, last - first) of samples ``first`` to ``last``; see ``RecordedSamples.read``."""
+        found = [
+            part.read(max(0, first - start), min(part.shape[1], last - start))
+            for part, start in zip(self._parts, self._bounds, strict=False)
+            if first < start + part.shape[1] and last > start
+        ]
+        return np.concatenate(found, axis=1) if found else self._parts[0].read(0, 0)
+
+    def read_channel(self, row: int) -> FloatArray:
+        """Return all values (n,) of one channel; see ``RecordedSamples.read_channel``."""
+        return np.concatenate([part.read_channel(row) for part in self._parts])

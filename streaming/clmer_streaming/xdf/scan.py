@@ -1,17 +1,15 @@
 """One pass over an XDF file: the content of each chunk in the order of the file, with damaged parts skipped.
 
-``read_in_order`` returns a ``Scan``, which yields entries and counts the damage in its ``ScanReport``. The file is read
-piece by piece (``PiecewiseFile``), so that memory does not grow with it. Below are the chunks (``chunk_at``) and the
+``read_in_order`` returns a ``Scan``, which yields entries and counts the damage in its ``ScanReport``. Below it is the
 decoding of samples (``decode_samples``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +18,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
-from clmer_streaming.xdf.format import BOUNDARY_UUID, MAGIC, MAX_STAMP_S, NUMERIC_DTYPES, Tag, decode_length
+from clmer_streaming.xdf.chunks import PiecewiseFile, RawChunk, can_continue, chunk_at, skip_samples_of
+from clmer_streaming.xdf.format import MAGIC, MAX_STAMP_S, NUMERIC_DTYPES, Tag, decode_length
 from clmer_streaming.xdf.header import StreamDescription, parse_stream_header, parse_xml
 
-_LENGTH = struct.Struct("<I")
-_OF_STREAM = struct.Struct("<HI")  # tag and stream id
-_OF_A_STREAM = (Tag.STREAM_HEADER, Tag.SAMPLES, Tag.CLOCK_OFFSET, Tag.STREAM_FOOTER)
 _BATCH = 1024  # samples that are compared at once; bounds the work on chunks in which the two kinds alternate
 
 
@@ -51,69 +46,6 @@ def read_in_order(path: str | Path, wanted: Callable[[StreamDescription], bool] 
         RecordingError: The file is missing, empty or not XDF.
     """
     return Scan(PiecewiseFile(Path(path)), wanted)
-
-
-_PIECE = 1 << 20  # bytes that are read at once
-_LONGEST_CHUNK = 1 << 28  # bytes; a longer length is damage
-_HEAD = 32  # bytes that tell whether a chunk begins
-
-
-class PiecewiseFile:
-    """The bytes of an XDF file, of which one piece is in memory at a time.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        RecordingError: The file is missing, cannot be read, is empty or does not begin as XDF does.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.size = _check_recording(path)
-        self._begin = 0  # byte at which the piece in memory begins
-        self._piece = b""
-
-    def view(self, at: int, n_bytes: int = _PIECE) -> memoryview:
-        """Return the bytes from ``at`` on: so many, more if they are in memory, or all up to the end of the file.
-
-        Raises:
-            RecordingError: The file cannot be read any more.
-        """
-        behind = at - self._begin
-        if behind < 0 or behind + min(n_bytes, self.size - at) > len(self._piece):
-            try:
-                with self._path.open(
-                    "rb", buffering=0
-                ) as file:  # opened for each piece, so that nothing has to be closed
-                    file.seek(at)
-                    self._piece = file.read(max(n_bytes, _PIECE))
-            except OSError as error:
-                raise _unreadable(self._path, error) from error
-            self._begin, behind = at, 0
-        return memoryview(self._piece)[behind:]
-
-    def view_chunk(self, at: int) -> memoryview:
-        """Return the bytes from ``at`` on: the whole chunk that begins there, if there is one, and the next head."""
-        view = self.view(at, _HEAD)
-        length = decode_length(view, 0)
-        if length is None:
-            return view
-        n_bytes, start = length
-        needed = start + n_bytes + _HEAD
-        if needed <= len(view) or n_bytes > _LONGEST_CHUNK:
-            return view
-        return self.view(at, needed)
-
-    def after_next_boundary(self, at: int) -> int:
-        """Return the byte after the next boundary chunk behind ``at``; the end of the file if there is none."""
-        while at < self.size:
-            view = self.view(at, _PIECE)
-            found = bytes(view).find(BOUNDARY_UUID)
-            if found >= 0:
-                return at + found + len(BOUNDARY_UUID)
-            at += max(1, len(view) - len(BOUNDARY_UUID) + 1)
-        return self.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,7 +190,7 @@ class Scan:
         if self._wanted is None:
             return at
         unwanted = [stream_id for stream_id, known in self._by_id.items() if not self._wanted(known.description)]
-        while (skipped := skip_samples_of(self._file.view(at, _PIECE), 0, unwanted)) > 0:
+        while (skipped := skip_samples_of(self._file.view_chunk(at), 0, unwanted)) > 0:
             self.report.n_used += skipped
             at += skipped
         return at
@@ -327,11 +259,11 @@ class Scan:
             return end
         self.report.cut_off = True
         if chunk.tag == Tag.SAMPLES and known is not None:
-            n_left = len(chunk.content)
-            cut = dataclasses.replace(chunk, end=self._file.size - at)
-            entry, _ = self._samples(known, cut, at)
-            if isinstance(entry, SampleBlock):
-                yield dataclasses.replace(entry, at=self._file.size - n_left, n_bytes=n_left)
+            cut = chunk_at(self._file.view(at, self._file.size - at), 0)
+            assert cut is not None  # it begins as it did before
+            entry, _ = self._samples(known, dataclasses.replace(cut, end=self._file.size - at), at)
+            if entry is not None:
+                yield entry
         return end
 
 
@@ -348,106 +280,6 @@ def _footer(known: _Known, chunk: RawChunk) -> tuple[Entry | None, bool]:
         return Footer(known.description, parse_xml(bytes(chunk.content))), True
     except ValueError:
         return None, False
-
-
-@dataclass(frozen=True, slots=True)
-class RawChunk:
-    """One chunk, not yet decoded."""
-
-    tag: int
-    stream_id: int | None  # None for chunks of the file
-    content: memoryview  # behind tag and stream id
-    end: int  # byte where the next chunk begins
-    whole: bool = True  # False if the file ends within the chunk
-
-
-def chunk_at(data: memoryview, at: int) -> RawChunk | None:
-    """Return the chunk that begins at byte ``at``; None if no valid chunk begins there."""
-    length = decode_length(data, at)
-    if length is None:
-        return None
-    n_bytes, start = length
-    end, body = start + n_bytes, data[start : start + n_bytes]
-    if n_bytes < 2 or len(body) < 2:
-        return None
-    tag = int.from_bytes(body[:2], "little")
-    whole = end <= len(data)
-    if tag not in _OF_A_STREAM:
-        return RawChunk(tag, None, body[2:], end, whole)
-    if len(body) < 6:
-        return None
-    (stream_id,) = struct.unpack_from("<I", body, 2)
-    return RawChunk(tag, stream_id, body[6:], end, whole)
-
-
-def skip_samples_of(data: memoryview, at: int, stream_ids: Container[int | None]) -> int:
-    """Return the byte where a run of whole sample chunks of these streams ends that begins at byte ``at``.
-
-    Written for speed: an hour of a session has hundreds of thousands of such chunks.
-    """
-    n = len(data)
-    while at + 9 <= n:  # the shortest chunk of a stream: two bytes of length, two of tag, four of stream, one of count
-        n_length = data[at]
-        start = at + 1 + n_length
-        if n_length == 1:
-            length = data[at + 1]
-        elif n_length == 4 and start + 6 <= n:
-            (length,) = _LENGTH.unpack_from(data, at + 1)
-        else:
-            break
-        tag, stream_id = _OF_STREAM.unpack_from(data, start)
-        end = start + length
-        if tag != Tag.SAMPLES or stream_id not in stream_ids or length < 6 or end > n:
-            break
-        at = end
-    return at
-
-
-def can_continue(data: memoryview, at: int, known: Container[int | None]) -> bool:
-    """Return whether the file ends at byte ``at``, or a chunk of a known kind and stream begins there."""
-    if at == len(data):
-        return True
-    chunk = chunk_at(data, at)
-    if chunk is None or chunk.tag not in tuple(Tag):
-        return False
-    return chunk.stream_id is None or chunk.tag == Tag.STREAM_HEADER or chunk.stream_id in known
-
-
-def _check_recording(path: Path) -> int:
-    """Return the size of an XDF file in bytes.
-
-    Raises:
-        RecordingError: The file is missing, cannot be read, is empty or does not begin as XDF does.
-    """
-    found = mend = ""
-    try:
-        with path.open("rb", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            head = file.read(len(MAGIC))
-    except FileNotFoundError:
-        found, mend = f"no file at {path}", "check the path"
-    except IsADirectoryError:
-        found, mend = f"the folder {path}", "name a file in it"
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    else:
-        if not size:
-            found, mend = f"{path}, which is empty", "record the session again; nothing was written to this file"
-        elif head != MAGIC:
-            found = f"{path}, which begins with {head!r}"
-            mend = "name a file that LabRecorder or clmer wrote; unpack it first if it is compressed"
-    if found:
-        raise RecordingError(expected="an XDF recording (a file that begins with 'XDF:')", found=found, mend=mend)
-    return size
-
-
-def _unreadable(path: Path, error: OSError) -> RecordingError:
-    return RecordingError(
-        expected="an XDF recording (a file that begins with 'XDF:')",
-        found=f"{path}, which cannot be read: {error.strerror or error!r}",
-        mend="check the file's permissions, and the disk that it is on",
-    )
 
 
 @dataclass(frozen=True, slots=True)

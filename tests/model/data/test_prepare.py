@@ -17,7 +17,7 @@ from clmer_model.data.examples import make_examples
 from clmer_model.data.prepare import PrepareConfig, prepare_arrays, prepare_sessions
 from clmer_model.data.sessions import find_trials
 from clmer_model.data.store import INDEX, open_store
-from clmer_model.data.tables import Recording, TrialRow
+from clmer_model.data.tables import EegReading, Recording, TrialRow
 from clmer_server.cli import main
 from clmer_streaming.config import SlotSeriesConfig, WindowConfig
 from clmer_streaming.errors import DatasetError
@@ -107,8 +107,13 @@ def test_two_people_of_one_recording_are_two_of_the_store(made: Path, tmp_path: 
     assert np.array_equal(store.examples.of_people([0]).series["eeg"], alone.examples.of_people([0]).series["eeg"])
     assert len(store.examples.of_people([1])) > 10
     (root / "manifest.csv").write_text("file,participant\nboth.xdf,S000\n")
-    with pytest.raises(DatasetError, match=r"(?s)manifest\.csv row 2.*--eeg|eeg.*Second"):
+    with pytest.raises(DatasetError, match=r"manifest\.csv, row 2") as caught:
         prepare_sessions(root, tmp_path / "unclear", ALL, unwatched)
+    assert "--eeg Second; in manifest.csv such options are columns" in caught.value.mend
+    second = dataclasses.replace(ALL, reading=EegReading("Second"))
+    prepare_sessions(root, tmp_path / "option", second, unwatched)
+    of_option, of_column = open_store(tmp_path / "option").examples, store.examples.of_people([1])
+    assert np.array_equal(of_option.series["eeg"], of_column.series["eeg"])
 
 
 def test_every_window_is_kept_or_left_out_for_a_reason(made: Path, tmp_path: Path) -> None:
@@ -252,6 +257,19 @@ def test_a_store_that_was_altered_is_refused(made: Path, tmp_path: Path) -> None
     (out / INDEX).write_text("[]", encoding="utf-8")
     with pytest.raises(DatasetError, match="the index of a store"):
         open_store(out)
+
+
+def test_options_about_the_eeg_are_checked_as_those_of_the_service(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value that cannot be is refused before anything is read; a data set of arrays has no streams."""
+    words = ["prepare", "--out", str(tmp_path / "store"), "--dataset"]
+    assert main([*words, "sessions", "--root", str(root), "--eeg-rate", "-1"]) == 2
+    assert "eeg_rate: Input should be greater than 0" in capsys.readouterr().err
+    assert main([*words, "arrays", "a.npz", "--eeg", "mine"]) == 2
+    assert "--eeg" in capsys.readouterr().err
+    assert main([*words, "sessions", "--root", str(root), "--eeg", "nobody"]) == 2
+    assert "an EEG stream 'nobody'" in capsys.readouterr().err
 
 
 def arrays(n: int = 6) -> dict[str, Any]:

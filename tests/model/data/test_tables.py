@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clmer_model.data.tables import LABELS_VA9, SCHEMES, ordered_labels, read_tables
+from clmer_model.data.tables import LABELS_VA9, SCHEMES, EegReading, ordered_labels, read_tables
 from clmer_streaming.errors import DatasetError
 
 MANIFEST = "file,participant\na.xdf,P1\nb.xdf,P2\n"
@@ -44,6 +44,15 @@ def test_tables_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
     tables = read_tables(dataset(tmp_path, manifest), None)
     assert [(r.row, r.participant) for r in tables.recordings] == [(2, "P1"), (4, "P2")]
     assert tables.unused == ("manifest.csv: age",)
+
+
+def test_what_the_manifest_leaves_empty_holds_for_all(tmp_path: Path) -> None:
+    """A cell that says something goes before it, a no too."""
+    manifest = "file,participant,eeg,eeg_map_force,eeg_rate\na.xdf,P1,,,\nb.xdf,P2,Right,no,250\n"
+    given = EegReading("Left", "AF3=1", eeg_map_force=True, eeg_rate=125.0, eeg_unit="V")
+    first, second = read_tables(dataset(tmp_path, manifest), None, given).recordings
+    read = [(r.eeg, r.eeg_map, r.eeg_map_force, r.eeg_rate, r.eeg_unit) for r in (first, second)]
+    assert read == [("Left", "AF3=1", True, 125.0, "V"), ("Right", "AF3=1", False, 250.0, "V")]
 
 
 TWO = "file,participant,eeg\na.xdf,P1,Left\na.xdf,P2,Right\nb.xdf,P3,\n"

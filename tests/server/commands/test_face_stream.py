@@ -17,7 +17,7 @@ from clmer_streaming.config import physio_source
 from clmer_streaming.errors import StreamError
 from clmer_streaming.face.hog import HOG_CH_NAMES
 from clmer_streaming.face.layout import EXTRACTOR_ID, FACE_CH_NAMES, face_to_row, row_to_face
-from clmer_streaming.lsl.extra import LslExtraSource, StreamRegistry
+from clmer_streaming.lsl.extra import LslExtraSource
 from clmer_streaming.lsl.outlets import FaceOutlet
 from clmer_streaming.lsl.sources import LslFaceSource
 from clmer_streaming.types import Chunk, FaceFlag, FaceSample, StreamInfo, Tick
@@ -113,7 +113,7 @@ def test_the_command_publishes_a_camera_until_it_is_ended(tmp_path: Path) -> Non
                 sample = listener.next(FaceSample, lambda sample: sample.flags == FaceFlag.NONE)
                 assert np.isfinite(sample.landmarks).all()
                 assert abs(local_clock() - sample.t) < 2.0
-            with Listener(LslExtraSource("none", StreamRegistry(), {"hog": "hog-b"})) as listener:
+            with Listener(LslExtraSource("none", physio={"hog": "hog-b"})) as listener:
                 info = listener.next(StreamInfo)
                 chunk = listener.next(Chunk)
                 assert (info.source, info.kind, info.ch_names) == (physio_source("hog"), "physio", HOG_CH_NAMES)

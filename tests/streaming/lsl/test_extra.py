@@ -15,26 +15,19 @@ import numpy as np
 import pylsl
 import pytest
 
-from clmer_streaming.config import physio_source
+from clmer_streaming.config import EPOC_CH_NAMES, SignalConfig, physio_source
 from clmer_streaming.errors import StreamError
-from clmer_streaming.lsl.extra import (
-    ALL,
-    NONE,
-    USED,
-    LslExtraSource,
-    StreamRegistry,
-    extra_stream_info,
-    stream_uid,
-)
+from clmer_streaming.face.layout import FACE_CH_NAMES
+from clmer_streaming.lsl.extra import ALL, NONE, USED, LslExtraSource, extra_stream_info
+from clmer_streaming.lsl.inlet import LslSource
+from clmer_streaming.lsl.sources import LslEegSource, LslFaceSource
 from clmer_streaming.pipeline.liveness import ExtraStreams
 from clmer_streaming.recording.reader import SessionReader
 from clmer_streaming.recording.writer import SessionWriter
-from clmer_streaming.sources.transform import TransformedSource
 from clmer_streaming.types import Chunk, Item, Marker, StreamInfo, Tick
 from clmer_streaming.xdf.reader import read_xdf
 from tests.support.lab_outlets import CONTACT_NAME, EEG_NAME, MARKER_NAME, MOTION_NAME, PSYCHOPY_NAME, lab
 from tests.support.listener import Listener
-from tests.support.session_parts import ListSource
 
 pytestmark = pytest.mark.lsl
 
@@ -46,17 +39,9 @@ def announced(listener: Listener, n: int) -> dict[str, StreamInfo]:
     return {info.name: info for info in (listener.next(StreamInfo) for _ in range(n))}
 
 
-def with_eeg_taken() -> StreamRegistry:
-    """Return what is known where another source has the headset."""
-    taken = StreamRegistry()
-    (found,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
-    taken.add(StreamInfo("eeg", "eeg", EEG_NAME, (), 128.0, source_id=found.source_id(), hostname=found.hostname()))
-    return taken
-
-
 def test_a_stream_that_is_gone_is_said_to_be_gone() -> None:
     """Words come when they come: that their stream is gone is known by its connection."""
-    source = LslExtraSource(MARKER_NAME, StreamRegistry())
+    source = LslExtraSource(MARKER_NAME)
     with Listener(source) as listener:
         with lab():
             info = listener.next(StreamInfo)
@@ -76,25 +61,29 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_none_takes_nothing_and_ends_at_once() -> None:
     """Without a look at the network."""
     found: list[Item] = []
-    LslExtraSource(NONE, StreamRegistry()).run(found.append, threading.Event())
+    LslExtraSource(NONE).run(found.append, threading.Event())
     assert found == []
 
 
 @pytest.mark.deep
 def test_a_stream_that_returns_keeps_its_name_and_an_unused_headset_is_taken_in_the_end() -> None:
     """EEG that the EEG source does not want within ten seconds is a stream like any other, until it wants it."""
-    taken = StreamRegistry()
-    with Listener(LslExtraSource(f"{MARKER_NAME},{EEG_NAME}", taken)) as listener:
+    headset = LslEegSource(EEG_NAME, SignalConfig())  # which runs only later
+    source = LslExtraSource(f"{MARKER_NAME},{EEG_NAME}", [headset])
+    with Listener(source) as listener:
         with lab():
             first = listener.next(StreamInfo)
         with lab():
             again = listener.next(StreamInfo)
             eeg = listener.next(StreamInfo)
             listener.next(Chunk, lambda chunk: chunk.source == eeg.source)
-            taken.add(eeg)
+            with Listener(headset) as wearer:
+                taken = wearer.next(StreamInfo)
+                wait_until(lambda: source.reason(eeg.source) == f"{EEG_NAME} has become an input")
     assert first.source == again.source == f"lsl:{MARKER_NAME}"
-    assert stream_uid(first.xml) != stream_uid(again.xml)
+    assert first.xml != again.xml  # another start of the outlet
     assert (eeg.name, eeg.kind) == (EEG_NAME, "other")
+    assert taken.xml == eeg.xml  # by which its status goes away
 
 
 XML = """<?xml version="1.0"?><info><name>{name}</name><type>{type}</type><channel_count>1</channel_count>
@@ -119,20 +108,6 @@ def test_what_a_stream_carries_is_told_by_its_header(header: dict[str, Any], kin
     """By type, format and rate."""
     xml = XML.format(**{"name": "X", "type": "", "rate": 0, "format": "float32", **header})
     assert extra_stream_info(xml, "lsl:X").kind == kind
-    assert stream_uid(xml) == "u-1"
-
-
-def test_what_other_sources_announce_is_taken() -> None:
-    """By its uid, and by what stays when its outlet is started again."""
-    xml = XML.format(name="X", type="EEG", rate=128, format="float32")
-    info = StreamInfo("eeg", "eeg", "X", ("Fz",), 128.0, source_id="id", hostname="host", xml=xml)
-    taken, found = StreamRegistry(), list[Item]()
-    TransformedSource(ListSource([info]), taken.observe).run(found.append, threading.Event())
-    assert found == [info]
-    assert taken.has_kind("eeg")
-    assert taken.is_used("u-1", "Y", "", "")
-    assert taken.is_used("u-2", "X", "id", "host")
-    assert not taken.is_used("u-2", "X", "other", "host")
 
 
 def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
@@ -143,7 +118,7 @@ def test_two_streams_for_one_series_are_refused_with_their_names() -> None:
         pylsl.StreamOutlet(pylsl.StreamInfo(name, "ECG", 1, 100.0, pylsl.cf_float32, f"belt-{name}"))
         for name in ("Left belt", "Right belt")
     ]
-    source = LslExtraSource(NONE, StreamRegistry(), {"ecg": "ECG"})
+    source = LslExtraSource(NONE, physio={"ecg": "ECG"})
     with pytest.raises(StreamError) as refusal:
         source.run(lambda item: None, threading.Event())
     assert len(outlets) == 2
@@ -169,16 +144,14 @@ def heard() -> Lab:
     own = pylsl.StreamOutlet(pylsl.StreamInfo("CLMER-Other", "Emotion", 1, 0, pylsl.cf_float32, "clmer-x-host-1-abc"))
     expected = {ALL: 4, USED: 3, f"{MOTION_NAME}, Nobody": 1}
     with lab(), contextlib.ExitStack() as stack:
-        taken = with_eeg_taken()
-        listeners = {choice: stack.enter_context(Listener(LslExtraSource(choice, taken))) for choice in expected}
-        motion = stack.enter_context(Listener(LslExtraSource(NONE, taken, {"motion": MOTION_NAME})))
+        headset = LslEegSource("auto", SignalConfig())
+        listeners = {choice: stack.enter_context(Listener(LslExtraSource(choice, [headset]))) for choice in expected}
+        motion = stack.enter_context(Listener(LslExtraSource(NONE, [headset], {"motion": MOTION_NAME})))
         found = {choice: announced(listeners[choice], n) for choice, n in expected.items()}
         series = motion.next(StreamInfo)
-        (result,) = pylsl.resolve_byprop("name", EEG_NAME, timeout=WAIT_S)
-        headset = pylsl.StreamInlet(result)
-        headset.open_stream(timeout=WAIT_S)  # the lab plays when somebody listens to its headset
+        wearer = stack.enter_context(Listener(headset))  # the lab plays when somebody listens to its headset
+        wearer.next(StreamInfo)
         chunk = motion.next(Chunk)
-        headset.close_stream()
     assert own is not None
     for listener in (*listeners.values(), motion):
         assert not any(isinstance(item, StreamInfo) for item in listener.items.queue)
@@ -224,7 +197,7 @@ def twin(channel_format: int, kind: str = "Motion", sfreq: float = 50.0) -> pyls
 def test_two_outlets_that_are_equal_in_everything_are_two_streams() -> None:
     """Both are there at the same time: each has a source key of its own, and no sample changes sides."""
     outlets = [twin(pylsl.cf_float32), twin(pylsl.cf_float32)]
-    with Listener(LslExtraSource(ALL, StreamRegistry())) as listener:
+    with Listener(LslExtraSource(ALL)) as listener:
         sources = {listener.next(StreamInfo, lambda info: info.name == "twin").source for _ in outlets}
         assert len(sources) == 2
         for _ in range(20):
@@ -236,13 +209,13 @@ def test_two_outlets_that_are_equal_in_everything_are_two_streams() -> None:
             chunk = listener.next(Chunk, lambda chunk: chunk.source in sources)
             values[chunk.source] |= set(chunk.x[0].tolist())
             n += chunk.t.size
-    assert sorted(values.values()) == [{0.0}, {1.0}]
+    assert sorted(map(sorted, values.values())) == [[0.0], [1.0]]
 
 
 def test_two_equal_streams_of_markers_are_two_streams() -> None:
     """The words of one are not those of the other."""
     outlets = [twin(pylsl.cf_string, "Markers", 0.0), twin(pylsl.cf_string, "Markers", 0.0)]
-    with Listener(LslExtraSource(ALL, StreamRegistry())) as listener:
+    with Listener(LslExtraSource(ALL)) as listener:
         sources = {listener.next(StreamInfo, lambda info: info.name == "twin").source for _ in outlets}
         for word, outlet in zip(("one", "two"), outlets, strict=True):
             outlet.push_sample([word])
@@ -256,7 +229,7 @@ def test_whole_numbers_of_64_bits_keep_their_bits_to_the_file(tmp_path: Path) ->
     sent = [2**62 + 1, -(2**53) - 1, 1_764_600_000_123_456_789]
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo("stamps", "Sync", 1, 0.0, pylsl.cf_int64, "I-1"))
     writer = SessionWriter(tmp_path / "session.xdf", {"clock": {"lsl_time": 0.0, "unix_time": 0.0}})
-    with Listener(LslExtraSource("stamps", StreamRegistry())) as listener:
+    with Listener(LslExtraSource("stamps")) as listener:
         writer.write(listener.next(StreamInfo))
         for value in sent:
             outlet.push_sample([value])
@@ -273,21 +246,94 @@ def test_whole_numbers_of_64_bits_keep_their_bits_to_the_file(tmp_path: Path) ->
     assert np.concatenate([chunk.x[0] for chunk in replayed]).tolist() == sent
 
 
-@pytest.mark.parametrize(("asked", "n"), [({"eeg": "wanted"}, 0), ({"face": "wanted"}, 0), ({"eeg": "another"}, 1)])
-def test_a_stream_that_a_source_asks_for_is_left_to_it(asked: dict[str, str], n: int) -> None:
-    """Whatever its type: it is not read beside it, so that it is recorded once."""
+def published(name: str, kind: str, n_channels: int, source_id: str = "") -> pylsl.StreamOutlet:
+    """Publish a stream whose samples nobody needs."""
+    return pylsl.StreamOutlet(pylsl.StreamInfo(name, kind, n_channels, 100.0, pylsl.cf_float32, source_id))
+
+
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        (LslEegSource("wanted", SignalConfig()), {"wanted"}),
+        (LslEegSource("source_id=W-1", SignalConfig()), {"headset"}),
+        (LslEegSource("auto", SignalConfig()), {"headset"}),
+        (LslFaceSource("auto"), {"faces"}),
+        (LslFaceSource("wanted"), {"wanted"}),
+    ],
+    ids=["name", "source_id", "auto", "face", "face name"],
+)
+def test_what_an_input_wants_is_left_to_it_and_nothing_else(source: LslSource, left: set[str]) -> None:
+    """Whatever its type is, so that it is recorded once; the input runs elsewhere, or is about to."""
     outlets = [
-        pylsl.StreamOutlet(pylsl.StreamInfo("wanted", "signal", 14, 128.0, pylsl.cf_float32, "W-1")),
-        pylsl.StreamOutlet(pylsl.StreamInfo("bystander", "Motion", 3, 50.0, pylsl.cf_float32, "B-1")),
+        published("wanted", "signal", 14),
+        published("headset", "EEG", 14, "W-1"),
+        published("faces", "MoCap", len(FACE_CH_NAMES)),
+        published("bystander", "Motion", 3),
     ]
-    with Listener(LslExtraSource(ALL, StreamRegistry(), asked=asked)) as listener:
-        found = announced(listener, 1 + n)
-        if not n:
-            assert "bystander" in found
-            with pytest.raises(queue.Empty):  # two more looks at the network find nothing new
-                listener.items.get(timeout=1.5)
-    assert ("wanted" in found) is bool(n)
+    with Listener(LslExtraSource(ALL, [source])) as listener:
+        found = announced(listener, len(outlets) - len(left))
+        with pytest.raises(queue.Empty):  # two more looks at the network find nothing new
+            listener.items.get(timeout=1.5)
+    assert found.keys() == {"wanted", "headset", "faces", "bystander"} - left
+
+
+def test_a_predicate_leaves_what_it_matches_and_nothing_else() -> None:
+    """What it matches is known to the network alone, which is waited for: nothing is read in the meantime."""
+    headset = LslEegSource("starts-with(name,'want')", SignalConfig())
+    outlets = [published("wanted", "signal", 14), published("bystander", "Motion", 3)]
+    with Listener(headset) as wearer, Listener(LslExtraSource(ALL, [headset])) as listener:
+        assert announced(listener, 1).keys() == {"bystander"}
+        with pytest.raises(queue.Empty):
+            listener.items.get(timeout=1.5)
+        assert headset.reason  # 14 channels without labels are no EEG for the model
+        assert not any(isinstance(item, StreamInfo) for item in wearer.items.queue)
     assert len(outlets) == 2
+
+
+def eeg_outlet() -> pylsl.StreamOutlet:
+    """Publish a headset without a source_id, as some bridges do."""
+    info = pylsl.StreamInfo("headset", "EEG", 14, 128.0, pylsl.cf_float32, "")
+    channels = info.desc().append_child("channels")
+    for name in EPOC_CH_NAMES:
+        channels.append_child("channel").append_child_value("label", name)
+    return pylsl.StreamOutlet(info)
+
+
+def test_a_headset_without_a_source_id_that_is_started_again_is_read_once() -> None:
+    """Its new start is known by name, type and host, though it says nothing new of itself."""
+    headset = LslEegSource("auto", SignalConfig())
+    with Listener(headset) as wearer, Listener(LslExtraSource(ALL, [headset])) as listener:
+        outlets = {"first": eeg_outlet()}
+        wearer.next(StreamInfo)
+        first = headset.uid
+        del outlets["first"]
+        outlets["second"] = eeg_outlet()
+        wait_until(lambda: headset.uid not in ("", first))
+        with pytest.raises(queue.Empty):
+            listener.items.get(timeout=2.0)
+
+
+def test_a_stream_that_is_started_again_at_once_goes_on_in_its_own() -> None:
+    """Though the network still lists the one that is gone: that is not taken for a second stream."""
+    with Listener(LslExtraSource(ALL)) as listener:
+        sources: list[str] = []
+        outlets: dict[str, pylsl.StreamOutlet] = {}
+        for _ in range(4):
+            outlets.clear()
+            outlets["again"] = twin(pylsl.cf_float32)
+            sources.append(listener.next(StreamInfo).source)
+    assert sources == ["lsl:twin"] * 4
+
+
+def test_two_equal_streams_for_one_series_are_refused() -> None:
+    """They cannot be told apart, and their samples must not be mixed."""
+    outlets = [twin(pylsl.cf_float32, "ECG"), twin(pylsl.cf_float32, "ECG")]
+    source = LslExtraSource(NONE, physio={"ecg": "twin"})
+    with pytest.raises(StreamError) as refusal:
+        source.run(lambda item: None, threading.Event())
+    assert len(outlets) == 2
+    assert refusal.value.found.count("twin (source_id TWIN-1") == 2
+    assert "rename one of them" in refusal.value.mend
 
 
 def test_a_stream_that_becomes_an_input_is_not_lost() -> None:
@@ -298,3 +344,19 @@ def test_a_stream_that_becomes_an_input_is_not_lost() -> None:
     assert [status.source for status in streams.push(Tick(101.0, "eeg"), 101.0)] == ["lsl:EPOC"]
     assert streams.push(StreamInfo("eeg", "eeg", "EPOC", ("",), 128.0, xml=xml), 101.5) == ()
     assert streams.push(Tick(110.0, "eeg"), 110.0) == ()
+
+
+def test_markers_in_unix_time_are_stamped_when_they_arrive() -> None:
+    """As EEG is, and the stream says so; its outlet is the only one that stamps so."""
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo("unix-markers", "Markers", 1, 0.0, pylsl.cf_string, "U-1"))
+    with Listener(LslExtraSource("unix-markers")) as listener:
+        assert listener.next(StreamInfo).note == ""
+        before = pylsl.local_clock()
+        outlet.push_sample(["begin"], time.time())
+        assert listener.next(StreamInfo).note == "its stamps are Unix time: its samples are stamped when they arrive"
+        marker = listener.next(Marker)
+        outlet.push_sample(["end"], time.time())
+        again = listener.next(Marker)
+        after = pylsl.local_clock()
+    assert (marker.label, again.label) == ("begin", "end")
+    assert before <= marker.t <= again.t <= after

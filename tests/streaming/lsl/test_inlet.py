@@ -73,6 +73,15 @@ def test_a_named_stream_that_does_not_fit_is_refused() -> None:
         LslEegSource("mine", signal).run(lambda item: None, given_up())
 
 
+@pytest.mark.lsl
+def test_a_named_rate_holds_where_samples_are_stamped_on_arrival() -> None:
+    """Unix stamps, 250 Hz declared, 125 Hz said: the samples of a chunk lie 8 ms apart, not 4."""
+    source = LslEegSource("auto", SignalConfig(), sfreq=125.0)
+    with headset(chunk=25, hz=125.0, nominal_hz=250.0, stamps="unix"), Listener(source) as listener:
+        assert "Unix time" in [listener.next(StreamInfo) for _ in range(2)][1].note
+        assert np.diff(listener.next(Chunk).t) == pytest.approx(0.008)
+
+
 def test_arrival_stamps_end_now() -> None:
     """Three samples at 2 Hz that arrive at 10 s were taken at 9, 9.5 and 10 s."""
     assert arrival_stamps(10.0, np.zeros(3), 2.0).tolist() == [9.0, 9.5, 10.0]

@@ -157,9 +157,10 @@ def formats(path: Path) -> XdfFile:
     """A stream of each numeric format: the ends of each integer range, NaN and infinity."""
     with XdfWriter(path) as xdf:
         for name, dtype in NUMERIC_DTYPES.items():
-            values = [0.0, -128.0, 127.0] if np.dtype(dtype).kind == "i" else [np.nan, np.inf, 0.1]
+            integer = np.dtype(dtype).kind == "i"
+            values = [0, np.iinfo(dtype).min, np.iinfo(dtype).max] if integer else [np.nan, np.inf, 0.1]
             spec = XdfStreamSpec(name, "Data", ("x",), channel_format=cast(ChannelFormat, name))
-            xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], [values])
+            xdf.write_samples(xdf.add_stream(spec), [1.0, 1.1, 1.2], np.array([values], dtype=dtype))
     return read_xdf(path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
+from clmer_streaming.config import EPOC_CH_NAMES, PhysioConfig, PreprocessConfig, SignalConfig
 from clmer_streaming.errors import StreamError
 from clmer_streaming.pipeline.channels import (
     ChannelPicker,
@@ -19,6 +19,7 @@ from clmer_streaming.pipeline.channels import (
     microvolts_per_unit,
     normalise_label,
     resolve_channels,
+    resolve_series,
     with_unit,
 )
 from clmer_streaming.pipeline.preprocess import Preprocessor
@@ -43,7 +44,8 @@ def test_labels_are_compared_without_case_prefix_and_old_names() -> None:
     "label",
     ["AF3", "af3", "EEG AF3", "EEG_AF3", "EEG-AF3", "EEG.AF3", "EEG:AF3", "AF3-REF", "EEG AF3-LE", "Af3.", "Af3..",
      "AF3 [uV]", "AF3 (µV)", "EEG Af3-A1", " eeg  af3 - m2 ", "AF3-CPz", "AF3-M1M2", "AF3-A1+A2", "AF3-FCz",
-     "EEG00 AF3", "EEG AF3-RE", "AF3_uV", "AF3 µV", "EEG 13 AF3"],
+     "EEG00 AF3", "EEG AF3-RE", "AF3_uV", "AF3 µV", "EEG 13 AF3", "Ch1 AF3", "AF3-CMS/DRL", "AF3/CPz", "AF3-Nose",
+     "AF3_uVolts", "AF3 microvolts", "AF3-REF_uV", "AF3_uV-REF", "AF3 [counts]"],
 )  # fmt: skip
 def test_one_electrode_has_many_spellings(label: str) -> None:
     """EDF, EmotivPRO's CSV, PhysioNet, a named reference, a unit behind the name: all are AF3."""
@@ -54,6 +56,16 @@ def test_a_bipolar_pair_is_none_of_its_electrodes() -> None:
     """F7-T3 is a difference, and the model wants F7; nor does a quality column pass for its sensor."""
     assert {normalise_label(label) for label in ("F7-T3", "EEG F7-F3", "CQ_F7", "F7-Cz")}.isdisjoint({"F7"})
     assert resolve_channels(renamed(("F7-T3", *EPOC_CH_NAMES[:1], *EPOC_CH_NAMES[2:])), SignalConfig()).picks[1] == -1
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["CQ_AF3", "EEG_CQ_AF3", "AF3_CQ", "AF3 (CQ)", "AF3 [CQ]", "AF3 quality", "AF3 [quality]", "AF3 [kOhm]",
+     "AF3_impedance", "Counter AF3", "AF3 (counter)", "AF3-0", "AF3 2"],
+)  # fmt: skip
+def test_a_column_about_a_sensor_is_not_its_signal(label: str) -> None:
+    """Wherever it says so: before the name, behind it, or in brackets."""
+    assert normalise_label(label) != "AF3"
 
 
 def test_channels_are_found_by_label_in_any_order() -> None:
@@ -104,6 +116,19 @@ def test_a_map_contradicts_no_label_of_the_model_without_force() -> None:
     assert "--eeg-map-force" in caught.value.mend
     assert apply_eeg_map(info, "F7=0", EPOC_CH_NAMES, force=True).ch_names[:2] == ("F7", "")
     assert apply_eeg_map(info, "AF3=0", EPOC_CH_NAMES) == info
+    with pytest.raises(StreamError, match="Counter=0, where stream 'TestEEG' says 'AF3'"):
+        apply_eeg_map(info, "Counter=0", EPOC_CH_NAMES)
+
+
+def test_a_map_moves_no_label_of_the_model_without_force() -> None:
+    """Channel 0 says AF3; that it is channel 14 is a slip, or the labels are wrong. Both moved at once is the same."""
+    info = renamed((*EPOC_CH_NAMES, "x"))
+    with pytest.raises(StreamError, match="AF3=14, where stream 'TestEEG' says that channel 0 is AF3"):
+        apply_eeg_map(info, "AF3=14", EPOC_CH_NAMES)
+    moved = apply_eeg_map(info, "AF3=14", EPOC_CH_NAMES, force=True)
+    assert resolve_channels(moved, SignalConfig()).picks[:2] == (14, 1)
+    with pytest.raises(StreamError, match="--eeg-map-force"):
+        apply_eeg_map(info, "AF3=1,F7=0", EPOC_CH_NAMES)
 
 
 def test_a_map_names_channels_of_the_model_alone() -> None:
@@ -118,7 +143,8 @@ def test_a_map_names_channels_of_the_model_alone() -> None:
 @pytest.mark.parametrize(
     "label",
     ["Counter", "PACKET_COUNTER", "Timestamp", "OriginalTimestamp", "Interpolate", "CQ_AF3", "EQ", "MarkerHardware",
-     "Battery", "TRIGGER", "sample number"],
+     "Battery", "TRIGGER", "sample number", "RAW_CQ", "AF3_CQ", "AF3 [kOhm]", "PacketIndex", "CNT", "TS",
+     "STI", "AccX"],
 )  # fmt: skip
 def test_counters_stamps_and_quality_never_become_eeg(label: str) -> None:
     """Not by a label, not by a map, not by force."""
@@ -138,6 +164,17 @@ def test_as_many_labels_as_channels_or_a_map(n_labels: int) -> None:
     assert "14 channels" in caught.value.expected
     mapped = apply_eeg_map(info, "AF3=2,F7=3,F3=4,FC5=5,T7=6,P7=7,O1=8", EPOC_CH_NAMES)
     assert resolve_channels(mapped, SignalConfig()).picks == (2, 3, 4, 5, 6, 7, 8, -1, -1, -1, -1, -1, -1, -1)
+
+
+def test_a_further_series_needs_as_many_labels_as_channels() -> None:
+    """Else a label could mean any of them; one channel is the one that is asked for."""
+    series = PhysioConfig("acc", ("X", "Y", "Z"), 32.0)
+    acc = StreamInfo("acc", "physio", "Belt", ("", "", ""), 32.0, n_labels=4)
+    with pytest.raises(StreamError, match="a label for each of the 3 channels of 'Belt'"):
+        resolve_series(acc, series)
+    assert resolve_series(dataclasses.replace(acc, n_labels=None), series).picks == (0, 1, 2)
+    one = dataclasses.replace(acc, ch_names=("",))
+    assert resolve_series(one, PhysioConfig("ecg", ("ECG",), 128.0)).picks == (0,)
 
 
 @pytest.mark.parametrize("spec", ["", "AF3", "AF3=", "=1", "AF3=9", "AF3=nose", "AF3=0,F7=0", "AF3=0,af3=1"])
@@ -211,8 +248,9 @@ UNDECLARED = dataclasses.replace(EEG_INFO, unit="")
         (1e6, ["V", "v", "volt", "Volts", "VOLTS", "0"]),
         (1e3, ["mV", "mv", "millivolt", "MilliVolts", "-3"]),
         (1.0, ["uV", "UV", "µV", "μV", "µv", "microvolt", "MICROVOLTS", " microvolts ", "-6"]),
+        (1.0, ["uVolts", "µVolt", "µVolts", "microV", "(uV)", "[uV]", "microvolt(s)", "micro volts"]),
         (1e-3, ["nV", "nanovolts", "-9"]),
-        (None, ["", "counts", "mmHg", "a.u.", "7"]),
+        (None, ["", "counts", "mmHg", "a.u.", "7", "()", "(counts)", "uV^2"]),
     ],
 )
 def test_known_spellings_become_microvolts(factor: float | None, spellings: list[str]) -> None:

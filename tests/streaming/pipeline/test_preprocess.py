@@ -59,6 +59,12 @@ def test_the_first_eeg_comes_at_the_first_grid_point_behind_settling_and_window(
     assert all(Reason.WARMING_UP in w.reasons for w in out if w.t_end < 102.5)
 
 
+def test_integers_of_64_bits_give_the_windows_of_the_same_numbers() -> None:
+    """What was recorded as int64 is one stream of numbers like any other."""
+    x = np.round(eeg_like(N))
+    assert [w.crc for w in windows(eeg_items(x=x.astype(np.int64)))] == [w.crc for w in windows(eeg_items(x=x))]
+
+
 def test_windows_have_the_fixed_shapes_whatever_is_there() -> None:
     """Every modality is in every window; what is missing is zero and masked."""
     for out in (windows(eeg_items()), windows(faces())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.face.layout import AU_NAMES, EXTRACTOR_ID, N_LANDMARKS
+from clmer_streaming.lsl.markers import MarkerDecoder, MarkerRow, parse_marker_rows
 from clmer_streaming.recording.reader import RecordedPrediction, SessionReader, is_session_recording
 from clmer_streaming.recording.records import Lost
 from clmer_streaming.recording.writer import SessionWriter
 from clmer_streaming.types import Chunk, FaceFlag, FaceSample, Gap, Item, Marker, StreamInfo, Tick
-from clmer_streaming.xdf.header import XdfStreamSpec
+from clmer_streaming.xdf.header import XdfStreamSpec, announcement, parse_stream_header, stream_header
 from clmer_streaming.xdf.reader import read_xdf
 from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.signals import FACE_INFO, face
@@ -99,6 +101,7 @@ def test_every_kind_of_item_is_read_back_in_the_order_in_which_it_was_fed(tmp_pa
         Chunk("eeg", np.empty(0), np.empty((2, 0))),
         chunk(100.0, [[1.0], [2.0], [3.0]]),  # a channel more than announced
         chunk(100.0, [[1.0]], source="nobody"),
+        Chunk("eeg", np.array([100.0]), np.array([[2**62 + 1], [-(2**53) - 1]])),  # nor integers of 64 bits
         face(100.0, 0.1),  # not rounded to float32
         face32(float("inf")),
     ],
@@ -108,6 +111,20 @@ def test_what_its_stream_cannot_hold_is_kept_bit_for_bit_all_the_same(tmp_path: 
     """It becomes a record of the control stream, at its place."""
     reader = recorded(tmp_path / "s.xdf", EEG, FACE_INFO, item, Tick(101.0, "eeg"))
     assert same(list(reader.items())[2], item)
+
+
+def test_markers_of_64_bits_are_written_as_they_came(tmp_path: Path) -> None:
+    """Nanoseconds since 1970 as a code: the record, the label and the stream of the file have every digit."""
+    code = 1_764_600_000_123_456_789
+    header = stream_header(XdfStreamSpec("Sync", "Markers", ("ns",), channel_format="int64"))
+    info = announcement(parse_stream_header(0, header), "markers")
+    marker = MarkerDecoder(info, itertools.count(1)).decode(100.0, [code])
+    assert marker.label == str(code)
+    reader = recorded(tmp_path / "s.xdf", info, marker)
+    assert list(reader.items()) == [info, marker]
+    (stream,) = (stream for stream in read_xdf(tmp_path / "s.xdf").streams if stream.name == "Sync")
+    assert stream.x.tolist() == [[code]]
+    assert parse_marker_rows(stream) == [MarkerRow(str(code), float(code), ())]
 
 
 def test_a_stream_that_returns_unchanged_goes_on_in_its_xdf_stream(tmp_path: Path) -> None:

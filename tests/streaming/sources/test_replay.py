@@ -258,6 +258,7 @@ def test_the_eeg_that_the_model_can_use_is_chosen(tmp_path: Path) -> None:
     muscles = eeg(ch_names=("left", "right"), name="EMG-EEG")
     source = ReplaySource(record(tmp_path, empty, muscles, eeg()))
     assert source.infos[0].name == "EPOC-EEG"
+    assert any("EEG is EPOC-EEG" in text and "not used: EMG-EEG" in text for text in source.warnings)
 
 
 def test_of_two_streams_that_fit_one_has_to_be_chosen(tmp_path: Path) -> None:
@@ -275,12 +276,44 @@ def test_of_two_streams_that_fit_one_has_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_two_streams_of_one_name_are_told_apart_by_their_number(tmp_path: Path) -> None:
-    """A headset without a source_id that was started again is two streams in the file, and both can be reached."""
+    """Two headsets that are alike in all else: both can be reached."""
     path = record(tmp_path, eeg(name="EPOC"), eeg(name="EPOC"))
     with pytest.raises(StreamError) as caught:
         ReplaySource(path)
     assert caught.value.mend == "say which: --eeg stream_id=1 or --eeg stream_id=2"
     assert ReplaySource(path, eeg=EegChoice("stream_id=2")).infos[0].name == "EPOC"
+
+
+def test_a_stream_that_was_started_again_is_one(tmp_path: Path) -> None:
+    """Two streams alike, one behind the other: every sample comes, the gap is said, and each part can be had alone."""
+    parts = [eeg(T0 + 10.0 + np.arange(256) / 128, name="EPOC"), eeg(name="EPOC")]
+    path = record(tmp_path, *parts, eeg(name="other"))
+    source = ReplaySource(path, eeg=EegChoice("EPOC"))
+    chunks = of(Chunk, source.items())
+    assert np.array_equal(np.concatenate([c.t for c in chunks]), np.concatenate([parts[1].t, parts[0].t]))
+    assert np.array_equal(
+        np.concatenate([c.x for c in chunks], axis=1), np.concatenate([parts[1].x, parts[0].x], axis=1)
+    )
+    joined, unused = (text for text in source.warnings if text.startswith("EEG is"))
+    assert "2 streams (stream_id 2, 1) are joined, with 8.0 s between them" in joined
+    assert "not used: other" in unused
+    second = ReplaySource(path, eeg=EegChoice("stream_id=1"))
+    assert sum(chunk.t.size for chunk in of(Chunk, second.items())) == 256
+
+
+def test_streams_at_the_same_time_or_with_other_channels_are_not_joined(tmp_path: Path) -> None:
+    """They are two headsets, or a headset that was changed."""
+    later = T0 + 10.0 + np.arange(256) / 128
+    for other in (eeg(later - 9.0, name="EPOC"), eeg(later, name="EPOC", ch_names=EPOC_CH_NAMES[::-1])):
+        with pytest.raises(StreamError, match="2: EPOC"):
+            ReplaySource(record(tmp_path, eeg(name="EPOC"), other))
+
+
+def test_a_name_with_spaces_is_shown_as_a_shell_takes_it(tmp_path: Path) -> None:
+    """So that the words of the message can be copied."""
+    with pytest.raises(StreamError) as caught:
+        ReplaySource(record(tmp_path, eeg(name="Epoc X (1)"), eeg(name="two")))
+    assert "--eeg 'Epoc X (1)' or --eeg two" in caught.value.mend
 
 
 def test_a_choice_that_is_not_in_the_recording_is_refused_with_what_is_there(tmp_path: Path) -> None:

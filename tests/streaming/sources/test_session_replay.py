@@ -99,6 +99,23 @@ def test_a_map_of_channels_is_put_over_that_of_the_session(tmp_path: Path) -> No
     assert (info.ch_names[0], info.ch_names[13]) == ("AF4", "AF3")
 
 
+@pytest.mark.parametrize("query", ["auto", EEG.name, f"name={EEG.name}", "channel_count=14", "nominal_srate=128"])
+def test_the_eeg_of_the_session_may_be_asked_for(tmp_path: Path, query: str) -> None:
+    """It is the one that comes."""
+    source = SessionReplaySource(session_file(tmp_path / "s.xdf", list(eeg_items(1.0))), eeg=EegChoice(query))
+    assert next(source.items()) == EEG
+
+
+@pytest.mark.parametrize("query", ["mine", "hostname=elsewhere", "type=signal", "channel_count=15", "stream_id=9"])
+def test_another_eeg_than_that_of_the_session_is_refused(tmp_path: Path, query: str) -> None:
+    """A recorded session keeps what it was fed."""
+    path = session_file(tmp_path / "s.xdf", list(eeg_items(1.0)))
+    with pytest.raises(StreamError, match="a session that clmer recorded keeps the EEG that it had"):
+        SessionReplaySource(path, eeg=EegChoice(query))
+    with pytest.raises(SettingsError, match="XPath"):
+        SessionReplaySource(path, eeg=EegChoice("starts-with(name,'E')"))
+
+
 def test_eeg_that_cannot_feed_the_model_is_refused_before_the_replay(tmp_path: Path) -> None:
     few = dataclasses.replace(EEG, ch_names=("X", "Y"))
     with pytest.raises(StreamError):

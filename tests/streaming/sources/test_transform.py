@@ -72,3 +72,12 @@ def test_a_sampled_trigger_line_gives_markers_beside_its_samples() -> None:
     found = delivered(line, chunk)
     assert found[:2] == [line, chunk]
     assert [(m.t, m.value) for m in found if isinstance(m, Marker)] == [(2.0, 9.0)]
+
+
+def test_integers_of_64_bits_in_a_trigger_line_are_told_apart() -> None:
+    """Two that are one float64 are two markers, and the label has every digit, also from chunk to chunk."""
+    line = StreamInfo("lsl:Trigger", "other", "Trigger", ("",), 512.0, type="Markers", channel_format="int64")
+    codes = [2**62 + 1, 2**62 + 2, 2**62 + 2, 2**62 + 3]
+    chunks = [Chunk("lsl:Trigger", np.arange(2.0) + 2 * i, np.array([codes[2 * i : 2 * i + 2]])) for i in range(2)]
+    found = [item for item in delivered(line, *chunks) if isinstance(item, Marker)]
+    assert [(m.t, m.label) for m in found] == [(0.0, str(codes[0])), (1.0, str(codes[1])), (3.0, str(codes[3]))]

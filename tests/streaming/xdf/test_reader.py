@@ -162,6 +162,42 @@ def test_a_long_chunk_is_read_to_its_end(tmp_path: Path) -> None:
     assert np.array_equal(stream.x[0], np.arange(10000))
 
 
+def test_samples_are_decoded_in_any_stretch(tmp_path: Path) -> None:
+    """Across blocks and around what was left out, a stretch is what it is of all; a channel, too."""
+    t = np.arange(60.0)
+    t[[3, 17, 18]] = 1e13, np.inf, -1e14
+    blocks = [(0, 1), (1, 4), (4, 20), (20, 21), (21, 60)]
+    rows = [samples(*((float(t[i]), i) for i in range(first, last))) for first, last in blocks]
+    stream = only_stream(tmp_path, header(), *rows)
+    expected = [float(i) for i in range(60) if i not in (3, 17, 18)]
+    assert stream.samples.shape == (1, 57)
+    assert stream.x.tolist() == [expected]
+    assert stream.samples.read_channel(0).tolist() == expected
+    for first in range(57):
+        for last in range(first, 58):
+            assert stream.samples.read(first, last).tolist() == [expected[first:last]]
+
+
+def test_integers_of_64_bits_keep_their_bits(tmp_path: Path) -> None:
+    """Beyond 2**53 a float64 would round them."""
+    values = [2**62 + 1, -(2**63), 2**63 - 1, 2**53 + 1]
+    with XdfWriter(tmp_path / "int64.xdf") as xdf:
+        stream_id = xdf.add_stream(XdfStreamSpec("ns", "Sync", ("ns",), channel_format="int64"))
+        xdf.write_samples(stream_id, np.arange(4.0), np.array([values]))
+    (stream,) = read_xdf(tmp_path / "int64.xdf").streams
+    assert stream.x.dtype == stream.samples.dtype == np.dtype(np.int64)
+    assert stream.x.tolist() == [values]
+
+
+def test_a_file_that_goes_away_is_said_to_be_gone(tmp_path: Path) -> None:
+    """Samples are read when they are asked for, which may be later."""
+    (tmp_path / "made.xdf").write_bytes(b"XDF:" + header() + samples((1.0, 1)))
+    (stream,) = read_xdf(tmp_path / "made.xdf").streams
+    (tmp_path / "made.xdf").unlink()
+    with pytest.raises(RecordingError, match=r"made\.xdf"):
+        stream.samples.read(0, 1)
+
+
 @pytest.mark.parametrize(
     "desc",
     [
@@ -169,12 +205,23 @@ def test_a_long_chunk_is_read_to_its_end(tmp_path: Path) -> None:
         "<desc><channels><channel><name>F3</name></channel></channels></desc>",
         "<desc><channel><label>F3</label></channel></desc>",
         "<desc/><channels><channel><label>F3</label></channel></channels>",
-        "<desc><channels><channel><label>F3</label></channel><channel><label>F4</label></channel></channels></desc>",
     ],
 )
 def test_labels_are_found_where_makers_put_them(tmp_path: Path, desc: str) -> None:
-    """Label or name, below channels or not, and more of them than channels."""
-    assert only_stream(tmp_path, header(desc)).ch_names == ("F3",)
+    """Label or name, below channels or not."""
+    stream = only_stream(tmp_path, header(desc))
+    assert (stream.ch_names, stream.n_labels) == (("F3",), None)
+
+
+@pytest.mark.parametrize(("label", "n_labels"), [("F4", 2), ("", None)])
+def test_labels_that_are_not_as_many_as_channels_belong_to_none(
+    tmp_path: Path, label: str, n_labels: int | None
+) -> None:
+    """Their number is kept, and the unit that most of them have; descriptions without a label count as no labels."""
+    channel = f"<channel><label>{label}</label><unit>uV</unit></channel>"
+    stream = only_stream(tmp_path, header(f"<desc><channels>{channel * 2}</channels></desc>"))
+    assert (stream.ch_names, stream.units, stream.unit) == (("",), ("",), "uV")
+    assert stream.n_labels == n_labels
 
 
 def test_words_of_desc_can_be_asked_for(tmp_path: Path) -> None:

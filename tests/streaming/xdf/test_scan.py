@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from clmer_streaming.errors import RecordingError
 from clmer_streaming.types import FloatArray
+from clmer_streaming.xdf import chunks
 from clmer_streaming.xdf.clock import measure_clock
 from clmer_streaming.xdf.header import StreamDescription, XdfStreamSpec
 from clmer_streaming.xdf.scan import ClockOffset, Entry, Footer, SampleBlock, read_in_order
@@ -100,6 +102,57 @@ def test_samples_that_nobody_wants_are_passed_over_wherever_the_file_ends(tmp_pa
         expected = [told(entry) for entry in every if not isinstance(entry, SampleBlock) or entry.strings]
         assert [told(entry) for entry in some] == expected
         assert vars(some.report) == vars(every.report)
+
+
+@pytest.mark.parametrize("piece", [32, 100, 1000])
+def test_the_pieces_in_which_a_file_is_read_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Cut at any byte, or with any byte changed, it gives the entries and the report of a file read at once."""
+    written(tmp_path / "order.xdf")
+    whole, bad = (tmp_path / "order.xdf").read_bytes(), tmp_path / "bad.xdf"
+    contents = [whole[:n] for n in range(4, len(whole), 7)]
+    contents += [whole[:i] + bytes([whole[i] ^ 0x81]) + whole[i + 1 :] for i in range(4, len(whole), 3)]
+    for content in contents:
+        bad.write_bytes(content)
+        monkeypatch.setattr(chunks, "_PIECE", 1 << 20)
+        expected = read_in_order(bad)
+        entries = [told(entry) for entry in expected]
+        monkeypatch.setattr(chunks, "_PIECE", piece)
+        found = read_in_order(bad)
+        assert [told(entry) for entry in found] == entries
+        assert (found.report.n_used, found.report.warnings()) == (expected.report.n_used, expected.report.warnings())
+
+
+def test_a_length_that_is_damage_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of any length is read; a length behind which no chunk begins costs no memory, and the rest is read."""
+    monkeypatch.setattr(chunks, "_PIECE", 1000)
+    monkeypatch.setattr(chunks, "_LARGE_CHUNK", 10_000)
+    path, n = tmp_path / "long.xdf", 5000
+    with XdfWriter(path) as xdf:
+        ramp = xdf.add_stream(XdfStreamSpec("ramp", "EEG", ("a",), sfreq=2.0, channel_format="int16"))
+        xdf.write_samples(ramp, np.arange(n) / 2, np.arange(n)[np.newaxis])
+        for i in range(30):
+            xdf.write_samples(ramp, np.arange(100) / 2 + 50 * (i + 50), np.full((1, 100), i))
+            xdf.boundary()
+    assert [entry.t.size for entry in read_in_order(path) if isinstance(entry, SampleBlock)] == [n, *[100] * 30]
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<d", 2500.0)) - 13  # the length of the first short chunk
+    assert content[at - 1] == 4
+    content[at : at + 4] = struct.pack("<I", 20_000)
+    path.write_bytes(content)
+    sizes: list[int] = []
+    read = chunks.PiecewiseFile._read
+
+    def counted(self: chunks.PiecewiseFile, at: int, n_bytes: int) -> bytes:
+        sizes.append(n_bytes)
+        return read(self, at, n_bytes)
+
+    monkeypatch.setattr(chunks.PiecewiseFile, "_read", counted)
+    assert [entry.t.size for entry in read_in_order(path) if isinstance(entry, SampleBlock)] == [n, *[100] * 29]
+    large, *others = sorted(sizes, reverse=True)
+    assert 11 * n < large < 11 * n + 100
+    assert max(others) < 2000
 
 
 def test_damage_is_counted_and_said_of_which_stream(tmp_path: Path) -> None:

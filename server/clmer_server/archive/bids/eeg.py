@@ -163,7 +163,9 @@ def _signals_of(info: StreamInfo, part: Sequence[Chunk | Gap], rows: tuple[int, 
     timeline.use_measured(measured)
     builder, signals, reason = _SignalBuilder(), list[RegularSignal](), "lost_samples"
     for item in part:
-        shifted = dataclasses.replace(item, t=item.t - info.delay_s) if isinstance(item, Chunk) else item
+        shifted: Chunk | Gap = item
+        if isinstance(item, Chunk):
+            shifted = dataclasses.replace(item, t=item.t - info.delay_s, x=item.x.astype(np.float64))
         for timed in timeline.push(shifted):
             if isinstance(timed, Chunk) and timed.t.size:
                 n_missing = builder.n_missing(float(timed.t[0]), sfreq)
