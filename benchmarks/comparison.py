@@ -41,7 +41,7 @@ from clmer_model.training.evaluate import (
     Floats,
     accuracy,
     calibration_error,
-    confusion_by_person,
+    confusion_by_unit,
     fit_temperature,
     macro_f1,
     predict_logits,
@@ -373,11 +373,11 @@ def predictions_of(model: Clmer, examples: Examples) -> dict[str, Any]:
         part = examples.take(np.flatnonzero(known))
         probs = predict_logits(model, part, names).softmax(1).numpy()
         chosen = probs.argmax(1).astype(np.int64)
-        matrices = confusion_by_person(part.label, chosen, part.person, len(LABELS_VA4))
+        matrices = confusion_by_unit(part.label, chosen, part.person, len(LABELS_VA4))
         predictions[subset] = {
             "people": np.unique(part.person).tolist(),
             "matrices": matrices.astype(int).tolist(),
-            "calibration_error": round(calibration_error(probs.max(1), chosen == part.label), 4),
+            "calibration_error": round(calibration_error(part.label, probs), 4),
         }
     return predictions
 

@@ -33,7 +33,7 @@ from clmer_model.predictor import limit_threads
 from clmer_model.training.augment import augment_eeg
 from clmer_model.training.config import SUPERVISED_AUGMENTATION
 from clmer_model.training.contrastive import batches
-from clmer_model.training.evaluate import Floats, accuracy, balanced_accuracy, confusion_by_person
+from clmer_model.training.evaluate import Floats, accuracy, balanced_accuracy, confusion_by_unit
 from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, WindowConfig
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, StreamInfo, Tick
@@ -98,7 +98,7 @@ def predict(windows: EyeWindows, folds: Sequence[Fold], estimator: Estimator, bl
     predicted = np.zeros(len(windows), dtype=np.int64)
     for fold in folds:
         predicted[fold.test] = estimator(windows.take(fold.train), windows.take(fold.test))
-    return confusion_by_person(windows.closed, predicted, blocks_of(windows, block_s), 2)
+    return confusion_by_unit(windows.closed, predicted, blocks_of(windows, block_s), 2)
 
 
 FILE = Path("eeg") / "eeg-eye-state.csv"

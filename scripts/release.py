@@ -6,7 +6,7 @@ Run from the repository root, in this order, as ``scripts/weights`` does::
     clmer export CHECKPOINT --out MODEL.ts
     python -m scripts.release card CHECKPOINT MODEL.ts CARD.md
 
-``evidence`` trains the recipe anew for four splits, with controls, and on people without effects; it leaves
+``evidence`` trains the recipe anew for folds of four splits, with controls, and on people without effects; it leaves
 ``evidence.json`` and the ``report.json`` that ``clmer export`` reads. ``card`` measures the latency and writes the
 card: every figure comes from the model file or was measured for it. Only models of simulated people have a card.
 """
@@ -37,19 +37,19 @@ from clmer_model.data.store import WindowStore, digest, write_json
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
 from clmer_model.training.compare import (
+    NETWORK,
     REPORT_NAME,
     ROWS,
-    Estimator,
-    NeighborEstimator,
-    NetworkEstimator,
+    Predictions,
     SplitPredictions,
     compare,
     make_report,
     summary,
 )
 from clmer_model.training.config import TrainConfig, recipe
+from clmer_model.training.estimators import BASELINES, BaselineEstimator, Estimator, NetworkEstimator
 from clmer_model.training.evaluate import evaluate, permutation_p
-from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_split, groups_of
+from clmer_model.training.splits import N_FOLDS, PROTOCOLS, SplitKind, draw_folds, groups_of
 from clmer_model.training.train import SPLIT_NAME
 from clmer_streaming.simulation.trials import QUADRANTS, STIMULI_PER_QUADRANT, plan_trials
 from clmer_streaming.types import Window
@@ -71,16 +71,16 @@ def write_evidence(folder: Path, tenth: bool) -> None:
 
     Args:
         folder: What ``clmer train`` wrote, with the examples of its people.
-        tenth: Measure with few people and one shuffle.
+        tenth: Measure with few people and one fold.
     """
     checkpoint = load_checkpoint(folder)
     config = EvidenceConfig(config_of(checkpoint), folder / "examples")
-    config = dataclasses.replace(config, null_people=5, null_shuffles=1) if tenth else config
+    config = dataclasses.replace(config, null_people=5, null_folds=1) if tenth else config
     evidence = gather(config, checkpoint.model, lambda line: print(line, flush=True))
     write_json(folder / EVIDENCE_NAME, evidence)
     people = config.of_splits
     store = simulated_store(people.recipes(), config.cache)
-    write_json(folder / REPORT_NAME, make_report(store, evidence["splits"]["network"], people, people.seed))
+    write_json(folder / REPORT_NAME, make_report(store, evidence["splits"], people, people.seed))
     print(f"{folder}: {EVIDENCE_NAME}, {REPORT_NAME} written")
 
 
@@ -121,10 +121,10 @@ class EvidenceConfig:
 
     train: TrainConfig  # the recipe, and its people
     cache: Path  # folder in which examples are kept
-    split_people: int = 48  # of them, in the four splits, for each of which a model is trained anew
+    split_people: int = 48  # of them, in the four splits, for every fold of which a model is trained anew
     null_people: int = 16  # of each preset without effects
-    shuffles: int = 1  # of each split
-    null_shuffles: int = 3  # with four unseen stimuli, fewer never tell chance from more at p 0.001
+    folds: int = 1  # of the five of each split
+    null_folds: int = 3  # with few unseen stimuli, fewer never tell chance from more at p 0.001
     workers: int = 2  # processes, of one thread each
 
     @property
@@ -141,14 +141,13 @@ class EvidenceConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One estimator on one split of some people."""
+    """One fold of some people."""
 
     config: TrainConfig
     cache: Path
-    estimator: str  # "network" or "neighbours"
     protocol: SplitKind
-    shuffle: int
-    controls: bool  # also without what muscles give to EEG
+    fold: int  # from 0
+    full: bool  # with the baselines, and with controls: also without what muscles give to EEG
 
 
 def gather(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def gather(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, An
     """
     return {
         "split_people": config.of_splits.n_people,
-        "split_shuffles": config.shuffles,
+        "split_folds": config.folds,
         "splits": _splits(config, report),
         "nulls": {preset: _null_splits(config, preset, report) for preset in NULLS},
         "unaware": _of_null_people(config, model, report),
@@ -169,23 +168,20 @@ def gather(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, An
 
 
 def _splits(config: EvidenceConfig, report: Report) -> dict[str, Any]:
-    """Return the four splits with controls, each trained anew, by estimator."""
+    """Return the four splits with baselines and controls, each trained anew."""
     people = config.of_splits
     store = simulated_store(people.recipes(), config.cache)
-    found = {}
-    for name in ("network", "neighbours"):
-        tasks = [
-            Task(people, config.cache, name, protocol, shuffle, controls=True)
-            for protocol in PROTOCOLS
-            for shuffle in range(1, config.shuffles + 1)
-        ]
-        answers: dict[SplitKind, dict[str, list[SplitPredictions]]] = {}
-        for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
+    tasks = [
+        Task(people, config.cache, protocol, fold, full=True) for protocol in PROTOCOLS for fold in range(config.folds)
+    ]
+    found: Predictions = {}
+    for task, of_task in zip(tasks, _run(tasks, config.workers), strict=True):
+        of_split = found.setdefault(task.protocol, {})
+        for name, rows in of_task.items():
             report(f"{name}, {PROTOCOLS[task.protocol]}: {_accuracy(rows['all']):.3f}")
             for row, answer in rows.items():
-                answers.setdefault(task.protocol, {}).setdefault(row, []).append(answer)
-        found[name] = summary(store, answers, people.seed)
-    return found
+                of_split.setdefault(name, {}).setdefault(row, []).append(answer)
+    return summary(store, found, people.seed)
 
 
 def _null_splits(config: EvidenceConfig, preset: str, report: Report) -> dict[str, Any]:
@@ -193,16 +189,16 @@ def _null_splits(config: EvidenceConfig, preset: str, report: Report) -> dict[st
     people = config.nulls(preset)
     store = simulated_store(people.recipes(), config.cache)
     tasks = [
-        Task(people, config.cache, "network", protocol, shuffle, controls=False)
+        Task(people, config.cache, protocol, fold, full=False)
         for protocol in PROTOCOLS
-        for shuffle in range(1, config.null_shuffles + 1)
+        for fold in range(config.null_folds)
     ]
     answers: dict[SplitKind, list[SplitPredictions]] = {}
-    for task, rows in zip(tasks, _run(tasks, config.workers), strict=True):
-        answers.setdefault(task.protocol, []).append(rows["all"])
+    for task, of_task in zip(tasks, _run(tasks, config.workers), strict=True):
+        answers.setdefault(task.protocol, []).append(of_task[NETWORK]["all"])
     found: dict[str, Any] = {}
-    for protocol, shuffles in answers.items():
-        accuracy, p = float(np.mean([_accuracy(one) for one in shuffles])), p_of_chance(store, protocol, shuffles)
+    for protocol, folds in answers.items():
+        accuracy, p = float(np.mean([_accuracy(one) for one in folds])), p_of_chance(store, protocol, folds)
         report(f"{preset}, {PROTOCOLS[protocol]}: {accuracy:.3f}, p {p:.4f}")
         found[protocol] = {"accuracy": round(accuracy, 4), "p": round(p, 4)}
     return found
@@ -225,35 +221,33 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, SplitPredict
         return list(pool.map(_predict, tasks))
 
 
-def _predict(task: Task) -> dict[str, SplitPredictions]:
-    """Return the predictions of one estimator, trained on one split, by row."""
+def _predict(task: Task) -> dict[str, dict[str, SplitPredictions]]:
+    """Return the predictions for one fold, by estimator and row."""
     torch.set_num_threads(1)
     store = simulated_store(task.config.recipes(), task.cache)
-    split = draw_split(store, task.protocol, task.shuffle, task.config.seed)
-    predictions = compare(
-        store, {task.protocol: [split]}, _estimator(task, store), lambda splits: splits, task.controls
-    )
-    return {row: shuffles[0] for row, shuffles in predictions[task.protocol].items()}
+    fold = draw_folds(store, task.protocol, task.config.seed)[task.fold]
+    predictions = compare(store, {task.protocol: [fold]}, _estimators(task, store), controls=task.full)
+    return {name: {row: folds[0] for row, folds in rows.items()} for name, rows in predictions[task.protocol].items()}
 
 
-def _estimator(task: Task, store: WindowStore) -> Estimator:
-    if task.estimator == "neighbours":
-        return NeighborEstimator(len(store.labels), store.preprocess)
-    return NetworkEstimator(task.config, report=lambda line: None)
+def _estimators(task: Task, store: WindowStore) -> dict[str, Estimator]:
+    names = BASELINES if task.full else ()
+    baselines = {name: BaselineEstimator(name, store.preprocess, len(store.labels)) for name in names}
+    return {NETWORK: NetworkEstimator(task.config, report=lambda line: None), **baselines}
 
 
 def _accuracy(answers: SplitPredictions) -> float:
     return float((answers.predicted == answers.truth).mean())
 
 
-def p_of_chance(store: WindowStore, protocol: SplitKind, shuffles: Iterable[SplitPredictions]) -> float:
+def p_of_chance(store: WindowStore, protocol: SplitKind, folds: Iterable[SplitPredictions]) -> float:
     """Return the p value of the right predictions, if labels had nothing to do with the signals.
 
     Labels of whole trials are permuted within each person. Where stimuli are unseen, those of whole stimuli are: their
     windows may be alike for another reason than emotion.
     """
     permuted = []
-    for one in shuffles:
+    for one in folds:
         unit = groups_of(store, "stimuli" if protocol == "stimuli" else "trial")[one.rows]
         block = np.zeros_like(one.person) if protocol == "stimuli" else one.person
         permuted.append((one.truth, one.predicted, unit, block))
@@ -454,36 +448,40 @@ BIASED = ("calibration_error",)
 
 
 def _splits_text(evidence: Plain) -> str:
-    network, neighbours = evidence["splits"]["network"], evidence["splits"]["neighbours"]
-    rows = [[title, *(_cell(network[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
+    splits = evidence["splits"]
+    rows = [[title, *(_cell(splits[p], row, "accuracy") for p in PROTOCOLS)] for row, title in ROWS.items()]
     further = {"macro_f1": "macro F1", "calibration_error": "calibration error", "prior": "drawing by shares"}
     for name, title in further.items():
-        rows.append([title, *(_cell(network[p], "all", name) for p in PROTOCOLS)])
-    rows.append(["commonest class", *(_cell(network[p], "all", "majority") for p in PROTOCOLS)])
-    rows.append(["nearest neighbours", *(_cell(neighbours[p], "all", "accuracy") for p in PROTOCOLS)])
+        rows.append([title, *(_cell(splits[p], "all", name) for p in PROTOCOLS)])
+    rows.append(["commonest class", *(_cell(splits[p], "all", "majority") for p in PROTOCOLS)])
+    for name, title in BASELINES.items():
+        rows.append([title, *(_cell(splits[p], "all", "accuracy", name) for p in PROTOCOLS)])
+    verdicts = [splits[p]["verdicts"]["all"]["sentence"] for p in PROTOCOLS if not splits[p]["reason"]]
     return (
         "## The recipe, by four splits\n\n"
         f"The same recipe, trained anew for every column on the same {evidence['split_people']} people, "
-        f"{_shuffles(evidence['split_shuffles'])}; accuracy, with the 95 % interval over the people of the test, "
+        f"{_folds(evidence['split_folds'])}; accuracy, with the 95 % interval over the people of the test, "
         "unless the row says otherwise. The file's `clmer.json` has the network's figures as `split_scores`:\n\n"
         + table(["", *PROTOCOLS.values()], rows)
         + "\n"
         "The first column is the one that papers report, and on its own it says nothing: neighbouring windows of a\n"
         "trial are alike. The rows of EEG are controls. Muscles of the face are in the EEG, most of them above 20 Hz:\n"
-        "what is lost without them was read from the face.\n"
+        "what is lost without them was read from the face.\n\n" + "".join(f"- {sentence}.\n" for sentence in verdicts)
     )
 
 
-def _shuffles(n: int) -> str:
+def _folds(n: int) -> str:
     if n == 1:
-        return "one shuffle of each split, so that another draw gives other figures"
-    return f"means over {n} shuffles of each split"
+        return f"one fold of {N_FOLDS} of each split, so that another fold gives other figures"
+    return f"{n} folds of {N_FOLDS} of each split"
 
 
-def _cell(split: Plain, row: str, name: str) -> str:
-    if split["reason"] or row not in split["rows"]:
+def _cell(split: Plain, row: str, name: str, baseline: str | None = None) -> str:
+    """Return a score of the network, or of a baseline, with its interval."""
+    rows = {} if split["reason"] else split["rows"] if baseline is None else split["baselines"][baseline]
+    if row not in rows:
         return str(split["reason"]) or "-"
-    scores = split["rows"][row]
+    scores = rows[row]
     interval = None if name in BIASED else scores["interval"].get(name)
     return f"{scores['mean'][name]:.3f}" + ("" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})")
 

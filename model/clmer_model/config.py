@@ -22,7 +22,7 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 class ClmerDims:
     """Sizes of the network, kept in every checkpoint and artifact.
 
-    The defaults are those of the ``default`` preset but for ``eeg_bands``, and are made for real time on one CPU core.
+    The defaults are those of the ``default`` preset but for ``channel_tokens``, and are made for real time on one CPU core.
 
     Raises:
         ArtifactError: The sizes contradict each other.
@@ -50,7 +50,8 @@ class ClmerDims:
     positions: Literal["time", "index"] = "time"  # what the code of a token's place counts
     causal: bool = False  # no token reads a later one
     pooling: Literal["mean", "last"] = "mean"  # of a target's tokens
-    eeg_bands: bool = False  # EEG's first block gives log power by channel and band; see band_power.py
+    channel_tokens: bool = False  # EEG's first block pools tokens of its channels; see ChannelTokenBlock
+    linear_path: bool = False  # log band powers of signals have a linear way to the logits; see LinearPath
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -65,10 +66,10 @@ class ClmerDims:
                 found=f"layout slots, causal {self.causal}, pooling {self.pooling}",
                 mend="choose layout points, or mean pooling without a causal mask",
             )
-        if self.layout == "points" and (self.signal_power or self.eeg_bands):
+        if self.layout == "points" and (self.signal_power or self.channel_tokens):
             raise ArtifactError(
                 expected="the same blocks for every modality in layout points",
-                found=f"signal_power {self.signal_power}, eeg_bands {self.eeg_bands}, which are for signals alone",
+                found=f"signal_power {self.signal_power}, channel_tokens {self.channel_tokens}, which are for signals alone",
                 mend="switch them off, or choose layout slots",
             )
 
@@ -98,7 +99,7 @@ class ClmerDims:
 
 def _optional_fields() -> dict[str, Any]:
     """Return the default values of the fields that ``to_dict`` leaves out where they have them."""
-    names = ("layout", "positions", "causal", "pooling", "eeg_bands")
+    names = ("layout", "positions", "causal", "pooling", "channel_tokens", "linear_path")
     return {field.name: field.default for field in dataclasses.fields(ClmerDims) if field.name in names}
 
 
@@ -213,7 +214,7 @@ class Preset:
         return self if width is None else dataclasses.replace(self, dims=dataclasses.replace(self.dims, width=width))
 
 
-DEFAULT = Preset("default", ClmerDims(eeg_bands=True), PreprocessConfig(modalities=MODEL_MODALITIES))
+DEFAULT = Preset("default", ClmerDims(channel_tokens=True, linear_path=True), PreprocessConfig(modalities=MODEL_MODALITIES))
 """The preset for real time on one CPU core, with EEG by frequency bands.
 
 Measured with 29 simulated people to train on and forty others to test, the shipped settings without the contrastive

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,9 @@ from clmer_streaming.face.layout import EXTRACTOR_ID
 
 EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
 """The 14 EEG channels of an Emotiv EPOC, in the headset's order."""
+
+LEAST_REFERENCED = 3
+"""Fewest EEG channels that are referenced to their mean: of one it is all, of two half of the other."""
 
 PREPROCESSOR_ID = "clmer-preprocess-3"
 """Id of the signal path; it changes with any change of the windows it makes."""
@@ -37,11 +41,24 @@ class SignalConfig:
     reference: str = "mean_good"  # "mean_good": mean of the good channels; "none"
     settle_s: float = 0.5  # s after a (re)start of the filter in which no window may begin
     max_bridge_s: float = 0.1  # s; longer losses end the segment
+    min_share: float = 0.5  # of the channels, that a stream must have
+
+    @property
+    def least_channels(self) -> int:
+        """How many of the channels a stream must have."""
+        return max(1, math.ceil(self.min_share * len(self.ch_names)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values; ``min_share`` is left out where it has its default value."""
+        plain = dataclasses.asdict(self)
+        if self.min_share == SignalConfig.min_share:
+            del plain["min_share"]
+        return plain
 
     @property
     def signal_hash(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON of these settings."""
-        return _hash(dataclasses.asdict(self))
+        return _hash(self.to_dict())
 
 
 @dataclass(frozen=True)
@@ -140,6 +157,12 @@ class PreprocessConfig:
         """Return these settings with a notch at ``notch_hz`` (None: without one), and so with another hash."""
         return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
 
+    def with_channels(self, ch_names: tuple[str, ...]) -> PreprocessConfig:
+        """Return these settings with other EEG channels; fewer than three are not referenced to their mean."""
+        reference = "none" if len(ch_names) < LEAST_REFERENCED else self.signal.reference
+        signal = dataclasses.replace(self.signal, ch_names=ch_names, reference=reference)
+        return dataclasses.replace(self, signal=signal)
+
     def with_further(self, series: Iterable[FurtherSeries]) -> PreprocessConfig:
         """Return these settings with further series, added as modalities behind the present ones."""
         new = tuple(series)
@@ -155,7 +178,7 @@ class PreprocessConfig:
 
         So the hash of settings does not change when a feature is added.
         """
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(self), "signal": self.signal.to_dict()}))
         for name in ("physio", "slot_series"):
             if not plain[name]:
                 del plain[name]

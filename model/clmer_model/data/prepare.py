@@ -16,13 +16,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from clmer_model.config import modality_specs
+from clmer_model.config import ModalitySpec, modality_specs
+from clmer_model.data.montage import MAX_CHANNELS, channels_of
 from clmer_model.data.sessions import session_windows
 from clmer_model.data.store import (
     NO_STIMULUS,
     STORE_LAYOUT,
     FinishedRecordings,
     Part,
+    check_labels,
     count_left_out,
     digest,
     file_digest,
@@ -31,7 +33,7 @@ from clmer_model.data.store import (
     read_index,
 )
 from clmer_model.data.tables import EegReading, Recording, Tables, ordered_labels, read_tables
-from clmer_streaming.config import FurtherSeries, PhysioConfig, PreprocessConfig, SlotSeriesConfig
+from clmer_streaming.config import EPOC_CH_NAMES, FurtherSeries, PhysioConfig, PreprocessConfig, SlotSeriesConfig
 from clmer_streaming.errors import DatasetError, RecordingError, SettingsError
 from clmer_streaming.xdf.header import StreamDescription
 from clmer_streaming.xdf.scan import read_in_order
@@ -55,6 +57,9 @@ class PrepareConfig:
     scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
     series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
     reading: EegReading = field(default_factory=EegReading)  # of the EEG, where the manifest says nothing of it
+    own_channels: bool = (
+        False  # whether the EEG has the channels of the recordings, rather than those of ``preprocess``
+    )
 
     @property
     def streams(self) -> dict[str, str]:
@@ -74,6 +79,17 @@ class PrepareConfig:
         found = declare_series(self.series, [*(recording.path for recording in tables.recordings), *serialized])
         return dataclasses.replace(self, preprocess=self.preprocess.with_further(found))
 
+    def with_channels_of(self, tables: Tables) -> PrepareConfig:
+        """Return the settings with the EEG channels of the recordings, if these are asked for.
+
+        Raises:
+            DatasetError: No recording has EEG.
+            SettingsError: They have more channels than can be.
+        """
+        if not self.own_channels or "eeg" not in self.preprocess.modalities:
+            return self
+        return dataclasses.replace(self, preprocess=self.preprocess.with_channels(channels_of(tables.recordings)))
+
 
 def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Progress) -> dict[str, Any]:
     """Make the store of a folder of recordings with their tables, and return its index.
@@ -90,7 +106,7 @@ def prepare_sessions(root: Path, out: Path, config: PrepareConfig, progress: Pro
         DatasetError: Tables or recordings cannot be read, or no window lies in a trial.
     """
     tables = read_tables(root, config.scheme, config.reading)
-    config = config.with_series_of(tables)
+    config = config.with_series_of(tables).with_channels_of(tables)
     hashes = {recording.name: file_digest(recording.path) for recording in tables.recordings}
     keys = {r.name: _part_key(r, hashes[r.name], tables, config) for r in tables.recordings}
     people = [(recording.name, recording.participant, recording.session) for recording in tables.recordings]
@@ -194,7 +210,12 @@ def _why_none(plain: Mapping[str, Any]) -> str:
 
 
 def prepare_arrays(
-    path: Path, out: Path, preprocess: PreprocessConfig, series: Sequence[Request] = ()
+    path: Path,
+    out: Path,
+    preprocess: PreprocessConfig,
+    series: Sequence[Request] = (),
+    *,
+    own_channels: bool = False,
 ) -> dict[str, Any]:
     """Make the store of windows in a file of NumPy (.npz), and return its index.
 
@@ -209,23 +230,34 @@ def prepare_arrays(
         out: Folder of the store.
         preprocess: The service's settings that make such windows: the arrays must have been made in the same way.
         series: Further ones, on top of the modalities of ``preprocess``.
+        own_channels: Whether the EEG has the channels of the array ``channels_eeg``, rather than those of
+            ``preprocess``; without that array 14 channels are those of an EPOC, others have numbers.
 
     Raises:
-        DatasetError: An array is missing or does not fit the settings.
+        DatasetError: An array is missing or does not fit the settings, labels are no classes, a series was never
+            measured, or EEG never changes or is not in microvolts.
     """
     arrays, n = _read(path)
     preprocess = preprocess.with_further([_declare(request, arrays, path) for request in series])
-    columns = {name: arrays[name].astype(str).tolist() for name in ("label", "person", "trial")}
+    if own_channels and "eeg" in preprocess.modalities:
+        preprocess = preprocess.with_channels(_eeg_channels(arrays, path))
+    columns = {name: _names(arrays, name, path) for name in ("label", "person", "trial")}
+    check_labels(sorted(set(columns["label"])), str(path))
     labels = ordered_labels(columns["label"])
     people, person = index_names(columns["person"])
     trials, trial = index_names(
         [f"{who}, {which}" for who, which in zip(columns["person"], columns["trial"], strict=True)]
     )
-    stimuli, stimulus = _stimuli(arrays, n)
+    stimuli, stimulus = _stimuli(arrays, n, path)
     pieces: dict[str, npt.NDArray[Any]] = {"person": person, "trial": trial, "stimulus": stimulus}
     pieces["label"] = np.array([labels.index(label) for label in columns["label"]])
+    notes = _notes_on_labels(labels)
     for spec in modality_specs(preprocess):
-        pieces[f"series_{spec.name}"], pieces[f"mask_{spec.name}"] = _series(arrays, spec.name, (n, *spec.shape), path)
+        x, known = _series(arrays, spec.name, (n, *spec.shape), path)
+        pieces[f"series_{spec.name}"], pieces[f"mask_{spec.name}"] = x, known
+        notes += _check_series(spec, x, known, path)
+        if spec.name == "eeg":
+            _check_microvolts(x, known, person, people, path)
     sha = file_digest(path)
     plain = {
         "key": digest([STORE_LAYOUT, "arrays", sha, preprocess.to_dict()]),
@@ -238,7 +270,7 @@ def prepare_arrays(
         "stimuli": list(stimuli),
         "trials": list(trials),
         "unused_columns": [],
-        "recordings": [{"file": path.name, "windows": n, "trials": len(trials), "left_out": {}, "notes": []}],
+        "recordings": [{"file": path.name, "windows": n, "trials": len(trials), "left_out": {}, "notes": notes}],
     }
     return finish_store(out, plain, {name: [values] for name, values in pieces.items()})
 
@@ -285,10 +317,45 @@ def _channels(name: str, n: int, arrays: Mapping[str, npt.NDArray[Any]], path: P
     return ch_names
 
 
-def _stimuli(arrays: Mapping[str, npt.NDArray[Any]], n: int) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+def _eeg_channels(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> tuple[str, ...]:
+    x = _get_array(arrays, "eeg", path)
+    n = x.shape[1] if x.ndim == 3 else 0
+    if not 1 <= n <= MAX_CHANNELS:
+        expected = f"eeg (windows, channels, times) with 1 to {MAX_CHANNELS} channels in {path}"
+        raise DatasetError(expected, f"{x.shape}", "fit the array")
+    if f"{_LABELS}eeg" in arrays:
+        return _channels("eeg", n, arrays, path)
+    return EPOC_CH_NAMES if n == len(EPOC_CH_NAMES) else tuple(map(str, range(n)))
+
+
+def _names(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> list[str]:
+    """Return the entries (n,) of labels, people, trials or stimuli as words; whole numbers lose their ``.0``."""
+    values = arrays[name]
+    if values.ndim != 1:
+        mend = "give one column: numpy.argmax(label, axis=1) makes classes of columns of 0 and 1"
+        raise DatasetError(f"{name} (windows,) in {path}", f"{values.shape}", mend)
+    if values.dtype.kind == "f":
+        if missing := np.count_nonzero(~np.isfinite(values)):
+            found = f"NaN or infinity in {missing} of {len(values)}"
+            raise DatasetError(f"a {name} for each window in {path}", found, "name it, or drop these windows")
+        values = values.astype(np.int64) if (values == np.round(values)).all() else values
+    return [str(value) for value in values.tolist()]
+
+
+def _notes_on_labels(labels: Sequence[str]) -> list[str]:
+    """Return a sentence where labels are numbers, which may have been meant as ratings."""
+    if len(labels) < 3 or not all(label.lstrip("-").isdigit() for label in labels):
+        return []
+    words = f"labels are the numbers {', '.join(labels)}, taken as {len(labels)} classes without an order"
+    return [f"{words}; cut them into classes if they are ratings"]
+
+
+def _stimuli(
+    arrays: Mapping[str, npt.NDArray[Any]], n: int, path: Path
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     if "stimulus" not in arrays:
         return (), np.full(n, NO_STIMULUS, dtype=np.int64)
-    return index_names(arrays["stimulus"].astype(str).tolist())
+    return index_names(_names(arrays, "stimulus", path))
 
 
 def _get_array(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt.NDArray[Any]:
@@ -314,6 +381,59 @@ def _series(
     known &= mask.astype(np.bool_)
     x[~known] = 0.0
     return x, known
+
+
+def _check_series(
+    spec: ModalitySpec, x: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], path: Path
+) -> list[str]:
+    """Return sentences on channels that say nothing.
+
+    Raises:
+        DatasetError: The series was never measured, or is EEG that never changes.
+    """
+    if not known.any():
+        mend = "mend the array, or leave the series out (--modalities, --physio, --slots)"
+        raise DatasetError(f"{spec.name} measured in some window of {path}", "NaN or masked in all", mend)
+    if spec.kind != "signal":
+        return []
+    measured, varies = known.any(0), (known & (np.ptp(x, axis=2) > 0)).any(0)
+    if spec.name == "eeg" and not varies.any():
+        found = "one value throughout each window and channel"
+        raise DatasetError(f"{spec.name} that changes in {path}", found, "mend the array; such a series says nothing")
+    told = {"never measured": ~measured, "constant in every window": measured & ~varies}
+    return [
+        f"{spec.name}: {what}: {', '.join(np.asarray(spec.channels)[which])}"
+        for what, which in told.items()
+        if any(which)
+    ]
+
+
+LEAST_MICROVOLTS, MOST_MICROVOLTS = 0.05, 5000.0
+"""Median SD of a channel in a window, within which EEG of 4 to 45 Hz lies, with a wide margin on either side."""
+
+
+def _check_microvolts(
+    x: npt.NDArray[np.float32],
+    known: npt.NDArray[np.bool_],
+    person: npt.NDArray[np.int64],
+    people: Sequence[str],
+    path: Path,
+) -> None:
+    """Check that nobody's EEG is in another unit.
+
+    Raises:
+        DatasetError: Somebody's is far too large or too small for microvolts.
+    """
+    size = np.where(known, x.std(axis=2, dtype=np.float64), np.nan)
+    for number, name in enumerate(people):
+        mine = size[person == number]
+        mine = mine[mine > 0]  # neither NaN nor a dead channel
+        if mine.size and not LEAST_MICROVOLTS <= (usual := float(np.median(mine))) <= MOST_MICROVOLTS:
+            raise DatasetError(
+                expected=f"eeg in microvolts in {path}: an SD of {LEAST_MICROVOLTS:g} to {MOST_MICROVOLTS:g}",
+                found=f"{usual:.3g}, the median of person {name}",
+                mend="convert the array: volts times 1e6, nanovolts divided by 1e3",
+            )
 
 
 @dataclass(frozen=True)

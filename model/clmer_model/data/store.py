@@ -7,7 +7,8 @@
     STORE/parts/               while it is being made: finished recordings
 
 The key is the SHA-256 of everything that decides the arrays; another setting or another file gives another key.
-``open_store`` reads a store, ``finish_store`` writes one, ``FinishedRecordings`` lets ``clmer prepare`` resume.
+``open_store`` reads a store, ``check_classes`` and ``check_labels`` refuse labels that are no classes, ``finish_store``
+writes a store, ``FinishedRecordings`` lets ``clmer prepare`` resume.
 """
 
 from __future__ import annotations
@@ -99,6 +100,51 @@ def _check_shapes(store: WindowStore, folder: Path) -> None:
         shapes = store.examples.series[spec.name].shape, store.examples.mask[spec.name].shape
         if shapes != ((n, *spec.shape), (n, spec.n_masked)):
             raise DatasetError(f"{n} windows of {spec.name} {spec.shape} in {folder}", f"{shapes}", _MEND)
+
+
+MAX_NUMBERED_CLASSES = 16
+"""Most classes whose labels are numbers; more are taken for ratings."""
+
+
+def check_classes(store: WindowStore) -> None:
+    """Check that the windows have labels of two classes or more, so that there is something to learn.
+
+    Raises:
+        DatasetError: All have the same label, or the labels are no classes.
+    """
+    check_labels([store.labels[k] for k in np.unique(store.examples.label)], f"store {store.key[:16]}")
+
+
+def check_labels(names: Sequence[str], place: str) -> None:
+    """Check that labels which occur are two classes or more, and neither missing nor ratings.
+
+    Args:
+        names: The different labels.
+        place: Where they are from, for error messages.
+
+    Raises:
+        DatasetError: They are not.
+    """
+    if missing := [name for name in names if name.strip() in ("", "nan", "NaN", "None", "<NA>", "NaT")]:
+        raise DatasetError(f"a label for each window in {place}", f"{missing[0]!r}", "label these windows or drop them")
+    numbers = _numbers(names)
+    if any(not number.is_integer() for number in numbers) or len(numbers) > MAX_NUMBERED_CLASSES:
+        raise DatasetError(
+            expected=f"classes as labels in {place}",
+            found=f"{len(numbers)} different numbers such as {', '.join(sorted(names, key=float)[:4])}: ratings",
+            mend="cut the ratings into classes, e.g. numpy.where(valence > 5, 'HV', 'LV')",
+        )
+    if len(names) < 2:
+        found = f"{names[0]!r} alone" if names else "none"
+        raise DatasetError(f"two classes or more in {place}", found, "add windows of another class: one has no score")
+
+
+def _numbers(names: Sequence[str]) -> list[float]:
+    """Return the labels as numbers; none if any is a word."""
+    try:
+        return [float(name) for name in names]
+    except ValueError:
+        return []
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from clmer_model.config import ClmerDims, ModalitySpec
 from clmer_model.network.encoder import ModalityEncoder, masked_mean
+from clmer_model.network.linear_path import LinearPath
 
+EEG = "eeg"  # the modality that has a linear path
 POSITION_SPAN = 32.0  # positions run from 0 to this over a window, whatever the number of tokens
 POSITION_BASE = 10000.0  # of the sinusoidal code (Vaswani et al. 2017)
 
@@ -58,11 +60,21 @@ class Clmer(nn.Module):
         targets = [TargetFusion(i, n, dims) for i in range(n)]
         self.targets = nn.ModuleList(targets)
         self.classifier = Classifier(sum(target.out_width for target in targets), n_classes, dims)
+        linear = [spec for spec in specs if dims.linear_path and spec.name == EEG]
+        self.linear_names = [spec.name for spec in linear]
+        self.linear = nn.ModuleList(LinearPath(spec, n_classes) for spec in linear)
+        if linear:  # the network begins at the linear path
+            nn.init.zeros_(self.classifier.out.weight)
+            nn.init.zeros_(self.classifier.out.bias)
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def modality_encoders(self) -> list[ModalityEncoder]:
         """Return the encoders, in the order of the modalities."""
         return [encoder for encoder in self.encoders if isinstance(encoder, ModalityEncoder)]
+
+    def linear_paths(self) -> list[LinearPath]:
+        """Return the linear paths, in the order of ``linear_names``."""
+        return [path for path in self.linear if isinstance(path, LinearPath)]
 
     def forward(self, x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
         """Return logits (B, K) float32.
@@ -83,8 +95,11 @@ class Clmer(nn.Module):
         summaries: list[Tensor] = []
         for target in self.targets:
             summaries.append(target(tokens, valid))  # noqa: PERF401  TorchScript unrolls this loop over modules
-        logits: Tensor = self.classifier(torch.cat(summaries, dim=1)) / self.temperature
-        return logits
+        logits: Tensor = self.classifier(torch.cat(summaries, dim=1))
+        for i, path in enumerate(self.linear):
+            name = self.linear_names[i]
+            logits = logits + path(x[name], mask[name])
+        return logits / self.temperature
 
 
 class Unifier(nn.Module):

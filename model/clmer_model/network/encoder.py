@@ -13,11 +13,13 @@ The convolutions run over the time of a signal. Over a face series they run acco
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from clmer_model.config import ClmerDims, ModalitySpec
+from clmer_model.electrodes import Position, electrode_positions
 from clmer_model.network.normalization import make_normalizer
 from clmer_streaming.errors import ArtifactError
 
@@ -31,6 +33,9 @@ STRIDE = 2  # samples; enough points for the power of these bands
 POOL = 32  # samples, a quarter of a second, over which power is a mean
 MIN_BAND_POWER = 1e-3  # of a normalized channel, whose mean power is 1; keeps the logarithm finite
 MIN_POWER = 0.01  # the same, in PowerBlock
+N_POLYNOMIALS = 9  # of an electrode's position, up to degree two
+EMBEDDING_SD = 0.02  # of the embedding of a channel without a position, before training
+LOWEST_SCORE = -1e9  # of a channel that was not measured; all alike where none was
 
 
 class ModalityEncoder(nn.Module):
@@ -51,12 +56,13 @@ class ModalityEncoder(nn.Module):
         signal, points = spec.kind == "signal", dims.layout == "points"
         kernels = dims.signal_kernels if signal or points else (dims.slot_kernel,) * 3
         pools = dims.signal_pools if signal or points else (1, 1, 1)
-        self.by_bands = dims.eeg_bands and spec.name == "eeg"
-        pools = (POOL, *pools[1:]) if self.by_bands else pools
+        self.by_channels = dims.channel_tokens and spec.name == "eeg"
+        pools = (POOL, *pools[1:]) if self.by_channels else pools
         first, second, third = dims.conv_widths
         self.name = spec.name
         self.is_signal = signal
         self.by_points = points
+        self.positions = electrode_positions(spec.channels) if self.by_channels else ()
         self.out_width = third
         self.stride = math.prod(pools)  # steps that a token stands for
         self.n_values = spec.n_channels if signal else spec.shape[-1]  # channels of a step in layout points
@@ -75,8 +81,8 @@ class ModalityEncoder(nn.Module):
         )
 
     def _first_block(self, signal: bool, dims: ClmerDims, kernel: int, pool: int) -> nn.Module:
-        if self.by_bands:
-            return BandPowerBlock(self.n_values, dims.conv_widths[0], dims.conv_dropout)
+        if self.by_channels:
+            return ChannelTokenBlock(self.positions, dims.conv_widths[0], dims.heads, dims.conv_dropout)
         n_in = self.n_values if self.by_points else self.door.out_channels
         if signal and dims.signal_power:
             return PowerBlock(n_in, dims.conv_widths[0], kernel, pool, dims.conv_dropout)
@@ -167,38 +173,83 @@ class PowerBlock(nn.Module):
         return y
 
 
-class BandPowerBlock(nn.Module):
-    """Computes log powers of frequency bands, mixed over channels: (B, 2C + 1, T) to (B, n_out, T / POOL).
+class ChannelTokenBlock(nn.Module):
+    """Computes log powers of frequency bands channel by channel, and pools the channels: (B, 2C + 1, T) to tokens.
+
+    One bank of filters, started as band-passes, serves all channels. The powers of a channel and the level of the
+    window are multiplied by polynomials of the electrode's position, up to degree two, so that what is learnt of one
+    place holds for others near it. Attention pools the channels that were measured, however many they are. Channels
+    without a known position have a learnt embedding of their own instead.
 
     Args:
-        n_channels: C, of the signal; the normalizer appends their masks and the level.
+        positions: C unit vectors x (right), y (front), z (up), or None where unknown.
         n_out: Width of the result.
+        heads: Of the attention; divides ``n_out``.
         dropout: Probability, on the result.
     """
 
-    def __init__(self, n_channels: int, n_out: int, dropout: float) -> None:
+    band_mean: Tensor
+    band_sd: Tensor
+    polynomial: Tensor
+    unknown: Tensor
+
+    def __init__(self, positions: Sequence[Position | None], n_out: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.n_channels = n_channels
-        self.n_bands = len(BANDS)
-        self.floor = MIN_BAND_POWER
+        self.n_channels, self.n_bands, self.n_out, self.heads = len(positions), len(BANDS), n_out, heads
+        self.floor, self.lowest = MIN_BAND_POWER, LOWEST_SCORE
         self.bank = nn.Conv1d(1, self.n_bands, KERNEL, stride=STRIDE, padding=KERNEL // 2, bias=False)
         self.bank.weight.data.copy_(filter_bank())
         self.pool = nn.AvgPool1d(POOL // STRIDE)
-        self.pool_mask = nn.AvgPool1d(POOL)
-        self.norm_power = nn.BatchNorm1d(n_channels * self.n_bands)
-        self.mix = nn.Conv1d(n_channels * (self.n_bands + 1) + 1, n_out, 1, bias=False)
+        self.pool_level = nn.AvgPool1d(POOL)
+        self.register_buffer("band_mean", torch.zeros(self.n_bands))
+        self.register_buffer("band_sd", torch.ones(self.n_bands))
+        self.register_buffer("polynomial", position_polynomials(positions))
+        self.register_buffer("unknown", torch.tensor([[1.0 if place is None else 0.0] for place in positions]))
+        self.own = nn.Parameter(torch.randn(self.n_channels, n_out) * EMBEDDING_SD)
+        self.mix = nn.Linear(N_POLYNOMIALS * (self.n_bands + 1), n_out)
+        self.inner = nn.Linear(n_out, n_out)
+        self.query = nn.Parameter(torch.randn(heads, n_out // heads) * 0.1)
+        self.key_value = nn.Linear(n_out, 2 * n_out)
         self.norm = nn.BatchNorm1d(n_out)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, n_out, T / POOL) from (B, 2C + 1, T)."""
         n, c = x.size(0), self.n_channels
-        rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
-        power = torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c * self.n_bands, -1)
-        appended = self.pool_mask(x[:, c:])
-        known = appended[:, :c].repeat_interleave(self.n_bands, dim=1)
-        y: Tensor = self.dropout(self.norm(self.mix(torch.cat([self.norm_power(power) * known, appended], dim=1))))
+        power = (self.powers(x) - self.band_mean.view(1, 1, -1, 1)) / self.band_sd.view(1, 1, -1, 1)
+        level = self.pool_level(x[:, 2 * c :]).unsqueeze(1).expand(-1, c, -1, -1)
+        features = torch.cat([power, level], dim=2).permute(1, 0, 3, 2).flatten(1, 2)  # (C, B * L, bands + 1)
+        weight = self.mix.weight.view(self.n_out, self.n_bands + 1, -1)
+        by_channel = torch.einsum("ofp,cp->cfo", weight, self.polynomial)  # (C, bands + 1, n_out)
+        place = (self.unknown * self.own + self.mix.bias).unsqueeze(1)
+        token = torch.relu(torch.bmm(features, by_channel) + place)
+        token = token + torch.relu(self.inner(token))
+        kv = self.key_value(token).view(c, n, -1, 2, self.heads, self.n_out // self.heads)
+        score = (kv[:, :, :, 0] * self.query).sum(4) / math.sqrt(self.n_out // self.heads)
+        hidden = (x[:, c : 2 * c, 0] < 0.5).t().reshape(c, n, 1, 1)
+        share = score.masked_fill(hidden, self.lowest).softmax(0)
+        pooled = (share.unsqueeze(4) * kv[:, :, :, 1]).sum(0).flatten(2).transpose(1, 2)
+        y: Tensor = self.dropout(self.norm(pooled))
         return y
+
+    def powers(self, x: Tensor) -> Tensor:
+        """Return log powers (B, C, bands, T / POOL) of the normalized channels in (B, 2C + 1, T)."""
+        n, c = x.size(0), self.n_channels
+        rhythms = self.bank(x[:, :c].reshape(n * c, 1, x.size(2)))
+        return torch.log(self.pool(rhythms.square()) + self.floor).reshape(n, c, self.n_bands, -1)
+
+
+def position_polynomials(positions: Sequence[Position | None]) -> Tensor:
+    """Return 1, x, y, z, xy, yz, zx, x^2 - y^2 and 3z^2 - 1 of each position, (C, 9) float32; 1 alone where unknown.
+
+    They are the real spherical harmonics up to degree two, but for their factors.
+    """
+    rows = []
+    for place in positions:
+        x, y, z = place or (0.0, 0.0, 0.0)
+        degrees = [x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1 if place else 0.0]
+        rows.append([1.0, *degrees])
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def filter_bank() -> Tensor:

@@ -1,50 +1,56 @@
-"""Comparison of estimators over the four kinds of split, as in ``clmer evaluate``.
+"""Comparison of estimators over the folds of four kinds of split, as in ``clmer evaluate``.
 
-``compare`` trains an estimator on every split, with controls, ``summary`` scores the predictions, ``make_report`` and
-``read_split_scores`` write the report and read it for an export. The two estimators, the network and a
-nearest-neighbour baseline, come last.
+``compare`` trains every estimator on every fold, with controls, ``summary`` scores the predictions and tells whether
+the network beats the baselines, ``make_report`` and ``read_split_scores`` write the report and read it for an export.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.signal import butter, sosfiltfilt
 
 from clmer_model.checkpoint import Checkpoint
-from clmer_model.config import modality_spec
 from clmer_model.data.examples import Examples
-from clmer_model.data.store import WindowStore
-from clmer_model.network.clmer import Clmer
-from clmer_model.training.config import LogCallback, TrainConfig, recipe_of
+from clmer_model.data.store import WindowStore, check_classes
+from clmer_model.training.config import TrainConfig, recipe_of
+from clmer_model.training.estimators import BASELINES, Estimator
 from clmer_model.training.evaluate import (
-    CLASS_SCORES,
+    PLAIN_SCORES,
     Floats,
     Labels,
+    balanced_accuracy,
+    balanced_accuracy_of,
+    bootstrap,
     bootstrap_intervals,
+    by_trial,
+    class_scores,
     compute_scores,
     confusion,
-    predict_logits,
+    confusion_by_unit,
+    interval_of,
+    resampled_units,
 )
 from clmer_model.training.splits import (
     PROTOCOLS,
-    PeopleSplit,
     Split,
-    SplitExamples,
     SplitKind,
     check_disjoint,
     reason_uncomputable,
+    remarks,
 )
-from clmer_model.training.train import train_model
-from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import DatasetError
+
+NETWORK = "network"
+"""The estimator that ``summary`` sets against all others, which are baselines."""
+
 
 ROWS: Mapping[str, str] = {
     "all": "all modalities",
@@ -52,59 +58,74 @@ ROWS: Mapping[str, str] = {
     "all_below_20_hz": "all, EEG above 20 Hz removed",
     "eeg_below_20_hz": "EEG alone, above 20 Hz removed",
 }
-"""Titles of what is scored: the model, and controls. Muscle activity reflects the face: what EEG loses without it did
-not come from the brain.
+"""Titles of what is scored: all that was measured, and controls. Muscle activity reflects the face: what EEG loses
+without it did not come from the brain.
 """
+
+
+Watch = Callable[[str, float], None]
+"""Called with the name of an estimator and the share of all its work that it has done since the last call."""
 
 
 def compare(
     store: WindowStore,
     splits: Mapping[SplitKind, Sequence[Split]],
-    estimator: Estimator,
-    progress: SplitProgress,
+    estimators: Mapping[str, Estimator],
+    watch: Watch = lambda name, share: None,
     controls: bool = True,
-) -> dict[SplitKind, dict[str, list[SplitPredictions]]]:
-    """Return the predictions for each shuffle, by kind of split and row of ``ROWS``.
+) -> Predictions:
+    """Return the predictions for each fold, by kind of split, estimator and row of ``ROWS``.
 
-    A model is trained anew for each, and with ``controls`` once more on EEG without the range above 20 Hz.
+    An estimator is trained anew for each, and with ``controls`` once more on EEG without the range above 20 Hz.
 
     Args:
         store: The windows.
-        splits: The shuffles of each kind of split.
-        estimator: What is trained.
-        progress: Wraps all splits.
+        splits: The folds of each kind of split.
+        estimators: What is trained, by name.
+        watch: Called as the work proceeds.
         controls: Whether to train without the range of muscle activity, too.
 
     Raises:
-        DatasetError: Two sets of a split share a group that must be unseen.
+        DatasetError: Two sets of a split share a group that must be unseen, or there are no two classes.
 
     Example::
 
         store = open_store(Path("build/store"))
-        splits = {"people": [draw_split(store, "people", k, seed=1) for k in (1, 2, 3)]}
-        baseline = NeighborEstimator(len(store.labels), store.preprocess)
-        predictions = compare(store, splits, baseline, progress=lambda splits: splits)
-        summary(store, predictions)["people"]["rows"]["all"]["mean"]["accuracy"]
+        splits = {"people": draw_folds(store, "people", seed=1)}
+        lda = BaselineEstimator("lda", store.preprocess, len(store.labels))
+        predictions = compare(store, splits, {"lda": lda})
+        summary(store, predictions)["people"]["baselines"]["lda"]["all"]["mean"]["accuracy"]
     """
-    predictions: dict[SplitKind, dict[str, list[SplitPredictions]]] = {protocol: {} for protocol in splits}
-    slowed = controls and "eeg" in store.examples.series
-    slow = without_muscle(store.examples, store.preprocess.signal.sfreq) if slowed else None
-    for split in progress([split for shuffles in splits.values() for split in shuffles]):
+    check_classes(store)
+    variants = [("", store.examples)]
+    if controls and "eeg" in store.examples.series:
+        variants.append(("_below_20_hz", without_muscle(store.examples, store.preprocess.signal.sfreq)))
+    folds = [split for of_kind in splits.values() for split in of_kind]
+    work = {name: [one.work(len(f.train), len(f.validation)) for f in folds] for name, one in estimators.items()}
+    predictions: Predictions = {protocol: {name: {} for name in estimators} for protocol in splits}
+    for number, split in enumerate(folds):
         check_disjoint(split, store)
-        for suffix, examples in (("", store.examples), ("_below_20_hz", slow)):
-            if examples is not None:
-                for row, prediction in _predict_split(examples, split, estimator, len(store.labels)).items():
-                    predictions[split.protocol].setdefault(row + suffix, []).append(prediction)
+        for suffix, examples in variants:
+            for name, estimator in estimators.items():
+                share = work[name][number] / sum(work[name]) / len(variants)
+                advance = functools.partial(_advance, watch, name, share)
+                found = _predict_fold(examples, split, estimator, len(store.labels), advance)
+                for row, prediction in found.items():
+                    predictions[split.protocol][name].setdefault(row + suffix, []).append(prediction)
     return predictions
 
 
-def _predict_split(
-    examples: Examples, split: Split, estimator: Estimator, n_classes: int
+def _advance(watch: Watch, name: str, share: float, part: float) -> None:
+    watch(name, share * part)
+
+
+def _predict_fold(
+    examples: Examples, split: Split, estimator: Estimator, n_classes: int, advance: Callable[[float], None]
 ) -> dict[str, SplitPredictions]:
     train, validation, test = (examples.take(rows) for rows in split.by_set.values())
     everything = tuple(examples.series)
     subsets = {"all": everything, **({"eeg": ("eeg",)} if "eeg" in everything else {})}
-    probabilities = estimator.fit_predict(train, validation, test, subsets)
+    probabilities = estimator.fit_predict(train, validation, test, subsets, advance)
     shares = np.bincount(train.label, minlength=n_classes) / len(train)
     predictions = {}
     for name, probs in probabilities.items():
@@ -115,6 +136,7 @@ def _predict_split(
                 truth=truth,
                 probs=probs[known],
                 person=test.person[known],
+                trial=test.trial[known],
                 rows=split.test[known],
                 majority=float((truth == shares.argmax()).mean()),
                 prior=float(shares[truth].mean()),
@@ -124,11 +146,12 @@ def _predict_split(
 
 @dataclass(frozen=True, eq=False)
 class SplitPredictions:
-    """Predictions for the test windows of one split."""
+    """Predictions for the test windows of one fold, or of several joined."""
 
     truth: Labels  # (n,)
     probs: Floats  # (n, K)
     person: Labels  # (n,)
+    trial: Labels  # (n,)
     rows: Labels  # (n,) of the store
     majority: float  # accuracy of always predicting the most frequent class of the training set
     prior: float  # accuracy of drawing from the class shares of the training set
@@ -139,9 +162,37 @@ class SplitPredictions:
         chosen: Labels = self.probs.argmax(1)
         return chosen
 
+    def scores(self) -> dict[str, float]:
+        """Return the scores of single windows, and those of the two guesses."""
+        return {**compute_scores(self.truth, self.probs), "majority": self.majority, "prior": self.prior}
 
-SplitProgress = Callable[[Iterable[Split]], Iterable[Split]]
-"""Wraps the splits, to display progress."""
+
+Predictions = dict[SplitKind, dict[str, dict[str, list[SplitPredictions]]]]
+"""Predictions for each fold, by kind of split, estimator and row of ``ROWS``."""
+
+
+def joined(folds: Sequence[SplitPredictions]) -> SplitPredictions:
+    """Return the predictions of several folds as one."""
+    n = [len(fold.truth) for fold in folds]
+    return SplitPredictions(
+        truth=np.concatenate([fold.truth for fold in folds]),
+        probs=np.concatenate([fold.probs for fold in folds]),
+        person=np.concatenate([fold.person for fold in folds]),
+        trial=np.concatenate([fold.trial for fold in folds]),
+        rows=np.concatenate([fold.rows for fold in folds]),
+        majority=float(np.average([fold.majority for fold in folds], weights=n)),
+        prior=float(np.average([fold.prior for fold in folds], weights=n)),
+    )
+
+
+def partitions(folds: Sequence[SplitPredictions]) -> list[SplitPredictions]:
+    """Return the folds joined so that none of the results has a window twice: one for each repeated partition."""
+    groups: list[list[SplitPredictions]] = []
+    for fold in folds:
+        if not groups or any(np.isin(fold.rows, other.rows).any() for other in groups[-1]):
+            groups.append([])
+        groups[-1].append(fold)
+    return [joined(group) for group in groups]
 
 
 MUSCLE_FREE_HZ = 20.0
@@ -157,68 +208,155 @@ def without_muscle(examples: Examples, sfreq: float) -> Examples:
     return dataclasses.replace(examples, series={**examples.series, "eeg": slow})
 
 
-def summary(
-    store: WindowStore, predictions: Mapping[SplitKind, Mapping[str, Sequence[SplitPredictions]]], seed: int = 0
-) -> dict[str, Any]:
+def summary(store: WindowStore, predictions: Predictions, seed: int = 0) -> dict[str, Any]:
     """Return the scores of every row by kind of split, or why it cannot be computed, as plain JSON values.
 
     All four kinds are in the result, whatever was asked for: the score of random windows is never reported alone.
 
     Args:
         store: The windows.
-        predictions: As ``compare`` returned them.
+        predictions: As ``compare`` returned them. ``rows`` of the result are those of ``NETWORK``, ``baselines`` those
+            of all other estimators, ``verdicts`` the difference of the two.
         seed: Of the bootstrap.
     """
     plain: dict[str, Any] = {}
     for protocol, title in PROTOCOLS.items():
-        rows = predictions.get(protocol, {})
-        reason = reason_uncomputable(store, protocol) or ("" if rows else "not computed")
-        plain[protocol] = {"title": title, "reason": reason} | (
-            {} if reason else {"rows": {name: _row(shuffles, store.labels, seed) for name, shuffles in rows.items()}}
-        )
+        found = predictions.get(protocol, {})
+        reason = reason_uncomputable(store, protocol) or ("" if any(found.values()) else "not computed")
+        plain[protocol] = {"title": title, "reason": reason}
+        if reason:
+            continue
+        scored = {
+            name: {row: _row(folds, store.labels, seed) for row, folds in rows.items()} for name, rows in found.items()
+        }
+        plain[protocol] |= {
+            "remarks": remarks(store, protocol),
+            "rows": scored.pop(NETWORK, {}),
+            "baselines": scored,
+            "verdicts": _verdicts(found, title, seed),
+        }
     return plain
 
 
-def _row(shuffles: Sequence[SplitPredictions], labels: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return mean and SD over the shuffles of every score, and intervals over the people of all shuffles.
+def _row(folds: Sequence[SplitPredictions], labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the scores of a partition's windows, SD over the folds, intervals over people or trials, and by trial.
 
-    Calibration errors shrink where windows are pooled: their mean may lie above the interval.
+    Every window of a partition is predicted once, so that its windows are scored together; over repeated partitions the
+    scores are means.
     """
-    found = [{**compute_scores(one.truth, one.probs), "majority": one.majority, "prior": one.prior} for one in shuffles]
-    values = {name: [scores[name] for scores in found] for name in found[0]}
-    truth, probs, person = (
-        np.concatenate(parts) for parts in zip(*((one.truth, one.probs, one.person) for one in shuffles), strict=True)
-    )
-    n_people = len(np.unique(person))
-    intervals = bootstrap_intervals(truth, probs, person, seed) if n_people > 1 else {}  # one person alone has none
-    matrix = confusion(truth, probs.argmax(1), len(labels))
+    whole, every = partitions(folds), joined(folds)
+    of_folds = _by_score([fold.scores() for fold in folds])
+    over, unit = resampled_units(every.person, every.trial)
+    matrix = confusion(every.truth, every.predicted, len(labels))
     return {
-        "mean": {name: round(float(np.mean(parts)), 4) for name, parts in values.items()},
-        "sd": {name: round(float(np.std(parts)), 4) for name, parts in values.items()},
-        "shuffles": {name: [round(part, 4) for part in parts] for name, parts in values.items()},
-        "interval": {name: [round(edge, 4) for edge in edges] for name, edges in intervals.items()},
-        "classes": _classes(matrix, labels),
+        "mean": _means([one.scores() for one in whole]),
+        "sd": {name: round(float(np.std(parts)), 4) for name, parts in of_folds.items()},
+        "folds": {name: [round(part, 4) for part in parts] for name, parts in of_folds.items()},
+        "interval": _rounded(bootstrap_intervals(every.truth, every.probs, unit, seed)),
+        "interval_over": over,
+        "by_trial": _trial_row(whole, seed),
+        "classes": _classes(every, labels),
         "confusion": matrix.astype(int).tolist(),
-        "n_windows": [len(one.truth) for one in shuffles],
-        "n_people": n_people,
+        "n_windows": [len(fold.truth) for fold in folds],
+        "n_people": len(np.unique(every.person)),
     }
 
 
-def _classes(matrix: Floats, labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return precision, recall and F1 of each class over all shuffles together."""
-    values = {name: value(matrix) for name, value in CLASS_SCORES.items()}
+def _trial_row(whole: Sequence[SplitPredictions], seed: int) -> dict[str, Any]:
+    """Return the scores of whole trials, each predicted from all its tested windows."""
+    scores, trials = [], []
+    for one in whole:
+        truth, probs, first = by_trial(one.truth, one.probs, one.trial)
+        found = compute_scores(truth, probs)
+        scores.append({name: found[name] for name in PLAIN_SCORES})
+        trials.append((truth, probs, one.person[first], one.trial[first]))
+    truth, probs, person, trial = (np.concatenate(parts) for parts in zip(*trials, strict=True))
+    over, unit = resampled_units(person, trial)
+    return {
+        "mean": _means(scores),
+        "interval": _rounded(bootstrap_intervals(truth, probs, unit, seed)),
+        "interval_over": over,
+        "n_trials": len(trials[0][0]),
+    }
+
+
+def _by_score(found: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {name: [scores[name] for scores in found] for name in found[0]}
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: round(float(np.mean(parts)), 4) for name, parts in _by_score(found).items()}
+
+
+def _rounded(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {name: [round(edge, 4) for edge in edges] for name, edges in intervals.items()}
+
+
+def _classes(every: SplitPredictions, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return precision, recall and F1 of each class over all folds together."""
+    values = class_scores(every.truth, every.predicted, len(labels))
     return {label: {name: round(float(of[k]), 4) for name, of in values.items()} for k, label in enumerate(labels)}
+
+
+def _verdicts(
+    found: Mapping[str, Mapping[str, Sequence[SplitPredictions]]], title: str, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return for all modalities and EEG alone whether the network beats the best baseline; nothing without either."""
+    baselines = [name for name in found if name != NETWORK]
+    rows = [row for row in ("all", "eeg") if row in found.get(NETWORK, {})]
+    return {
+        row: verdict({name: joined(found[name][row]) for name in found}, title, seed, row) for row in rows if baselines
+    }
+
+
+def verdict(whole: Mapping[str, SplitPredictions], title: str, seed: int = 0, row: str = "all") -> dict[str, Any]:
+    """Return whether the network beats the best baseline, with a sentence, as plain JSON values.
+
+    Both are compared by balanced accuracy on the same windows. The interval is that of the difference when people, or
+    trials where there are few people, are drawn with replacement, the same for both. The best of several baselines is
+    the best on these windows, so that the network has to beat more than any one of them.
+
+    Args:
+        whole: Predictions of the same windows by ``NETWORK`` and of each baseline.
+        title: Of the split.
+        seed: Of the bootstrap.
+        row: Of ``ROWS``, for the sentence.
+    """
+    scores = {name: balanced_accuracy_of(one.truth, one.predicted) for name, one in whole.items()}
+    best = max((name for name in whole if name != NETWORK), key=lambda name: scores[name])
+    network, baseline = whole[NETWORK], whole[best]
+    over, unit = resampled_units(network.person, network.trial)
+    n_classes = network.probs.shape[1]
+    ours, theirs = (
+        balanced_accuracy(bootstrap(confusion_by_unit(one.truth, one.predicted, unit, n_classes), seed))
+        for one in (network, baseline)
+    )
+    difference, (low, high) = scores[NETWORK] - scores[best], interval_of(ours - theirs)
+    outcome = "beats" if low > 0 else "is worse than" if high < 0 else "does not differ from"
+    sentence = (
+        f"{title}, {ROWS[row]}: the network ({scores[NETWORK]:.3f}) {outcome} the best baseline, "
+        f"{BASELINES.get(best, best)} ({scores[best]:.3f}): {difference:+.3f} of balanced accuracy, "
+        f"95 % interval {low:+.3f} to {high:+.3f} over {len(np.unique(unit))} {over}"
+    )
+    return {
+        "outcome": outcome,
+        "baseline": best,
+        "difference": round(difference, 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "interval_over": over,
+        "sentence": sentence,
+    }
 
 
 REPORT_NAME = "report.json"
 """What ``clmer evaluate`` writes; in the folder of a checkpoint, ``clmer export`` takes it up."""
 
 
-NEIGHBOURS = "neighbours"
-"""The preset of a report on the nearest-neighbour baseline."""
+BASELINE_PRESET = "baselines"
+"""The preset of a report on the baselines alone."""
 
 
-_KEPT = ("mean", "sd", "interval", "n_windows", "n_people")
+_KEPT = ("mean", "sd", "interval", "interval_over", "n_windows", "n_people")
 _CHANCE = ("seed", "mixed_precision")  # what changes the figures, but not the recipe
 
 
@@ -228,7 +366,7 @@ def make_report(store: WindowStore, splits: Mapping[str, Any], config: TrainConf
     Args:
         store: The windows.
         splits: As ``summary`` returned them.
-        config: Settings of the network that was trained for every split; None: nearest neighbours.
+        config: Settings of the network that was trained for every fold; None: the baselines alone.
         seed: Of the splits.
     """
     recipe = {} if config is None else {"recipe": {**recipe_of(config, store.key), "dims": config.dims.to_dict()}}
@@ -236,7 +374,7 @@ def make_report(store: WindowStore, splits: Mapping[str, Any], config: TrainConf
         "store": store.key,
         "trained_on": store.trained_on,
         "labels": list(store.labels),
-        "preset": NEIGHBOURS if config is None else config.preset,
+        "preset": BASELINE_PRESET if config is None else config.preset,
         "seed": seed,
         **recipe,
         "splits": dict(splits),
@@ -255,7 +393,7 @@ def read_split_scores(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        stated = report["recipe"] if report["preset"] != NEIGHBOURS else {"preset": NEIGHBOURS}
+        stated = report["recipe"] if report["preset"] != BASELINE_PRESET else {"preset": BASELINE_PRESET}
         labels = tuple(report["labels"])
         splits = {protocol: _brief(split) for protocol, split in report["splits"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -273,7 +411,9 @@ def read_split_scores(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _brief(split: Mapping[str, Any]) -> dict[str, Any]:
     rows = {name: {key: row[key] for key in _KEPT} for name, row in split.get("rows", {}).items()}
-    return {"title": split["title"], "reason": split["reason"], **({"rows": rows} if rows else {})}
+    verdicts = {name: verdict["sentence"] for name, verdict in split.get("verdicts", {}).items()}
+    kept = {name: values for name, values in (("rows", rows), ("verdicts", verdicts)) if values}
+    return {"title": split["title"], "reason": split["reason"], **kept}
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "") -> Iterator[str]:
@@ -286,127 +426,3 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any], place: str = 
             yield from _differences(mine, theirs, f"{place}{name}.")
         else:
             yield f"{place}{name}"
-
-
-class Estimator(Protocol):
-    """Trains on training and validation set and predicts the test set."""
-
-    def fit_predict(
-        self, train: Examples, validation: Examples, test: Examples, subsets: Mapping[str, Sequence[str]]
-    ) -> dict[str, Floats]:
-        """Return the probabilities (n_test, K) float64 for each subset of modalities.
-
-        Everything is fitted on ``train``; ``validation`` may choose the epoch and the temperature.
-
-        Args:
-            train: Windows to fit on.
-            validation: Windows to choose on.
-            test: Windows to predict.
-            subsets: Modalities that are not masked, by name of the subset.
-        """
-
-
-@dataclass(frozen=True)
-class NetworkEstimator:
-    """CLMER trained from scratch: normalizers, contrastive stage, supervised stage, temperature.
-
-    With modality dropout one network is trained, which predicts from any subset. Without it, as in the paper's recipe,
-    a network has never seen a window without a face: for each smaller subset another network is trained on that subset
-    alone.
-    """
-
-    config: TrainConfig
-    report: LogCallback
-
-    def fit_predict(
-        self, train: Examples, validation: Examples, test: Examples, subsets: Mapping[str, Sequence[str]]
-    ) -> dict[str, Floats]:
-        """Return the probabilities for each subset; modalities that are not in it are masked."""
-        shared = self.config.fit.modality_dropout > 0
-        models: dict[frozenset[str], Clmer] = {}
-        predicted = {}
-        for name, modalities in subsets.items():
-            shown = frozenset(train.series if shared else modalities)
-            if shown not in models:
-                models[shown] = self._trained(*(part.showing(shown) for part in (train, validation, test)))
-            logits = predict_logits(models[shown], test, modalities)
-            predicted[name] = logits.softmax(1).numpy().astype(np.float64)
-        return predicted
-
-    def _trained(self, train: Examples, validation: Examples, test: Examples) -> Clmer:
-        people = (tuple(np.unique(part.person).tolist()) for part in (train, validation, test))
-        return train_model(self.config, SplitExamples(PeopleSplit(*people), train, validation, test), self.report)
-
-
-Bands = tuple[tuple[float, float], ...]
-"""Lower and upper edges, in Hz."""
-
-
-EEG_BANDS: Bands = ((4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
-
-
-FURTHER_BANDS: Bands = ((0, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32))
-"""Slow waves, as of breath and skin, then octaves, as of the pulse; the constant level belongs to the first band."""
-
-
-@dataclass(frozen=True)
-class NeighborEstimator:
-    """The k nearest training windows by band power and mean face: a quick baseline that shows a leak quickly."""
-
-    n_classes: int
-    preprocess: PreprocessConfig  # of the windows: the rate of every signal
-    k: int = 5
-
-    def fit_predict(
-        self, train: Examples, validation: Examples, test: Examples, subsets: Mapping[str, Sequence[str]]
-    ) -> dict[str, Floats]:
-        """Return the share of each class among the neighbours, one count added to each; ``validation`` is not used."""
-        del validation
-        predicted = {}
-        for name, modalities in subsets.items():
-            raw = [np.concatenate([self.features(part, m) for m in modalities], axis=1) for part in (train, test)]
-            mean = np.nan_to_num(np.nanmean(raw[0], axis=0, where=np.isfinite(raw[0])))
-            sd = np.maximum(np.nan_to_num(np.nanstd(raw[0], axis=0)), 1e-6)
-            train_features, test_features = (np.nan_to_num((values - mean) / sd) for values in raw)
-            distance = (train_features**2).sum(1) - 2 * test_features @ train_features.T
-            nearest = train.label[np.argpartition(distance, min(self.k, len(train_features)) - 1, axis=1)[:, : self.k]]
-            counts = 1.0 + np.stack([(nearest == c).sum(1) for c in range(self.n_classes)], axis=1)
-            predicted[name] = counts / counts.sum(1, keepdims=True)
-        return predicted
-
-    def features(self, examples: Examples, modality: str) -> Floats:
-        """Return the features (n, m) of one modality; NaN where it was not measured.
-
-        For a signal they are the logarithms of its power, by channel and in each by band from slow to fast, as far as
-        its rate allows. For a face series they are the means over its slots.
-        """
-        x, mask = examples.series[modality], examples.mask[modality]
-        if modality_spec(modality, self.preprocess).kind == "signal":
-            values = band_powers(x, *self._bands_of(modality))
-            values = np.where(mask[..., None], np.log(values + 1e-6), np.nan)
-            return values.reshape(len(x), -1)
-        n = np.maximum(mask.sum(1), 1).reshape(-1, *[1] * (x.ndim - 2))
-        mean = np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0.0).sum(1) / n
-        mean[~mask.any(1)] = np.nan
-        flat: Floats = mean.reshape(len(x), -1).astype(np.float64)
-        return flat
-
-    def _bands_of(self, modality: str) -> tuple[float, Bands]:
-        """Return rate in Hz and bands of a signal."""
-        series = self.preprocess.physio_of(modality)
-        if series is None:
-            return self.preprocess.signal.sfreq, EEG_BANDS
-        return series.sfreq, tuple((low, high) for low, high in FURTHER_BANDS if low < series.sfreq / 2)
-
-
-def band_powers(x: npt.NDArray[np.float32], sfreq: float, bands: Bands) -> Floats:
-    """Return the power (n, C, bands) of signals (n, C, T).
-
-    Args:
-        x: The signals.
-        sfreq: Their rate, Hz.
-        bands: Each from its lower edge up to, but without, its upper edge.
-    """
-    power = np.abs(np.fft.rfft(x, axis=2)) ** 2
-    hz = np.fft.rfftfreq(x.shape[2], 1 / sfreq)
-    return np.stack([power[..., (hz >= low) & (hz < high)].sum(2) for low, high in bands], axis=2)

@@ -8,9 +8,11 @@ checkpoints, artifacts and reports.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from clmer_model.config import DEFAULT, LABELS_VA4, MODEL_MODALITIES, ClmerDims, find_preset
 from clmer_model.data.simulated import PersonRecipe
@@ -18,6 +20,9 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
+
+if TYPE_CHECKING:
+    from clmer_model.data.store import WindowStore
 
 LogCallback = Callable[[dict[str, Any]], None]
 """Called with each line of the training log, a dictionary of plain JSON values."""
@@ -131,6 +136,27 @@ SUPERVISED_AUGMENTATION = AugmentationConfig(
 """
 
 
+FEW_WINDOWS = 2000
+FEW_STEPS, LEAST_STEPS, USUAL_EPOCHS = 800, 200, 6
+"""Steps of the supervised stage with fewer windows, and with more; and epochs that many windows need at least.
+
+With windows of 4 people and 3 states a network of this kind reached .603 of the trials at 42 steps, .834 at 200 and
+.877 at 800, and no over-training was seen. Six epochs of simulated people are enough for the validation loss to stop
+falling.
+"""
+
+
+def fit_epochs(n_windows: int, batch: int) -> int:
+    """Return the epochs of the supervised stage for a data set of so many windows.
+
+    Args:
+        n_windows: All that there are to train on, those that a split takes out included.
+        batch: Windows of a batch.
+    """
+    steps = FEW_STEPS if n_windows < FEW_WINDOWS else LEAST_STEPS
+    return max(USUAL_EPOCHS, math.ceil(steps / max(1, math.ceil(n_windows / batch))))
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """Settings of the supervised stage; learning rates were chosen together with EEG's bands, see ``config.DEFAULT``.
@@ -139,7 +165,7 @@ class FitConfig:
         SettingsError: There is no epoch to train.
     """
 
-    epochs: int = 6  # the validation loss has stopped falling by then
+    epochs: int = USUAL_EPOCHS  # of simulated people; for other data see fit_epochs
     batch: int = 64
     learning_rate: float = 1e-3  # of fusion and classifier
     encoder_learning_rate: float = 1e-3  # of the pre-trained encoders
@@ -227,6 +253,27 @@ def recipe(preset: str = "default", width: int | None = None) -> TrainConfig:
         preprocess=chosen.preprocess,
         pretrain=PAPER_PRETRAIN if paper else PretrainConfig(),
         fit=PAPER_FIT if paper else FitConfig(),
+    )
+
+
+def for_store(config: TrainConfig, folder: Path, store: WindowStore) -> TrainConfig:
+    """Return the settings for windows of a store in place of simulated people.
+
+    In preset ``default`` the number of epochs follows the number of windows.
+
+    Args:
+        config: The recipe of a preset.
+        folder: Of the store.
+        store: Its windows.
+    """
+    epochs = fit_epochs(len(store.examples), config.fit.batch) if config.preset == DEFAULT.name else config.fit.epochs
+    return dataclasses.replace(
+        config,
+        store=str(folder),
+        trained_on=store.trained_on,
+        preprocess=store.preprocess,
+        labels=store.labels,
+        fit=dataclasses.replace(config.fit, epochs=epochs),
     )
 
 

@@ -1,19 +1,30 @@
 """Scores of a model: predictions by subset of modalities, calibration, metrics, intervals and a permutation test.
 
-``evaluate`` and ``fit_temperature`` take a model; below them stand the metrics of a confusion matrix (the paper's Eq.
-8-13 among them), the calibration error, and the statistics over people.
+``evaluate`` and ``fit_temperature`` take a model. Below them stand the metrics, by scikit-learn and torchmetrics, the
+paper's Eq. 8-9, and the statistics over people or trials, whose resamples are scored from their summed counts: a
+thousand resamples at once take as long as one call of a metric of samples.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import Clmer
@@ -30,7 +41,8 @@ def evaluate(
     """Return the scores of each subset of modalities, as plain JSON values rounded to four digits.
 
     Windows in which a subset has nothing measured are not scored for it, and a subset without any is left out.
-    ``interval`` is that of the accuracy.
+    ``interval`` is that of the accuracy, over people or trials as ``interval_over`` says. Without windows there are no
+    scores.
 
     Args:
         model: Trained and calibrated.
@@ -51,10 +63,12 @@ def evaluate(
         part = examples.take(np.flatnonzero(known))
         probs = predict_logits(model, part, names).softmax(1).numpy().astype(np.float64)
         found = compute_scores(part.label, probs)
-        interval = bootstrap_intervals(part.label, probs, part.person)["accuracy"]
+        over, unit = resampled_units(part.person, part.trial)
+        interval = bootstrap_intervals(part.label, probs, unit)["accuracy"]
         scores[subset] = {
             **{name: round(found[name], 4) for name in PLAIN_SCORES},
             "interval": [round(edge, 4) for edge in interval],
+            "interval_over": over,
             "majority": round(float((part.label == majority_class).mean()), 4),
             "mean_confidence": round(float(probs.max(1).mean()), 4),
             "n_windows": len(part),
@@ -122,68 +136,67 @@ def fit_temperature(model: Clmer, examples: Examples, subsets: Mapping[str, Sequ
     return best
 
 
+PLAIN_SCORES = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "kappa", "calibration_error")
+"""Scores by which a model is judged: all but the paper's Eq. 8-9, which are reported for comparison with it alone.
+``weighted_f1`` is the paper's Eq. 10-13.
+"""
+
+
+def compute_scores(truth: Labels, probs: Floats) -> dict[str, float]:
+    """Return every score of probabilities (n, K) against the true classes (n,): ``PLAIN_SCORES`` and Eq. 8-9.
+
+    F1 is over the classes that occur. Kappa is 0 where chance alone would always agree.
+
+    Example::
+
+        compute_scores(np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]]))["accuracy"]  # 1.0
+    """
+    predicted = probs.argmax(1)
+    occurring = np.unique(truth)
+    matrix = confusion(truth, predicted, probs.shape[1])
+    alone = len(np.union1d(truth, predicted)) == 1
+    return {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "balanced_accuracy": balanced_accuracy_of(truth, predicted),
+        "weighted_f1": float(f1_score(truth, predicted, labels=occurring, average="weighted", zero_division=0)),
+        "macro_f1": float(f1_score(truth, predicted, labels=occurring, average="macro", zero_division=0)),
+        "kappa": 0.0 if alone else float(cohen_kappa_score(truth, predicted)),
+        "eq8_as_printed": eq8_as_printed(matrix),
+        "eq8_over_all": eq8_over_all(matrix),
+        "calibration_error": calibration_error(truth, probs),
+    }
+
+
+def balanced_accuracy_of(truth: Labels, predicted: Labels) -> float:
+    """Return the mean recall over the classes that occur."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true", category=UserWarning)
+        return float(balanced_accuracy_score(truth, predicted))
+
+
 def confusion(truth: Labels, predicted: Labels, n_classes: int) -> Floats:
     """Return the confusion matrix (K, K): how many windows of each class (row) were given each prediction (column)."""
-    matrix = np.zeros((n_classes, n_classes))
-    np.add.at(matrix, (truth, predicted), 1.0)
+    matrix: Floats = confusion_matrix(truth, predicted, labels=np.arange(n_classes)).astype(np.float64)
     return matrix
 
 
-def accuracy(matrix: Floats) -> float:
-    """Return the share of right predictions."""
-    return float(np.trace(matrix) / matrix.sum())
+CLASS_SCORES = ("precision", "recall", "f1")
+"""Scores of single classes (paper, Eq. 10-12)."""
 
 
-def balanced_accuracy(matrix: Floats) -> float:
-    """Return the mean recall over the classes that occur."""
-    n = matrix.sum(1)
-    return float(np.mean(np.diag(matrix)[n > 0] / n[n > 0]))
+def class_scores(truth: Labels, predicted: Labels, n_classes: int) -> dict[str, Floats]:
+    """Return precision, recall and F1 of each class (K,); 0 where they are not defined."""
+    found = precision_recall_fscore_support(truth, predicted, labels=np.arange(n_classes), zero_division=0)
+    return dict(zip(CLASS_SCORES, found, strict=False))
 
 
-def class_precision(matrix: Floats) -> Floats:
-    """Return the precision of each class (K,) (paper, Eq. 11); 0 where it is never predicted."""
-    return _share(np.diag(matrix), matrix.sum(0))
+CALIBRATION_BINS = 10
 
 
-def class_recall(matrix: Floats) -> Floats:
-    """Return the recall of each class (K,) (paper, Eq. 12); 0 where it does not occur."""
-    return _share(np.diag(matrix), matrix.sum(1))
-
-
-def class_f1(matrix: Floats) -> Floats:
-    """Return the F1 of each class (K,), 2PR / (P + R) (paper, Eq. 10); 0 where it has no right prediction."""
-    return _share(2 * np.diag(matrix), matrix.sum(0) + matrix.sum(1))
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    share: Floats = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-    return share
-
-
-CLASS_SCORES: Mapping[str, Callable[[Floats], Floats]] = {
-    "precision": class_precision,
-    "recall": class_recall,
-    "f1": class_f1,
-}
-"""Scores (K,) of single classes, each computed from a confusion matrix."""
-
-
-def macro_f1(matrix: Floats) -> float:
-    """Return the mean F1 over the classes that occur."""
-    return float(np.mean(class_f1(matrix)[matrix.sum(1) > 0]))
-
-
-def weighted_f1(matrix: Floats) -> float:
-    """Return the mean F1 weighted by the number of windows of each class (paper, Eq. 13)."""
-    n = matrix.sum(1)
-    return float(np.sum(class_f1(matrix) * n) / n.sum())
-
-
-def kappa(matrix: Floats) -> float:
-    """Return Cohen's kappa, the agreement beyond chance; 0 where chance alone would always agree."""
-    total = matrix.sum()
-    chance = float(np.sum(matrix.sum(0) * matrix.sum(1)) / total**2)
-    return 0.0 if chance == 1.0 else (accuracy(matrix) - chance) / (1.0 - chance)
+def calibration_error(truth: Labels, probs: Floats) -> float:
+    """Return the expected calibration error (Guo et al. 2017) of probabilities (n, K) over ten equal bins."""
+    given, label = torch.from_numpy(np.clip(probs, 0.0, 1.0)), torch.from_numpy(truth)
+    return float(multiclass_calibration_error(given, label, probs.shape[1], CALIBRATION_BINS))
 
 
 def eq8_as_printed(matrix: Floats) -> float:
@@ -211,46 +224,61 @@ def _true_positives_and_negatives(matrix: Floats) -> Floats:
     return counts
 
 
-MATRIX_SCORES: Mapping[str, Callable[[Floats], float]] = {
+def accuracy(matrix: Floats) -> Floats:
+    """Return the share of right predictions (...) of confusion matrices (..., K, K)."""
+    share: Floats = np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum((-2, -1))
+    return share
+
+
+def balanced_accuracy(matrix: Floats) -> Floats:
+    """Return the mean recall over the classes that occur (...) of confusion matrices (..., K, K)."""
+    n = matrix.sum(-1)
+    return _mean_over(n, _ratio(_diagonal(matrix), n))
+
+
+def macro_f1(matrix: Floats) -> Floats:
+    """Return the mean F1 over the classes that occur (...) of confusion matrices (..., K, K)."""
+    return _mean_over(matrix.sum(-1), _class_f1(matrix))
+
+
+def _weighted_f1(matrix: Floats) -> Floats:
+    n = matrix.sum(-1)
+    mean: Floats = (_class_f1(matrix) * n).sum(-1) / n.sum(-1)
+    return mean
+
+
+def _kappa(matrix: Floats) -> Floats:
+    chance = (matrix.sum(-1) * matrix.sum(-2)).sum(-1) / matrix.sum((-2, -1)) ** 2
+    return _ratio(accuracy(matrix) - chance, 1.0 - chance)
+
+
+def _class_f1(matrix: Floats) -> Floats:
+    return _ratio(2 * _diagonal(matrix), matrix.sum(-2) + matrix.sum(-1))
+
+
+def _diagonal(matrix: Floats) -> Floats:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """Return the ratio, 0 where the denominator is."""
+    ratio: Floats = np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    return ratio
+
+
+def _mean_over(n: Floats, value: Floats) -> Floats:
+    mean: Floats = np.where(n > 0, value, 0.0).sum(-1) / (n > 0).sum(-1)
+    return mean
+
+
+SCORES_OF_COUNTS: Mapping[str, Callable[[Floats], Floats]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
-    "weighted_f1": weighted_f1,
+    "weighted_f1": _weighted_f1,
     "macro_f1": macro_f1,
-    "kappa": kappa,
-    "eq8_as_printed": eq8_as_printed,
-    "eq8_over_all": eq8_over_all,
+    "kappa": _kappa,
 }
-"""Scores computed from a confusion matrix. ``weighted_f1`` is the paper's Eq. 10-13."""
-
-
-PLAIN_SCORES = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "kappa", "calibration_error")
-"""Scores by which a model is judged: all but the paper's Eq. 8-9, which are reported for comparison with it alone."""
-
-
-def compute_scores(truth: Labels, probs: Floats) -> dict[str, float]:
-    """Return every score of probabilities (n, K) against the true classes (n,): matrix scores and calibration error.
-
-    Example::
-
-        compute_scores(np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]]))["accuracy"]  # 1.0
-    """
-    predicted = probs.argmax(1)
-    matrix = confusion(truth, predicted, probs.shape[1])
-    found = {name: value(matrix) for name, value in MATRIX_SCORES.items()}
-    return {**found, "calibration_error": calibration_error(probs.max(1), predicted == truth)}
-
-
-CALIBRATION_BINS = 10
-
-
-def calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error (Guo et al. 2017) of confidences (n,) over ten equal bins.
-
-    Args:
-        confidence: Probabilities of the predicted classes (n,).
-        right: Whether each prediction is right (n,).
-    """
-    return calibration_error_of_bins(calibration_bins(confidence, right))
+"""Scores (...) of confusion matrices (..., K, K), equal to those of ``compute_scores``."""
 
 
 def calibration_bins(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> Floats:
@@ -260,60 +288,99 @@ def calibration_bins(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_])
     return np.stack([np.bincount(bins, weight, CALIBRATION_BINS) for weight in weights])
 
 
-def calibration_error_of_bins(bins: Floats) -> float:
-    """Return the expected calibration error of the result of ``calibration_bins``, or of a sum of several."""
-    return float(np.abs(bins[0] - bins[1]).sum() / bins[2].sum())
+def calibration_error_of_bins(bins: Floats) -> Floats:
+    """Return the calibration error (...) of results of ``calibration_bins`` (..., 3, bins), or of sums of them."""
+    error: Floats = np.abs(bins[..., 0, :] - bins[..., 1, :]).sum(-1) / bins[..., 2, :].sum(-1)
+    return error
 
 
 N_BOOTSTRAP = 1000
 INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+SEVERAL_PEOPLE = 5  # with fewer the resamples of people are too few to say how people differ
 
 
-def bootstrap_intervals(truth: Labels, probs: Floats, person: Labels, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval over people of each score in ``PLAIN_SCORES``, all from the same resamples.
+def resampled_units(person: Labels, trial: Labels) -> tuple[str, Labels]:
+    """Return over what intervals are, ``"people"`` or ``"trials"``, and the unit of each window (n,).
+
+    Windows of one person are not independent, so that units are people where there are several. With fewer they are
+    trials: such an interval holds for further trials of these people.
+    """
+    return ("people", person) if len(np.unique(person)) >= SEVERAL_PEOPLE else ("trials", trial)
+
+
+def bootstrap_intervals(truth: Labels, probs: Floats, unit: Labels, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval over people or trials of each score in ``PLAIN_SCORES``, all from the same resamples.
 
     Args:
         truth: True classes (n,).
         probs: Probabilities (n, K).
-        person: Person of each window (n,).
+        unit: Person or trial of each window (n,).
         seed: Of the resampling.
     """
     predicted, confidence = probs.argmax(1), probs.max(1)
-    matrices = bootstrap(confusion_by_person(truth, predicted, person, probs.shape[1]), seed)
-    of_people = [calibration_bins(confidence[mine], (predicted == truth)[mine]) for mine in _rows_by_person(person)]
-    bins = bootstrap(np.stack(of_people), seed)
-    known = [name for name in PLAIN_SCORES if name in MATRIX_SCORES]
-    found = {name: _interval(MATRIX_SCORES[name], matrices) for name in known}
-    return {**found, "calibration_error": _interval(calibration_error_of_bins, bins)}
+    matrices = bootstrap(confusion_by_unit(truth, predicted, unit, probs.shape[1]), seed)
+    of_units = [calibration_bins(confidence[mine], (predicted == truth)[mine]) for mine in _rows_by_unit(unit)]
+    bins = bootstrap(np.stack(of_units), seed)
+    found = {name: interval_of(score(matrices)) for name, score in SCORES_OF_COUNTS.items()}
+    return {**found, "calibration_error": interval_of(calibration_error_of_bins(bins))}
 
 
-def confusion_by_person(truth: Labels, predicted: Labels, person: Labels, n_classes: int) -> Floats:
-    """Return the confusion matrix of each person, (people, K, K)."""
-    return np.stack([confusion(truth[mine], predicted[mine], n_classes) for mine in _rows_by_person(person)])
+def confusion_by_unit(truth: Labels, predicted: Labels, unit: Labels, n_classes: int) -> Floats:
+    """Return the confusion matrix of each person or trial, in the order of their numbers, (units, K, K)."""
+    _, number = np.unique(unit, return_inverse=True)
+    matrices = np.zeros((int(number.max()) + 1, n_classes, n_classes))
+    np.add.at(matrices, (number, truth, predicted), 1.0)
+    return matrices
 
 
-def _rows_by_person(person: Labels) -> list[npt.NDArray[np.bool_]]:
-    return [person == p for p in np.unique(person)]
+def _rows_by_unit(unit: Labels) -> list[npt.NDArray[np.int64]]:
+    order = np.argsort(unit, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
 
 
-def bootstrap(of_people: Floats, seed: int = 0) -> Floats:
-    """Return counts resampled over people with replacement, summed for each resample, (N_BOOTSTRAP, ...).
+def bootstrap(of_units: Floats, seed: int = 0) -> Floats:
+    """Return counts resampled over units with replacement, summed for each resample, (N_BOOTSTRAP, ...).
 
-    Seed and number of people decide who is drawn: different counts of the same people have the same resamples.
+    Seed and number of units decide what is drawn: different counts of the same units have the same resamples.
 
     Args:
-        of_people: Counts of each person, (people, ...).
+        of_units: Counts of each person or trial, (units, ...).
         seed: Of the resampling.
     """
-    n = len(of_people)
+    n = len(of_units)
     drawn = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
-    times = np.stack([np.bincount(people, minlength=n) for people in drawn])
-    return np.tensordot(times, of_people, axes=1)
+    times = np.stack([np.bincount(units, minlength=n) for units in drawn])
+    return np.tensordot(times, of_units, axes=1)
 
 
-def _interval(value: Callable[[Floats], float], draws: Floats) -> tuple[float, float]:
-    low, high = np.percentile([value(counts) for counts in draws], INTERVAL)
+def interval_of(draws: Floats) -> tuple[float, float]:
+    """Return the 95 % interval of resampled values (N_BOOTSTRAP,)."""
+    low, high = np.percentile(draws, INTERVAL)
     return float(low), float(high)
+
+
+def by_trial(truth: Labels, probs: Floats, trial: Labels) -> tuple[Labels, Floats, npt.NDArray[np.int64]]:
+    """Return the predictions for whole trials: the mean of the log-probabilities over a trial's windows, normalized.
+
+    A trial whose windows have several labels counts as one for each.
+
+    Args:
+        truth: True classes (n,).
+        probs: Probabilities (n, K).
+        trial: Trial of each window (n,).
+
+    Returns:
+        True classes (m,), probabilities (m, K), and the first window of each trial (m,).
+    """
+    _, first, number = np.unique(np.stack([trial, truth], axis=1), axis=0, return_index=True, return_inverse=True)
+    total = np.zeros((len(first), probs.shape[1]))
+    np.add.at(total, number.ravel(), np.log(np.maximum(probs, MIN_PROBABILITY)))
+    mean = total / np.bincount(number.ravel())[:, None]
+    likelihood = np.exp(mean - mean.max(1, keepdims=True))
+    return truth[first], likelihood / likelihood.sum(1, keepdims=True), first
+
+
+MIN_PROBABILITY = 1e-6  # of a class in a window; one window alone does not exclude a class for its trial
 
 
 def permutation_p(

@@ -22,11 +22,13 @@ from clmer_model.training.optimizer import OptimizerStep, ResumeState, random_st
 def fit(model: Clmer, train: Examples, validation: Examples, config: FitConfig, report: LogCallback) -> float:
     """Train the model in place and return the least validation loss, whose weights the model keeps.
 
+    Without validation windows the last weights are kept, and the result is infinite.
+
     Args:
         model: With fitted normalizers and pre-trained encoders.
         train: Windows of the training set.
         validation: Windows of the validation set, none of them in ``train``; they choose the epoch. They are of other
-            people where the split is one by people, as in ``clmer train``; other splits may share people.
+            people where the split is one by people, as in ``clmer train``; other splits may share people. May be none.
         config: Settings.
         report: Called with the losses of each epoch.
     """
@@ -87,12 +89,15 @@ class SupervisedStage:
         total = sum(self._step(rows) * len(rows) for rows in parts)
         n = max(1, sum(len(rows) for rows in parts))
         synchronize(self._model)
-        losses = validation_losses(self._model, self._validation)
-        selection = _selection_loss(losses, self._config)
-        line = {"stage": "fit", "epoch": self._epoch, "loss": total / n, "validation": selection, **losses}
+        line: dict[str, Any] = {"stage": "fit", "epoch": self._epoch, "loss": total / n}
+        selection = math.inf
+        if len(self._validation):
+            losses = validation_losses(self._model, self._validation)
+            selection = _selection_loss(losses, self._config)
+            line |= {"validation": selection, **losses}
         self._epoch += 1
         self._optimizer_step.epoch_done(selection)
-        if selection < self._best:
+        if selection < self._best or not len(self._validation):
             self._best, self._best_epoch, self._best_state = selection, self._epoch, _copy_state(self._model)
         return line
 

@@ -7,6 +7,7 @@ them stand the constants of the normalizers and the log of a run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import modality_specs
+from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import Clmer
+from clmer_model.network.encoder import ChannelTokenBlock
 from clmer_model.network.normalization import (
     FeatureNormalizer,
     LandmarkNormalizer,
@@ -30,10 +35,11 @@ from clmer_model.network.normalization import (
 )
 from clmer_model.predictor import choose_device
 from clmer_model.training.augment import augment_landmarks
+from clmer_model.training.calibrate import calibrate, cross_fit, held_out_logits
 from clmer_model.training.config import AugmentationConfig, LogCallback, TrainConfig, recipe_of
 from clmer_model.training.contrastive import pretrain
 from clmer_model.training.distributed import rank, world_size
-from clmer_model.training.evaluate import evaluate, fit_temperature, trained_subsets
+from clmer_model.training.evaluate import EVALUATION_BATCH, evaluate, trained_subsets
 from clmer_model.training.fit import SupervisedStage
 from clmer_model.training.optimizer import ResumeFile, ResumePoint, ResumeState
 from clmer_model.training.splits import Progress, SplitExamples, examples_key, load_split_examples
@@ -100,8 +106,8 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
 
     model = train_model(config, data, log.report, ResumePoint(start, save)).cpu()
     checkpoint = _checkpoint(config, key, data, model)
-    (scores,) = checkpoint.scores.values()
-    log.report({"stage": "test", **scores})
+    for scores in checkpoint.scores.values():
+        log.report({"stage": "test", **scores})
     draw_curves(log.lines, run.out / PICTURE_NAME)
     checkpoint.save(run.out)
     resume_file.remove()
@@ -114,7 +120,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _checkpoint(config: TrainConfig, key: str, data: SplitExamples, model: Clmer) -> Checkpoint:
-    """Return the model with its scores on the test set and the settings that decided it."""
+    """Return the model with its scores on the test set, if there is one, and the settings that decided it."""
     majority = int(np.bincount(data.train.label, minlength=len(config.labels)).argmax())
     subsets = trained_subsets(model, config.fit.modality_dropout)
     split_name = SPLIT_NAME if config.store is None else STORE_SPLIT_NAME
@@ -125,7 +131,7 @@ def _checkpoint(config: TrainConfig, key: str, data: SplitExamples, model: Clmer
         dims=config.dims,
         trained_on=config.trained_on,
         training=_recipe(config, key, data),
-        scores={split_name: evaluate(model, data.test, majority, subsets)},
+        scores={split_name: evaluate(model, data.test, majority, subsets)} if len(data.test) else {},
     )
 
 
@@ -136,29 +142,48 @@ def train_model(
 
     Args:
         config: The settings.
-        data: The training set is fitted, the validation set chooses the epoch and the temperature; the test set is not
-            used.
+        data: The training set is fitted, the validation set chooses the epoch, the temperature and the network's share
+            beside the linear path; the test set is not used. Without a validation set the last weights are kept, and
+            folds of the training set calibrate them.
         report: Called with every line of the log.
         resume_point: The state to resume from, and the callback that saves the state of each epoch.
     """
-    resume_point = resume_point or ResumePoint()
+    model = _fit(config, data.train, data.validation, report, resume_point or ResumePoint())
+    subsets = trained_subsets(model, config.fit.modality_dropout)
+    if len(data.validation):
+        held_out = [held_out_logits(model, data.validation, names) for names in subsets.values()]
+    else:
+        held_out = cross_fit(data.train, subsets, functools.partial(_fit_fold, config), config.seed)
+    report({"stage": "calibrate", **(calibrate(model, held_out) if held_out else {"temperature": 1.0})})
+    return model
+
+
+def _fit(
+    config: TrainConfig, train: Examples, validation: Examples, report: LogCallback, resume_point: ResumePoint
+) -> Clmer:
+    """Return a trained model without calibration."""
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
-    x, mask = data.train.tensors()
+    x, mask = train.tensors()
     fit_normalizers(model, x, mask, config.fit.views, config.seed)
+    fit_linear_paths(model, x, mask, train.label)
     model.to(choose_device(config.device))
     if resume_point.start is None or resume_point.start.stage == "pretrain":
         pretrain(model, (x, mask), config.pretrain, report, resume_point)
-    stage = SupervisedStage(model, data.train, data.validation, config.fit)
+    stage = SupervisedStage(model, train, validation, config.fit)
     if resume_point.start is not None and resume_point.start.stage == "fit":
         stage.restore(resume_point.start)
     while not stage.finished:
         report(stage.run_epoch())
         resume_point.save(stage.resume_state())
     stage.finish()
-    subsets = trained_subsets(model, config.fit.modality_dropout)
-    report({"stage": "calibrate", "temperature": fit_temperature(model, data.validation, subsets)})
     return model
+
+
+def _fit_fold(config: TrainConfig, train: Examples) -> Clmer:
+    """Return a model that was trained on a part of the training set, without log and calibration."""
+    nobody = train.take(np.empty(0, dtype=np.int64))
+    return _fit(config, train, nobody, lambda line: None, ResumePoint())
 
 
 def _check_device(config: TrainConfig, run: Run) -> None:
@@ -182,6 +207,8 @@ def _recipe(config: TrainConfig, key: str, data: SplitExamples) -> dict[str, Any
 
 
 MIN_LANDMARK_SD = 0.005  # of a coordinate, in the face's RMS radius (about half a millimetre)
+MIN_BAND_SD = 1e-3  # of a log power; a constant one stays near 0
+UNSEEN_LOGIT = 5.0  # by which a class without training windows lies below the least likely other one
 MIN_FEATURE_SHARE = 1e-6  # of a number's mean: an SD below it is the rounding of float32
 
 
@@ -203,8 +230,11 @@ def fit_normalizers(
     rng = torch.Generator().manual_seed(seed)
     for encoder in model.modality_encoders():
         normalizer, name = encoder.door, encoder.name
+        block = encoder.blocks[0]
         if isinstance(normalizer, SignalNormalizer):
             _fit_signal(normalizer, x[name], mask[name])
+            if isinstance(block, ChannelTokenBlock):
+                _fit_bands(block, normalizer, x[name], mask[name])
         elif isinstance(normalizer, FeatureNormalizer):
             _fit_features(normalizer, x[name], mask[name])
         elif isinstance(normalizer, LandmarkNormalizer):
@@ -220,6 +250,60 @@ def _fit_signal(normalizer: SignalNormalizer, x: Tensor, mask: Tensor) -> None:
     level = signal_scale(x, mask)[present].log()
     normalizer.log_scale_mean.copy_(level.mean())
     normalizer.log_scale_sd.copy_(level.std().clamp_min(0.1))
+
+
+def _fit_bands(block: ChannelTokenBlock, normalizer: SignalNormalizer, x: Tensor, mask: Tensor) -> None:
+    """Set mean and SD of the log power of each band, over all measured channels and quarters of a second."""
+    sums = torch.zeros(3, block.n_bands, dtype=torch.float64)
+    with torch.no_grad():
+        for first in range(0, len(x), EVALUATION_BATCH):
+            part, known = x[first : first + EVALUATION_BATCH], mask[first : first + EVALUATION_BATCH]
+            power = block.powers(normalizer(part, known))[known].double()  # (measured, bands, L)
+            n = torch.full((block.n_bands,), power.size(0) * power.size(2), dtype=torch.float64)
+            sums += torch.stack([n, power.sum((0, 2)), power.square().sum((0, 2))])
+    if float(sums[0, 0]) < 2:
+        return
+    mean = sums[1] / sums[0]
+    block.band_mean.copy_(mean)
+    block.band_sd.copy_((sums[2] / sums[0] - mean.square()).clamp_min(MIN_BAND_SD**2).sqrt())
+
+
+LINEAR_C = 0.1  # inverse strength of the penalty, of scikit-learn's logistic regression
+
+
+def fit_linear_paths(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], label: npt.NDArray[np.int64]) -> None:
+    """Set every linear path to the regularized logistic regression of its features on the classes.
+
+    Args:
+        model: Its linear paths are changed in place.
+        x: Series by modality, (n, ...).
+        mask: Masks by modality, (n, ...).
+        label: Classes (n,).
+    """
+    for name, path in zip(model.linear_names, model.linear_paths(), strict=True):
+        with torch.no_grad():
+            parts = list(zip(x[name].split(EVALUATION_BATCH), mask[name].split(EVALUATION_BATCH), strict=True))
+            power = torch.cat([path.log_powers(*part) for part in parts])
+            known = mask[name].unsqueeze(2)
+            n = known.sum(0).clamp_min(1)
+            mean = torch.where(known, power, torch.zeros_like(power)).sum(0) / n
+            spread = torch.where(known, power - mean, torch.zeros_like(power)).square().sum(0) / n
+            path.mean.copy_(mean)
+            path.sd.copy_(spread.sqrt().clamp_min(MIN_BAND_SD))
+            features = torch.cat([path.features(*part) for part in parts])
+        present = mask[name].any(1)
+        if len(np.unique(label[present.numpy()])) < 2:
+            continue
+        regression = LogisticRegression(C=LINEAR_C, max_iter=1000)
+        regression.fit(features[present].double().numpy(), label[present.numpy()])
+        weight, bias = regression.coef_, regression.intercept_
+        if len(regression.classes_) == 2:  # scikit-learn gives the second class alone
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        with torch.no_grad():
+            path.out.weight.zero_()
+            path.out.bias.fill_(float(bias.min()) - UNSEEN_LOGIT)
+            path.out.weight[regression.classes_] = torch.from_numpy(weight).float()
+            path.out.bias[regression.classes_] = torch.from_numpy(bias).float()
 
 
 def _fit_features(normalizer: FeatureNormalizer, x: Tensor, mask: Tensor) -> None:
@@ -286,7 +370,7 @@ def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
         _plot(left, [line for line in lines if line["stage"] == stage], "loss", stage.removeprefix("pretrain "))
     fitted = [line for line in lines if line["stage"] == "fit"]
     for name in ("loss", "validation"):
-        _plot(right, fitted, name, {"loss": "training people", "validation": "validation people"}[name])
+        _plot(right, [line for line in fitted if name in line], name, {"loss": "training people", "validation": "validation people"}[name])
     for axes, title in ((left, "contrastive stage"), (right, "with labels")):
         axes.set(title=title, xlabel="epoch", ylabel="loss")
         if axes.lines:

@@ -42,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--modalities", default="eeg,landmarks,aus", help="with commas (%(default)s); gaze is another; or none"
     )
     _add_series(parser.add_argument_group("further series (of arrays: their names alone)"))
+    parser.add_argument(
+        "--channels",
+        default="all",
+        help="of the EEG: all that the recordings have (%(default)s), emotiv14, muse, a list, or a file of names",
+    )
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
+    parser.add_argument("--hop", type=float, default=0.5, help="s between windows, here and in the service (%(default)g)")
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
     parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
     parser.add_argument(
@@ -87,7 +93,9 @@ def _sessions(args: argparse.Namespace) -> dict[str, Any]:
     every = max(1, round(args.window / preprocess.window.hop_s)) if args.every is None else args.every
     if every < 1:
         raise SettingsError("--every of 1 or more", str(every), "1 keeps every window")
-    config = PrepareConfig(preprocess, every, args.labels, _series(args), EegReading(**_eeg_options(args)))
+    config = PrepareConfig(
+        preprocess, every, args.labels, _series(args), EegReading(**_eeg_options(args)), _own_channels(args)
+    )
     return prepare_sessions(args.root, args.out, config, _progress)
 
 
@@ -128,10 +136,17 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     series = _series(args)
     if streams := [f"{request.name}={request.stream}" for request in series if request.stream != request.name]:
         raise SettingsError("the names of arrays", ", ".join(streams), "arrays have no streams: --physio gsr")
-    return prepare_arrays(args.file, args.out, _preprocess(args), series)
+    return prepare_arrays(args.file, args.out, _preprocess(args), series, own_channels=_own_channels(args))
+
+
+def _own_channels(args: argparse.Namespace) -> bool:
+    from clmer_model.data.montage import parse_channels
+
+    return parse_channels(args.channels) is None
 
 
 def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
+    from clmer_model.data.montage import parse_channels
     from clmer_streaming.config import PreprocessConfig, WindowConfig
 
     names = [name.strip() for name in args.modalities.split(",")]
@@ -144,10 +159,14 @@ def _preprocess(args: argparse.Namespace) -> PreprocessConfig:
     if not 0.5 <= args.window <= 30 or not 1 <= args.face_slots <= 64:
         found = f"{args.window:g} s, {args.face_slots} slots"
         raise SettingsError("a window of 0.5 to 30 s with 1 to 64 face slots", found, "mend --window or --face-slots")
-    window = WindowConfig(window_s=args.window, face_slots=args.face_slots)
+    if not 0.1 <= args.hop <= args.window:
+        raise SettingsError("a hop of 0.1 s up to the length of the window", f"{args.hop:g} s", "mend --hop")
+    window = WindowConfig(window_s=args.window, hop_s=args.hop, face_slots=args.face_slots)
     config = dataclasses.replace(
         PreprocessConfig(), window=window, modalities=modalities, eeg_calibration=args.eeg_calibration
     )
+    if (ch_names := parse_channels(args.channels)) is not None:
+        config = config.with_channels(ch_names)
     return config.with_notch(None if args.notch is None else float(args.notch))
 
 

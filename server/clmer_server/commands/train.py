@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             run = Run(args.out, args.cache or args.out / "examples", progress.show, progress.people, args.resume)
             checkpoint = train(config, run)
     _print_scores(console, checkpoint.scores)
+    if not checkpoint.scores:
+        console.print("scores: none; with fewer than five people all are trained on. clmer evaluate tells what it is worth")
     console.print(f"checkpoint: {args.out}", highlight=False)
     return 0
 
@@ -91,10 +93,11 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         DatasetError: The store cannot be read.
         ArtifactError: The preset's number of heads does not divide the width.
     """
-    from clmer_model.training.config import recipe
+    from clmer_model.data.store import open_store
+    from clmer_model.training.config import for_store, recipe
 
     base = recipe(args.preset, args.width)
-    base = base if args.store is None else _for_store(base, args.store)
+    base = base if args.store is None else for_store(base, args.store, open_store(args.store))
     pretrain = {
         "epochs": args.pretrain_epochs,
         "lambda_sample": args.lambda_sample,
@@ -114,15 +117,6 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
 
 def _given_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _for_store(base: TrainConfig, folder: Path) -> TrainConfig:
-    from clmer_model.data.store import open_store
-
-    store = open_store(folder)
-    return dataclasses.replace(
-        base, store=str(folder), trained_on=store.trained_on, preprocess=store.preprocess, labels=store.labels
-    )
 
 
 def _print_scores(console: Any, scores: Any) -> None:

@@ -106,7 +106,7 @@ class RestMeasurement:
             t: Current time in seconds.
 
         Raises:
-            StreamError: Fewer than half of the channels had enough clean signal.
+            StreamError: Fewer channels than the model needs had enough clean signal.
         """
         signal = self._config.signal
         n_channels = len(signal.ch_names)
@@ -114,9 +114,9 @@ class RestMeasurement:
         deviations = np.array(self._deviations).reshape(-1, n_channels)
         clean_s = np.isfinite(deviations).sum(axis=0) * self._config.window.hop_s
         known = clean_s >= MIN_CLEAN_S
-        if 2 * known.sum() < n_channels:
+        if known.sum() < signal.least_channels:
             raise StreamError(
-                expected=f"{MIN_CLEAN_S:g} s of clean EEG in at least half of the {n_channels} channels",
+                expected=f"{MIN_CLEAN_S:g} s of clean EEG in {signal.least_channels} of the {n_channels} channels or more",
                 found=f"{int(known.sum())} channels with that much; the best has {clean_s.max(initial=0.0):g} s",
                 mend="mend the contact of the electrodes, let the participant sit still, and measure again",
             )

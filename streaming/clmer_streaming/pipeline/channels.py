@@ -252,14 +252,15 @@ class ChannelMap:
 
 
 def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
-    """Return where the EEG channels of a model are in a stream, by label.
+    """Return where the EEG channels of a model are in a stream, by label; without any labels, by number from 0.
 
     Args:
         info: The stream, with its labels (or the names that a map gave them).
         config: The model's channels.
 
     Raises:
-        StreamError: Fewer than half of the model's channels are there, or the labels are not as many as the channels.
+        StreamError: Fewer of the model's channels are there than it needs, or there are more or fewer labels than
+            channels.
     """
     if info.n_labels is not None:
         raise StreamError(
@@ -270,11 +271,13 @@ def resolve_channels(info: StreamInfo, config: SignalConfig) -> ChannelMap:
             + ",...",
         )
     names = [normalise_label(name) for name in info.ch_names]
+    if not any(names):
+        names = [str(number) for number in range(len(names))]
     picks = tuple(
         names.index(normalise_label(name)) if normalise_label(name) in names else -1 for name in config.ch_names
     )
     n_found = sum(pick >= 0 for pick in picks)
-    if 2 * n_found < len(config.ch_names):
+    if n_found < config.least_channels:
         raise _unusable_channels(info, config, n_found)
     return ChannelMap(
         picks, _first(names, _COUNTER_LABELS), _first(names, _INTERPOLATE_LABELS), channel_scales(info, picks)
@@ -295,7 +298,7 @@ def _unusable_channels(info: StreamInfo, config: SignalConfig, n_found: int) -> 
     labels = f"labels {', '.join(named[:24])}" if named else "no labels"
     example = ",".join(f"{name}={i + 1}" for i, name in enumerate(config.ch_names[:3]))
     return StreamError(
-        expected=f"at least half of the channels {', '.join(config.ch_names)}",
+        expected=f"at least {config.least_channels} of the channels {', '.join(config.ch_names)}",
         found=f"{n_found} of them in stream {info.name!r} ({len(info.ch_names)} channels, {info.sfreq:g} Hz, {labels})",
         mend=f"say which channel is which (0-based index or label): --eeg-map {example},...",
     )

@@ -111,7 +111,7 @@ class WindowAssembler:
         good = verdict.good
         parts.channels = verdict.channels(config.signal.ch_names)
         parts.quality["eeg"] = _quality(cut.filled, good, t_end - cut.t_last)
-        usable = 2 * np.sum(good) >= n_channels
+        usable = np.sum(good) >= self._config.signal.least_channels
         parts.reasons.extend(_warnings(verdict) if usable else _refusal(verdict))
         if not usable:
             return
