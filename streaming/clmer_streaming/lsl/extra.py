@@ -161,7 +161,7 @@ class LslExtraSource:
         if free_s < _SETTLE_S and any(source.asks_network for source in self._inputs):
             return True
         ((_, header),) = parse_headers([stream])
-        return any(source.wants(stream.uid(), header) for source in self._inputs)
+        return any(source.wants(stream, header) for source in self._inputs)
 
     def _is_chosen(self, name: str, kind: StreamKind) -> bool:
         if self._choice in (ALL, USED):

@@ -26,6 +26,7 @@ from clmer_streaming.lsl.resolve import (
     StreamQuery,
     explain_no_stream,
     format_error,
+    matches_predicate,
     open_resolver,
     parse_headers,
     require_single,
@@ -393,21 +394,23 @@ class LslSource(abc.ABC):
 
     @property
     def asks_network(self) -> bool:
-        """Whether the network itself decides what matches, so that ``wants`` is right only after a second or so."""
+        """Whether the network decides what matches: of predicates on ``desc``, ``wants`` knows after a second or so."""
         return self._query.is_predicate and self._connection is None
 
-    def wants(self, uid: str, header: StreamDescription) -> bool:
+    def wants(self, stream: Any, header: StreamDescription) -> bool:
         """Return whether it would use a stream, or takes it for the one that it has or had.
 
         Args:
-            uid: Uid of the stream's outlet.
+            stream: The stream as pylsl resolved it.
             header: What LSL reports of it before it is opened.
         """
         if self._last is not None and same_stream(header, self._last):
             return True
         if self._connection is not None:
             return False
-        return uid in self._fitting if self._query.is_predicate else self._matches(header)
+        if not self._query.is_predicate:
+            return self._matches(header)
+        return stream.uid() in self._fitting or (matches_predicate(stream, self._query) and self._matches(header))
 
     def run(self, put: Callable[[Item], None], stop: threading.Event) -> None:
         """Deliver the stream until ``stop`` is set.

@@ -184,6 +184,18 @@ def open_resolver(pylsl: Any, query: StreamQuery, forget_s: float) -> Any:
         ) from error
 
 
+def matches_predicate(stream: Any, query: StreamQuery) -> bool:
+    """Return whether liblsl finds that a stream fits a predicate, by what is known of it before it is opened.
+
+    Args:
+        stream: The stream as pylsl resolved it; it has no ``desc`` yet, of which only its sender knows.
+        query: The predicate.
+    """
+    from pylsl.lib import lib  # pylsl has no method for it
+
+    return bool(lib.lsl_stream_info_matches_query(stream.obj, query.predicate.encode()))
+
+
 def parse_headers(streams: Iterable[Any]) -> list[tuple[Any, StreamDescription]]:
     """Return each resolved stream (pylsl's StreamInfo) together with its header.
 

@@ -110,8 +110,8 @@ def test_two_people_of_one_recording_are_two_of_the_store(made: Path, tmp_path: 
     with pytest.raises(DatasetError, match=r"manifest\.csv, row 2") as caught:
         prepare_sessions(root, tmp_path / "unclear", ALL, unwatched)
     assert "--eeg Second; in manifest.csv such options are columns" in caught.value.mend
-    second = dataclasses.replace(ALL, reading=EegReading("Second"))
-    prepare_sessions(root, tmp_path / "option", second, unwatched)
+    by_option = dataclasses.replace(ALL, reading=EegReading("Second"))
+    prepare_sessions(root, tmp_path / "option", by_option, unwatched)
     of_option, of_column = open_store(tmp_path / "option").examples, store.examples.of_people([1])
     assert np.array_equal(of_option.series["eeg"], of_column.series["eeg"])
 

@@ -14,7 +14,7 @@ from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.face.layout import FACE_CH_NAMES, face_to_row
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.sources.replay import ReplaySource
-from clmer_streaming.types import FaceSample, Item, StreamStatus, Window
+from clmer_streaming.types import Chunk, Item, StreamStatus, Window
 from clmer_streaming.xdf.header import XdfStreamSpec
 from clmer_streaming.xdf.writer import XdfWriter
 from tests.support.signals import EEG_INFO, FACE_INFO, cut, eeg_like, face, merged, push_all, stamps
@@ -30,10 +30,10 @@ def session(eeg_behind_s: float, delay_s: float = 0.0) -> tuple[list[Window], di
     faces: list[Item] = [face(stamp, 1.0) for stamp in stamps(30 * SECONDS, 30.0).tolist()]
     in_order: list[Item] = []
     for item in merged(chunks, faces):
-        if isinstance(item, FaceSample):
-            in_order.append(item)
+        if isinstance(item, Chunk):
+            in_order.append(dataclasses.replace(item, t=item.t - eeg_behind_s))
         else:
-            in_order.append(dataclasses.replace(item, t=item.t - eeg_behind_s))  # type: ignore[union-attr, call-arg]
+            in_order.append(item)
     stage = Preprocessor(PreprocessConfig())
     windows = push_all(stage, [info, FACE_INFO, *in_order])
     return windows, {status.kind: status for status in stage.statuses()}

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clmer_streaming.pipeline.timeline import SampleClock, Timeline
+from clmer_streaming.pipeline.sample_clock import SampleClock
+from clmer_streaming.pipeline.timeline import Timeline
 from clmer_streaming.types import BoolArray, Chunk, FloatArray, Gap, Item
 from tests.support.signals import cut, joined, push_all, stamps
 
