@@ -22,7 +22,8 @@ from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 class ClmerDims:
     """Sizes of the network, kept in every checkpoint and artifact.
 
-    The defaults are those of the ``default`` preset but for ``channel_tokens``, and are made for real time on one CPU core.
+    The defaults are those of the ``default`` preset but for ``channel_tokens`` and ``linear_path``, and are made for
+    real time on one CPU core.
 
     Raises:
         ArtifactError: The sizes contradict each other.
@@ -69,7 +70,7 @@ class ClmerDims:
         if self.layout == "points" and (self.signal_power or self.channel_tokens):
             raise ArtifactError(
                 expected="the same blocks for every modality in layout points",
-                found=f"signal_power {self.signal_power}, channel_tokens {self.channel_tokens}, which are for signals alone",
+                found=f"signal_power {self.signal_power}, channel_tokens {self.channel_tokens}, for signals alone",
                 mend="switch them off, or choose layout slots",
             )
 
@@ -214,7 +215,9 @@ class Preset:
         return self if width is None else dataclasses.replace(self, dims=dataclasses.replace(self.dims, width=width))
 
 
-DEFAULT = Preset("default", ClmerDims(channel_tokens=True, linear_path=True), PreprocessConfig(modalities=MODEL_MODALITIES))
+DEFAULT = Preset(
+    "default", ClmerDims(channel_tokens=True, linear_path=True), PreprocessConfig(modalities=MODEL_MODALITIES)
+)
 """The preset for real time on one CPU core, with EEG by frequency bands.
 
 Measured with 29 simulated people to train on and forty others to test, the shipped settings without the contrastive

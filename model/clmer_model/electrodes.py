@@ -1,7 +1,7 @@
 """Places of EEG electrodes on the head, by their names.
 
-They are those of the template ``standard_1005`` of MNE-Python, which measured them on one head (Oostenveld and Praamstra
-2001, the five percent system), projected onto the sphere that fits them best.
+They are those of the template ``standard_1005`` of MNE-Python (the five percent system of Oostenveld and Praamstra
+2001, on one head), projected onto the sphere that fits them best.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def parse_channels(text: str) -> tuple[str, ...] | None:
     """Return the channels that an option names; None for those that the recordings have.
 
     Args:
-        text: ``all``, a name in ``MONTAGES``, a file of names, or names. Names are separated by commas, blanks or lines.
+        text: ``all``, a name in ``MONTAGES``, a file of names, or names, separated by commas, blanks or lines.
 
     Raises:
         SettingsError: A channel is named twice, or there are more than 256.

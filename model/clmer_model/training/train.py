@@ -282,7 +282,8 @@ def fit_linear_paths(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor]
     """
     for name, path in zip(model.linear_names, model.linear_paths(), strict=True):
         with torch.no_grad():
-            parts = list(zip(x[name].split(EVALUATION_BATCH), mask[name].split(EVALUATION_BATCH), strict=True))
+            starts = range(0, len(label), EVALUATION_BATCH)
+            parts = [(x[name][i : i + EVALUATION_BATCH], mask[name][i : i + EVALUATION_BATCH]) for i in starts]
             power = torch.cat([path.log_powers(*part) for part in parts])
             known = mask[name].unsqueeze(2)
             n = known.sum(0).clamp_min(1)
@@ -370,7 +371,12 @@ def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
         _plot(left, [line for line in lines if line["stage"] == stage], "loss", stage.removeprefix("pretrain "))
     fitted = [line for line in lines if line["stage"] == "fit"]
     for name in ("loss", "validation"):
-        _plot(right, [line for line in fitted if name in line], name, {"loss": "training people", "validation": "validation people"}[name])
+        _plot(
+            right,
+            [line for line in fitted if name in line],
+            name,
+            {"loss": "training people", "validation": "validation people"}[name],
+        )
     for axes, title in ((left, "contrastive stage"), (right, "with labels")):
         axes.set(title=title, xlabel="epoch", ylabel="loss")
         if axes.lines:

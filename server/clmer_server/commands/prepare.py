@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the EEG: all that the recordings have (%(default)s), emotiv14, muse, a list, or a file of names",
     )
     parser.add_argument("--window", type=float, default=2.0, help="s, length of a window (%(default)g)")
-    parser.add_argument("--hop", type=float, default=0.5, help="s between windows, here and in the service (%(default)g)")
+    parser.add_argument(
+        "--hop", type=float, default=0.5, help="s between windows, here and in the service (%(default)g)"
+    )
     parser.add_argument("--face-slots", type=int, default=8, help="moments of the face in a window (%(default)s)")
     parser.add_argument("--notch", choices=("50", "60"), help="Hz, takes the mains out")
     parser.add_argument(

@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
             checkpoint = train(config, run)
     _print_scores(console, checkpoint.scores)
     if not checkpoint.scores:
-        console.print("scores: none; with fewer than five people all are trained on. clmer evaluate tells what it is worth")
+        console.print(
+            "scores: none; with fewer than five people all are trained on. clmer evaluate tells what it is worth"
+        )
     console.print(f"checkpoint: {args.out}", highlight=False)
     return 0
 

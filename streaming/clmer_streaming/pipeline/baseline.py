@@ -116,7 +116,7 @@ class RestMeasurement:
         known = clean_s >= MIN_CLEAN_S
         if known.sum() < signal.least_channels:
             raise StreamError(
-                expected=f"{MIN_CLEAN_S:g} s of clean EEG in {signal.least_channels} of the {n_channels} channels or more",
+                expected=f"{MIN_CLEAN_S:g} s of clean EEG in at least {signal.least_channels} of {n_channels} channels",
                 found=f"{int(known.sum())} channels with that much; the best has {clean_s.max(initial=0.0):g} s",
                 mend="mend the contact of the electrodes, let the participant sit still, and measure again",
             )
