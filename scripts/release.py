@@ -94,6 +94,7 @@ def config_of(checkpoint: Checkpoint) -> TrainConfig:
         first_person=training["first_person"],
         n_trials=training["trials_per_person"],
         sim_preset=training["simulator_preset"],
+        caps=tuple(training["caps"]),
         seed=training["seed"],
         dims=checkpoint.dims,
         pretrain=dataclasses.replace(preset.pretrain, **_without_views(training["pretrain"])),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clmer_streaming.config import FurtherSeries, PreprocessConfig, SlotSeriesConfig, WindowConfig
+from clmer_streaming.config import CAP36_CH_NAMES, FurtherSeries, PreprocessConfig, SlotSeriesConfig, WindowConfig
 from clmer_streaming.errors import ArtifactError, SettingsError
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 
@@ -215,8 +215,13 @@ class Preset:
         return self if width is None else dataclasses.replace(self, dims=dataclasses.replace(self.dims, width=width))
 
 
+LEAST_SHARE = 0.1
+"""Share of the electrodes of preset ``default`` that a cap must have: four of 36, as many as a Muse has."""
+
 DEFAULT = Preset(
-    "default", ClmerDims(channel_tokens=True, linear_path=True), PreprocessConfig(modalities=MODEL_MODALITIES)
+    "default",
+    ClmerDims(channel_tokens=True, linear_path=True),
+    PreprocessConfig(modalities=MODEL_MODALITIES).with_channels(CAP36_CH_NAMES, LEAST_SHARE),
 )
 """The preset for real time on one CPU core, with EEG by frequency bands.
 

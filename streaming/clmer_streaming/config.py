@@ -19,6 +19,13 @@ from clmer_streaming.face.layout import EXTRACTOR_ID
 EPOC_CH_NAMES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
 """The 14 EEG channels of an Emotiv EPOC, in the headset's order."""
 
+CAP36_CH_NAMES = (
+    "Fp1", "Fp2", "AF7", "AF3", "AF4", "AF8", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6",
+    "T7", "C3", "Cz", "C4", "T8", "TP9", "CP5", "CP1", "CP2", "CP6", "TP10",
+    "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2",
+)  # fmt: skip
+"""36 electrodes from front to back: those of a usual cap of 32, of an EPOC, of the 10-20 system, and of a Muse."""
+
 LEAST_REFERENCED = 3
 """Fewest EEG channels that are referenced to their mean: of one it is all, of two half of the other."""
 
@@ -157,10 +164,16 @@ class PreprocessConfig:
         """Return these settings with a notch at ``notch_hz`` (None: without one), and so with another hash."""
         return dataclasses.replace(self, signal=dataclasses.replace(self.signal, notch_hz=notch_hz))
 
-    def with_channels(self, ch_names: tuple[str, ...]) -> PreprocessConfig:
-        """Return these settings with other EEG channels; fewer than three are not referenced to their mean."""
+    def with_channels(self, ch_names: tuple[str, ...], min_share: float | None = None) -> PreprocessConfig:
+        """Return these settings with other EEG channels; fewer than three are not referenced to their mean.
+
+        Args:
+            ch_names: The channels.
+            min_share: Share of them that a stream must have; None keeps it.
+        """
         reference = "none" if len(ch_names) < LEAST_REFERENCED else self.signal.reference
-        signal = dataclasses.replace(self.signal, ch_names=ch_names, reference=reference)
+        share = self.signal.min_share if min_share is None else min_share
+        signal = dataclasses.replace(self.signal, ch_names=ch_names, reference=reference, min_share=share)
         return dataclasses.replace(self, signal=signal)
 
     def with_further(self, series: Iterable[FurtherSeries]) -> PreprocessConfig:

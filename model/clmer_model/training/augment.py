@@ -6,7 +6,8 @@ normalizers. This table lists all that is legal:
 =========  ==========================================================  =============================================
 modality   legal                                                       not legal, and why
 =========  ==========================================================  =============================================
-eeg        gain of each channel; noise relative to the channel's SD;   one channel copied over others: montages differ;
+eeg        fewer channels, referenced to the mean of the rest; gain    one channel copied over others: montages differ;
+           of each channel; noise relative to the channel's SD;
            one band stopped, one time shift and one blank stretch,     a shift or a band of each channel: phases and
            the same in all channels; channels dropped                  rhythms across the head are lost; parts of a
                                                                        window in another order: no such signal
@@ -74,8 +75,34 @@ def augment_signal(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: tor
 
 
 def augment_eeg(x: Tensor, mask: Tensor, config: AugmentationConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return EEG (B, C, T) augmented by ``augment_signal`` after one band was removed from all channels of a sample."""
+    """Return EEG (B, C, T) as of fewer electrodes, without one band, and augmented by ``augment_signal``."""
+    if config.fewer_channels:
+        x, mask = keep_some_channels(x, mask, config.fewer_channels, config.least_channels, rng)
     return augment_signal(stop_band(x, config.eeg_band_stop, rng), mask, config, rng)
+
+
+def keep_some_channels(
+    x: Tensor, mask: Tensor, share: float, least: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return EEG as caps with fewer electrodes would have measured it, referenced to the mean of those.
+
+    Args:
+        x: (B, C, T), referenced to the mean of the channels in ``mask``.
+        mask: (B, C) bool.
+        share: Of the samples that lose channels.
+        least: Fewest channels that stay; any number from there up to all is equally likely.
+        rng: Source of randomness.
+    """
+    n, channels = mask.shape
+    measured = mask.sum(1, keepdim=True)
+    n_kept = least + ((measured - least + 1).clamp_min(0) * torch.rand(n, 1, generator=rng)).floor()
+    n_kept = torch.where(torch.rand(n, 1, generator=rng) < share, n_kept, torch.full_like(n_kept, channels))
+    order = torch.rand(n, channels, generator=rng).masked_fill(~mask, 2.0).argsort(1).argsort(1)
+    kept = mask & (order < n_kept)
+    shown = torch.where(kept.unsqueeze(2), x, torch.zeros_like(x))
+    mean = shown.sum(1, keepdim=True) / kept.sum(1).clamp_min(1).view(n, 1, 1)
+    fewer = (kept.sum(1, keepdim=True) < measured).unsqueeze(2)
+    return torch.where(fewer, torch.where(kept.unsqueeze(2), x - mean, torch.zeros_like(x)), x), kept
 
 
 def stop_band(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from clmer_model.config import DEFAULT, LABELS_VA4, MODEL_MODALITIES, ClmerDims,
 from clmer_model.data.simulated import PersonRecipe
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.simulation.config import SimulationConfig
+from clmer_streaming.simulation.config import CAP_NAMES, SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class AugmentationConfig:
     eeg_blank: int = 64  # samples, longest stretch set to zero in all channels
     eeg_band_stop: float = BAND_STOP  # of the range up to half the rate: widest band taken out; 0: none
     channel_dropout: float = 0.15  # probability that a channel is masked
+    fewer_channels: float = 0.0  # share of windows that keep a random set of their EEG channels, referenced anew
+    least_channels: int = 4  # of such a set
     slot_dropout: float = 0.1  # probability that a slot of a face series is masked
     landmark_scale: tuple[float, float] = (0.97, 1.03)  # of the whole face
     landmark_jitter: float = 0.01  # SD of noise, in the face's RMS radius
@@ -136,6 +138,14 @@ SUPERVISED_AUGMENTATION = AugmentationConfig(
 """
 
 
+MANY_CHANNELS = 16
+FEWER_CHANNELS = 0.5
+"""From so many EEG channels on, this share of the windows is shown as a cap of fewer electrodes would measure them.
+
+So one model serves caps that share some of its electrodes.
+"""
+
+
 FEW_WINDOWS = 2000
 FEW_STEPS, LEAST_STEPS, USUAL_EPOCHS = 800, 200, 6
 """Steps of the supervised stage with fewer windows, and with more; and epochs that many windows need at least.
@@ -203,6 +213,7 @@ class TrainConfig:
     first_person: int = 1000  # number of the first participant; far from those of demonstrations
     n_trials: int = 24  # of each participant, 12 s each
     sim_preset: str = "realistic"  # effect sizes; see the simulator
+    caps: tuple[str, ...] = ("epoc",)  # that simulated people wear, in turn
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
     store: str | None = None  # folder of clmer prepare; its windows replace simulated people
     trained_on: str = "simulated"  # kept in the model's metadata
@@ -225,7 +236,13 @@ class TrainConfig:
         seconds = session_seconds(self.n_trials)
         return [
             PersonRecipe(
-                SimulationConfig(seconds=seconds, seed=self.seed, preset=self.sim_preset, participant=person),
+                SimulationConfig(
+                    seconds=seconds,
+                    seed=self.seed,
+                    preset=self.sim_preset,
+                    participant=person,
+                    cap=self.caps[person % len(self.caps)],
+                ),
                 self.preprocess,
                 self.labels,
                 self.every,
@@ -247,13 +264,24 @@ def recipe(preset: str = "default", width: int | None = None) -> TrainConfig:
     """
     chosen = find_preset(preset).with_width(width)
     paper = chosen.name == "paper"
-    return TrainConfig(
+    config = TrainConfig(
         preset=chosen.name,
         dims=chosen.dims,
         preprocess=chosen.preprocess,
         pretrain=PAPER_PRETRAIN if paper else PretrainConfig(),
         fit=PAPER_FIT if paper else FitConfig(),
+        caps=("epoc",) if paper else CAP_NAMES,
     )
+    return config if paper else _with_fewer_channels(config)
+
+
+def _with_fewer_channels(config: TrainConfig) -> TrainConfig:
+    """Return the settings with windows of fewer channels in the supervised stage, if there are many channels."""
+    many = "eeg" in config.preprocess.modalities and len(config.preprocess.signal.ch_names) >= MANY_CHANNELS
+    if config.fit.views is None:
+        return config
+    views = dataclasses.replace(config.fit.views, fewer_channels=FEWER_CHANNELS if many else 0.0)
+    return dataclasses.replace(config, fit=dataclasses.replace(config.fit, views=views))
 
 
 def for_store(config: TrainConfig, folder: Path, store: WindowStore) -> TrainConfig:
@@ -266,8 +294,9 @@ def for_store(config: TrainConfig, folder: Path, store: WindowStore) -> TrainCon
         folder: Of the store.
         store: Its windows.
     """
-    epochs = fit_epochs(len(store.examples), config.fit.batch) if config.preset == DEFAULT.name else config.fit.epochs
-    return dataclasses.replace(
+    default = config.preset == DEFAULT.name
+    epochs = fit_epochs(len(store.examples), config.fit.batch) if default else config.fit.epochs
+    found = dataclasses.replace(
         config,
         store=str(folder),
         trained_on=store.trained_on,
@@ -275,6 +304,7 @@ def for_store(config: TrainConfig, folder: Path, store: WindowStore) -> TrainCon
         labels=store.labels,
         fit=dataclasses.replace(config.fit, epochs=epochs),
     )
+    return _with_fewer_channels(found) if default else found
 
 
 def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
@@ -289,6 +319,7 @@ def recipe_of(config: TrainConfig, key: str) -> dict[str, Any]:
         "trials_per_person": config.n_trials,
         "every": config.every,
         "simulator_preset": config.sim_preset,
+        "caps": list(config.caps),
     }
     return {
         "preset": config.preset,

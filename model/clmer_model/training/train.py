@@ -24,7 +24,7 @@ from torch import Tensor
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import modality_specs
 from clmer_model.data.examples import Examples
-from clmer_model.network.clmer import Clmer
+from clmer_model.network.clmer import EEG, Clmer
 from clmer_model.network.encoder import ChannelTokenBlock
 from clmer_model.network.normalization import (
     FeatureNormalizer,
@@ -34,7 +34,7 @@ from clmer_model.network.normalization import (
     unit_shape,
 )
 from clmer_model.predictor import choose_device
-from clmer_model.training.augment import augment_landmarks
+from clmer_model.training.augment import augment_landmarks, keep_some_channels
 from clmer_model.training.calibrate import calibrate, cross_fit, held_out_logits
 from clmer_model.training.config import AugmentationConfig, LogCallback, TrainConfig, recipe_of
 from clmer_model.training.contrastive import pretrain
@@ -166,7 +166,7 @@ def _fit(
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
     x, mask = train.tensors()
     fit_normalizers(model, x, mask, config.fit.views, config.seed)
-    fit_linear_paths(model, x, mask, train.label)
+    fit_linear_paths(model, *_with_subsets(x, mask, train.label, config))
     model.to(choose_device(config.device))
     if resume_point.start is None or resume_point.start.stage == "pretrain":
         pretrain(model, (x, mask), config.pretrain, report, resume_point)
@@ -178,6 +178,19 @@ def _fit(
         resume_point.save(stage.resume_state())
     stage.finish()
     return model
+
+
+def _with_subsets(
+    x: dict[str, Tensor], mask: dict[str, Tensor], label: npt.NDArray[np.int64], config: TrainConfig
+) -> tuple[dict[str, Tensor], dict[str, Tensor], npt.NDArray[np.int64]]:
+    """Return the EEG, and behind it once more as caps of fewer electrodes would have measured it, if fits do so too."""
+    views = config.fit.views
+    if views is None or not views.fewer_channels or EEG not in x:
+        return x, mask, label
+    rng = torch.Generator().manual_seed(config.seed)
+    fewer_x, fewer_mask = keep_some_channels(x[EEG], mask[EEG], 1.0, views.least_channels, rng)
+    eeg, known = torch.cat([x[EEG], fewer_x]), torch.cat([mask[EEG], fewer_mask])
+    return {EEG: eeg}, {EEG: known}, np.concatenate([label, label])
 
 
 def _fit_fold(config: TrainConfig, train: Examples) -> Clmer:

@@ -76,6 +76,9 @@ effects, so that a sound evaluation ends at chance. ``null-stimulus``: strong ef
 that only an evaluation on unseen stimuli ends at chance."""
 
 
+CAP_NAMES = ("epoc", "cap36")
+
+
 @dataclass(frozen=True)
 class SimulationConfig:
     """The settings of one session of one person.
@@ -92,6 +95,7 @@ class SimulationConfig:
     seed: int = 7  # of the session: order of trials and noise
     preset: str = "realistic"  # a name in PRESETS
     participant: int = 0  # the same number is the same person in every session
+    cap: str = "epoc"  # what the person wears: "epoc" (14 electrodes) or "cap36"
     trial_s: float = 12.0  # s, length of a trial
     rest_s: float = 2.0  # s of rest before the first trial and after each
     sfreq: float = 128.0  # Hz, nominal rate of the EEG: a whole, even number
@@ -102,6 +106,7 @@ class SimulationConfig:
         _require(
             self.preset in PRESETS, f"a preset: {', '.join(PRESETS)}", repr(self.preset), "name one of these presets"
         )
+        _require(self.cap in CAP_NAMES, f"a cap: {', '.join(CAP_NAMES)}", repr(self.cap), "name one of these caps")
         for name in ("seconds", "trial_s"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 1, f"{name} of at least 1 s", repr(value), f"raise {name}")
@@ -131,6 +136,7 @@ class Draw(IntEnum):
     CLOCK = 9
     AMPLIFIER = 10
     STIMULUS = 11
+    SITES = 12
 
 
 def session_generator(config: SimulationConfig, draw: Draw) -> np.random.Generator:

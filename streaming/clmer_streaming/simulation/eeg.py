@@ -15,10 +15,9 @@ import numpy.typing as npt
 from scipy.signal import butter, lfilter, sosfilt
 from scipy.special import polygamma
 
-from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.simulation.config import Draw, SimulationConfig, session_generator
-from clmer_streaming.simulation.participant import BLINK_REACH, MUSCLE_REACH, SITES, Participant, conduction, reach
+from clmer_streaming.simulation.participant import BLINK_REACH, CAPS, MUSCLE_REACH, Participant, conduction, reach
 from clmer_streaming.simulation.trials import Emotion, stimulus_offsets, structured_noise
 from clmer_streaming.types import FloatArray, StreamInfo
 
@@ -32,23 +31,23 @@ SHARED = 0.6  # share of a gain's variance that all sources have in common
 BACKGROUND_UV2 = 22.0  # uV^2/Hz at 1 Hz
 AROUSAL_WEIGHTS = {"alpha": -1.0, "beta": 1.0, "gamma": 0.5}  # of the effect on each band, at every source
 TEMPORAL = ("T7", "T8", "FC5", "FC6")  # sites where high valence raises gamma
-LEFT_FRONT, RIGHT_FRONT = ("AF3", "F7", "F3", "FC5"), ("AF4", "F8", "F4", "FC6")
+LEFT_FRONT, RIGHT_FRONT = ("Fp1", "AF7", "AF3", "F7", "F3", "FC5"), ("Fp2", "AF8", "AF4", "F8", "F4", "FC6")
 ASYMMETRY_WEIGHT = 0.7  # of the effect of valence on frontal alpha: falls on the left, rises on the right
 
 
 def simulate_brain(config: SimulationConfig, person: Participant, emotion: Emotion, n_times: int) -> FloatArray:
-    """Return potentials (14, n_times) in uV against P3, at the nominal rate, without offset or artifacts."""
+    """Return potentials (C, n_times) in uV against the cap's reference, at the nominal rate, undisturbed."""
     rng = session_generator(config, Draw.BRAIN)
     gains = band_gains(config, person, emotion, rng)
     sources = _overlap_add(_segments(config, person, gains, rng), n_times)
-    potentials = conduction(person.spread_deg) @ sources
-    against_p3: FloatArray = potentials[:-1] - potentials[-1]
-    return against_p3
+    potentials = conduction(person.cap.sites, person.spread_deg) @ sources
+    referenced: FloatArray = potentials[:-1] - potentials[-1]
+    return referenced
 
 
 def band_gains(config: SimulationConfig, person: Participant, emotion: Emotion, rng: np.random.Generator) -> FloatArray:
-    """Return the ln gain of each band, source and second, (4, 15, S): noise, and effects of emotion and stimulus."""
-    shape = (len(BANDS), len(SITES))
+    """Return the ln gain of each band, source and second, (4, n, S): noise, and effects of emotion and stimulus."""
+    shape = (len(BANDS), len(person.cap.sites))
     shared = structured_noise(rng, (len(BANDS), 1), emotion, TRIAL_SD, SECOND_SD)
     own = structured_noise(rng, shape, emotion, TRIAL_SD, SECOND_SD)
     noise = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own
@@ -72,11 +71,11 @@ def within_sd() -> FloatArray:
 
 
 def effect_weights(person: Participant) -> tuple[FloatArray, FloatArray]:
-    """Return the weights of valence and arousal on each band and source, two arrays (4, 15) in units of the d."""
-    valence, arousal = np.zeros((2, len(BANDS), len(SITES)))
+    """Return the weights of valence and arousal on each band and source, two arrays (4, n) in units of the d."""
+    valence, arousal = np.zeros((2, len(BANDS), len(person.cap.sites)))
     for row, band in enumerate(BANDS):
         arousal[row] = AROUSAL_WEIGHTS.get(band, 0.0)
-        for column, site in enumerate(SITES):
+        for column, site in enumerate(person.cap.sites):
             side = (site in RIGHT_FRONT) * 1.0 - (site in LEFT_FRONT) * 1.0
             if band == "alpha":
                 valence[row, column] = person.asymmetry_sign * ASYMMETRY_WEIGHT * side
@@ -86,7 +85,7 @@ def effect_weights(person: Participant) -> tuple[FloatArray, FloatArray]:
 
 
 def source_spectra(person: Participant, frequencies: FloatArray) -> FloatArray:
-    """Return the mean power of each source at frequencies (F,) in Hz, (15, F) uV^2/Hz; 0 at 0 Hz."""
+    """Return the mean power of each source at frequencies (F,) in Hz, (n, F) uV^2/Hz; 0 at 0 Hz."""
     hz = np.maximum(frequencies, 1e-9)
     background = BACKGROUND_UV2 * hz**-person.slope * (frequencies > 0)
     peak = np.exp(-0.5 * ((hz - person.alpha_hz) / person.alpha_width_hz) ** 2)
@@ -95,7 +94,7 @@ def source_spectra(person: Participant, frequencies: FloatArray) -> FloatArray:
 
 
 def _segments(config: SimulationConfig, person: Participant, gains: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return a windowed second of each source for every half second, (15, K, sfreq) uV."""
+    """Return a windowed second of each source for every half second, (n, K, sfreq) uV."""
     n_fft = round(config.sfreq)
     frequencies = np.arange(n_fft // 2 + 1, dtype=np.float64)  # 1 Hz apart, as segments last 1 s
     membership = np.stack([(frequencies >= low) & (frequencies < high) for low, high in BANDS.values()]).astype(float)
@@ -110,7 +109,7 @@ def _segments(config: SimulationConfig, person: Participant, gains: FloatArray, 
 
 
 def _at_half_seconds(gains: FloatArray) -> FloatArray:
-    """Return gains of seconds (4, 15, S) at the centres 0, .5, 1, ... S of the segments, (4, 15, 2 S + 1)."""
+    """Return gains of seconds (4, n, S) at the centres 0, .5, 1, ... S of the segments, (4, n, 2 S + 1)."""
     padded = np.concatenate([gains[..., :1], gains, gains[..., -1:]], axis=-1)
     at_edges = 0.5 * (padded[..., :-1] + padded[..., 1:])
     centred = np.empty((*gains.shape[:-1], 2 * gains.shape[-1] + 1))
@@ -119,7 +118,7 @@ def _at_half_seconds(gains: FloatArray) -> FloatArray:
 
 
 def _overlap_add(segments: FloatArray, n_times: int) -> FloatArray:
-    """Return the overlap-add (15, n_times) of segments (15, K, n) by half their length."""
+    """Return the overlap-add (n, n_times) of segments (n, K, length) by half their length."""
     n_sources, n_segments, length = segments.shape
     half = length // 2
     halves = segments.reshape(n_sources, n_segments, 2, half)
@@ -127,12 +126,17 @@ def _overlap_add(segments: FloatArray, n_times: int) -> FloatArray:
     return joined.reshape(n_sources, -1)[:, :n_times]
 
 
-EMOTIV_CH_NAMES = ("Timestamp", "Counter", "Interpolate", *EPOC_CH_NAMES, "HardwareMarker", "Markers")
-"""Channels of EmotivPRO's EEG outlet for an EPOC."""
+_BEFORE, _BEHIND = ("Timestamp", "Counter", "Interpolate"), ("HardwareMarker", "Markers")
+FIRST_SENSOR = len(_BEFORE)
+
+
+def stream_ch_names(cap: str) -> tuple[str, ...]:
+    """Return the channels of the EEG outlet for a cap, as EmotivPRO has them for an EPOC."""
+    return (*_BEFORE, *CAPS[cap].ch_names, *_BEHIND)
+
 
 STEP_UV = 0.1282  # uV, least significant bit of a 16-bit EPOC
 UNIX_EPOCH_S = 1.6e9  # s at which the Timestamp channel begins; fixed, so that files do not depend on the date
-FIRST_SENSOR = EMOTIV_CH_NAMES.index(EPOC_CH_NAMES[0])
 LOST_RUN = (3, 11)  # samples, shortest and longest loss; below 0.1 s, so that it can be bridged
 FILLED_RUN = (1, 3)  # samples that the headset fills by repeating the last one
 LONGEST_DELAY_S = 0.004  # s, of a stamp; less than a sample, so that stamps never step back
@@ -140,16 +144,17 @@ LONGEST_DELAY_S = 0.004  # s, of a stamp; less than a sample, so that stamps nev
 
 def eeg_stream_info(config: SimulationConfig) -> StreamInfo:
     """Return the announcement of the EEG stream."""
+    name, manufacturer = CAPS[config.cap].device
     return StreamInfo(
         source="eeg",
         kind="eeg",
-        name="EmotivDataStream-EEG",
-        ch_names=EMOTIV_CH_NAMES,
+        name=name,
+        ch_names=stream_ch_names(config.cap),
         sfreq=config.sfreq,
         unit="microvolts",
         source_id=f"simulated-eeg-{config.participant}-{config.seed}",
         hostname="simulator",
-        manufacturer="Emotiv",
+        manufacturer=manufacturer,
         type="EEG",
         channel_format="float32",
     )
@@ -166,20 +171,20 @@ def true_rate(config: SimulationConfig) -> float:
 def digitise(
     config: SimulationConfig, potentials: FloatArray, offsets: FloatArray, t0: float
 ) -> tuple[FloatArray, npt.NDArray[np.float32]]:
-    """Return the stamps (n,) and the stream's values (19, n) float32, without lost samples.
+    """Return the stamps (n,) and the stream's values (C + 5, n) float32, without lost samples.
 
     Args:
         config: Settings of the session.
-        potentials: (14, N) uV without offset.
-        offsets: (14,) uV.
+        potentials: (C, N) uV without offset.
+        offsets: (C,) uV.
         t0: LSL seconds of the first sample.
     """
     rng = session_generator(config, Draw.AMPLIFIER)
-    n_times = potentials.shape[1]
+    n_channels, n_times = potentials.shape
     delay = np.minimum(rng.exponential(config.jitter_s, n_times), LONGEST_DELAY_S)
     t = t0 + np.arange(n_times) / true_rate(config) + delay
-    x = np.zeros((len(EMOTIV_CH_NAMES), n_times))
-    sensors = slice(FIRST_SENSOR, FIRST_SENSOR + len(EPOC_CH_NAMES))
+    x = np.zeros((len(stream_ch_names(config.cap)), n_times))
+    sensors = slice(FIRST_SENSOR, FIRST_SENSOR + n_channels)
     x[0] = UNIX_EPOCH_S + t
     x[1] = np.arange(n_times) % round(config.sfreq)
     x[sensors] = np.round((potentials + offsets[:, None]) / STEP_UV) * STEP_UV
@@ -262,7 +267,7 @@ POP_UV, POP_S = (60.0, 200.0), 0.25  # height and decay of an electrode pop
 def simulate_artifacts(
     config: SimulationConfig, person: Participant, blinks: Blinks, intensities: FloatArray, times: FloatArray
 ) -> FloatArray:
-    """Return everything that is not brain, (14, n) uV: blinks, muscles, power line, sensor noise, drift and pops.
+    """Return everything that is not brain, (C, n) uV: blinks, muscles, power line, sensor noise, drift and pops.
 
     Args:
         config: Settings of the session.
@@ -272,18 +277,18 @@ def simulate_artifacts(
         times: (n,) seconds since the session began, at the nominal rate.
     """
     rng = session_generator(config, Draw.ARTEFACTS)
-    shape = (len(EPOC_CH_NAMES), times.size)
-    eye = np.outer(reach(BLINK_REACH), person.blink_uv * closure(blinks, times))
-    muscle = _muscle_rms(intensities) * _muscle_noise(rng, shape, config.sfreq)
+    shape = (len(person.cap.ch_names), times.size)
+    eye = np.outer(reach(BLINK_REACH, person.cap.ch_names), person.blink_uv * closure(blinks, times))
+    muscle = _muscle_rms(person.cap.ch_names, intensities) * _muscle_noise(rng, shape, config.sfreq)
     line = person.line_uv[:, None] * np.sin(2 * np.pi * LINE_HZ * times + rng.uniform(0, 2 * np.pi))
     sensor = SENSOR_UV * rng.standard_normal(shape)
     drift = _drift(rng, shape, config.sfreq)
-    picked_up: FloatArray = eye + muscle + line + sensor + drift + _pops(config, rng, times)
+    picked_up: FloatArray = eye + muscle + line + sensor + drift + _pops(config, shape, rng, times)
     return picked_up
 
 
-def _muscle_rms(intensities: FloatArray) -> FloatArray:
-    weights = np.stack([reach(MUSCLE_REACH[au]) for au in MUSCLE_REACH], axis=1)
+def _muscle_rms(ch_names: tuple[str, ...], intensities: FloatArray) -> FloatArray:
+    weights = np.stack([reach(MUSCLE_REACH[au], ch_names) for au in MUSCLE_REACH], axis=1)
     acting = np.maximum(intensities[[AU_NAMES.index(au) for au in MUSCLE_REACH]] - MUSCLE_FROM_INTENSITY, 0.0)
     rms: FloatArray = MUSCLE_UV * (weights @ acting)
     return rms
@@ -304,10 +309,10 @@ def _drift(rng: np.random.Generator, shape: tuple[int, int], sfreq: float) -> Fl
     return wandering
 
 
-def _pops(config: SimulationConfig, rng: np.random.Generator, times: FloatArray) -> FloatArray:
-    pops = np.zeros((len(EPOC_CH_NAMES), times.size))
+def _pops(config: SimulationConfig, shape: tuple[int, int], rng: np.random.Generator, times: FloatArray) -> FloatArray:
+    pops = np.zeros(shape)
     for onset in rng.uniform(0, config.seconds, rng.poisson(config.effects.pops_per_min * config.seconds / 60)):
         first = int(np.searchsorted(times, onset))
         height = rng.uniform(*POP_UV) * rng.choice([-1.0, 1.0])
-        pops[rng.integers(len(EPOC_CH_NAMES)), first:] += height * np.exp(-(times[first:] - onset) / POP_S)
+        pops[rng.integers(shape[0]), first:] += height * np.exp(-(times[first:] - onset) / POP_S)
     return pops

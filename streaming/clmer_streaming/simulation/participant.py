@@ -6,32 +6,54 @@ repertoire of expressions and its habits, and the errors of the face extractor w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.config import CAP36_CH_NAMES, EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES, N_LANDMARKS
 from clmer_streaming.simulation.config import Draw, Preset, SimulationConfig, fixed_generator
 from clmer_streaming.types import FloatArray
 
 
+@dataclass(frozen=True)
+class Cap:
+    """Where the electrodes of a headset are. Sources lie under each of its sites."""
+
+    ch_names: tuple[str, ...]
+    reference: str  # the site that potentials are measured against
+    device: tuple[str, str]  # name of the EEG stream, and manufacturer
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All electrodes, the reference last."""
+        return (*self.ch_names, self.reference)
+
+
+CAPS: Mapping[str, Cap] = {
+    "epoc": Cap(EPOC_CH_NAMES, "P3", ("EmotivDataStream-EEG", "Emotiv")),
+    "cap36": Cap(CAP36_CH_NAMES, "CPz", ("SimulatedCap36-EEG", "CLMER")),
+}
+"""The caps that people can wear: an Emotiv EPOC, whose reference (CMS) is P3, and one with many electrodes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Participant:
-    """The traits of one person."""
+    """The traits of one person, with n sites of sources and one electrode less."""
 
+    cap: Cap
     eeg_d: float  # effect of emotion on log band power, within-subject SD
     au_d: float  # effect of emotion on expressive drives, within-subject SD
     asymmetry_sign: float  # 1, or -1 for the opposite frontal alpha asymmetry
-    log_gain: FloatArray  # (15,) ln power of each source (SD .5)
+    log_gain: FloatArray  # (n,) ln power of each source (SD .5)
     slope: float  # exponent of the 1/f background, about 1 (SD .3)
     alpha_hz: float  # Hz, peak of the alpha rhythm (10, SD .8)
     alpha_width_hz: float  # Hz, SD of that peak
-    alpha_height: FloatArray  # (15,) of the peak over the background, power ratio
+    alpha_height: FloatArray  # (n,) of the peak over the background, power ratio
     spread_deg: float  # degrees over which a source spreads to electrodes
-    dc_uv: FloatArray  # (14,) the headset's offset, about 4200
-    line_uv: FloatArray  # (14,) amplitude of the 50 Hz line
+    dc_uv: FloatArray  # (n - 1,) the headset's offset, about 4200
+    line_uv: FloatArray  # (n - 1,) amplitude of the 50 Hz line
     poker_faced: bool
     expressivity: float  # factor on all action units but blinks, about 1
     threshold: float  # drive above which the face moves, SD; high for a poker face
@@ -45,32 +67,52 @@ class Participant:
     neutral_offset: FloatArray  # (17,) points, errors of the extractor with the neutral face
 
 
-POSTERIOR = ("O1", "O2", "P7", "P8", "P3")
+POSTERIOR = ("O1", "Oz", "O2", "PO3", "PO4", "P7", "P3", "Pz", "P4", "P8")
 """Sites with a strong alpha rhythm."""
 
 POKER_EXPRESSIVITY, POKER_THRESHOLD = 0.3, 1.5  # factor, and added threshold in SD of drive, of a poker face
 
 
 def draw_participant(config: SimulationConfig) -> Participant:
-    """Return the person with the number ``config.participant``; presets change nothing but a person's effects."""
+    """Return the person with the number ``config.participant``.
+
+    Presets change nothing but a person's effects, and a cap nothing but what it measures: sites that two caps share
+    have the same traits in both, except for the offset and line of their electrodes.
+    """
     rng = fixed_generator(config.participant, Draw.PERSON)
+    cap = CAPS[config.cap]
+    epoc = CAPS["epoc"].sites
+    further = fixed_generator(config.participant, Draw.SITES)
+    new = tuple(site for site in cap.sites if site not in epoc)
+
+    def by_site(of_epoc: FloatArray, of_new: FloatArray) -> FloatArray:
+        known = dict(zip((*epoc, *new), (*of_epoc, *of_new), strict=True))
+        return np.asarray([known[site] for site in cap.sites])
+
+    def by_electrode(draw: Callable[[np.random.Generator, int], FloatArray]) -> FloatArray:
+        of_epoc = draw(rng, len(CAPS["epoc"].ch_names))
+        return of_epoc if config.cap == "epoc" else draw(further, len(cap.ch_names))
+
     quantiles = rng.random(4)  # drawn first, so that presets change nothing else
     eeg_d, au_d, sign, poker_faced = _effects(config.effects, quantiles)
-    posterior = np.asarray([site in POSTERIOR for site in SITES])
-    height = np.where(posterior, 4.0, 1.2) * np.exp(rng.normal(0.0, 0.4)) * np.exp(rng.normal(0.0, 0.2, len(SITES)))
-    n_ch = len(EPOC_CH_NAMES)
+    posterior = np.asarray([site in POSTERIOR for site in cap.sites])
+    common_height = rng.normal(0.0, 0.4)
+    own_height = by_site(rng.normal(0.0, 0.2, len(epoc)), further.normal(0.0, 0.2, len(new)))
+    common_gain = rng.normal(0.0, 0.35)
+    own_gain = by_site(rng.normal(0.0, 0.35, len(epoc)), further.normal(0.0, 0.35, len(new)))
     return Participant(
+        cap=cap,
         eeg_d=eeg_d,
         au_d=au_d,
         asymmetry_sign=sign,
-        log_gain=rng.normal(0.0, 0.35) + rng.normal(0.0, 0.35, len(SITES)),
+        log_gain=common_gain + own_gain,
         slope=float(np.clip(rng.normal(1.0, 0.3), 0.4, 1.8)),
         alpha_hz=float(np.clip(rng.normal(10.0, 0.8), 8.3, 12.2)),
         alpha_width_hz=float(rng.uniform(0.7, 1.2)),
-        alpha_height=height,
+        alpha_height=np.where(posterior, 4.0, 1.2) * np.exp(common_height) * np.exp(own_height),
         spread_deg=float(rng.uniform(18.0, 26.0)),
-        dc_uv=rng.normal(4200.0, 40.0, n_ch),
-        line_uv=rng.lognormal(np.log(0.8), 0.5, n_ch),
+        dc_uv=by_electrode(lambda draw, n: draw.normal(4200.0, 40.0, n)),
+        line_uv=by_electrode(lambda draw, n: draw.lognormal(np.log(0.8), 0.5, n)),
         poker_faced=poker_faced,
         expressivity=float(np.exp(rng.normal(0.0, 0.25))) * (POKER_EXPRESSIVITY if poker_faced else 1.0),
         threshold=float(rng.uniform(0.0, 0.4)) + (POKER_THRESHOLD if poker_faced else 0.0),
@@ -94,53 +136,64 @@ def _effects(preset: Preset, quantiles: FloatArray) -> tuple[float, float, float
     return eeg_d, au_d, sign, bool(quantiles[3] < preset.poker_share)
 
 
-SITES = (*EPOC_CH_NAMES, "P3")
-"""Sites of the sources: under each electrode, and under P3, the headset's reference (CMS)."""
-
 _ANGLES_DEG: dict[str, tuple[float, float]] = {
     "AF3": (57, 115), "F7": (72, 144), "F3": (46, 130), "FC5": (60, 160), "T7": (72, 180),
     "P7": (72, 216), "O1": (72, 252), "O2": (72, 288), "P8": (72, 324), "T8": (72, 0),
     "FC6": (60, 20), "F4": (46, 50), "F8": (72, 36), "AF4": (57, 65), "P3": (46, 230),
+    "Fp1": (72, 108), "Fp2": (72, 72), "AF7": (72, 126), "AF8": (72, 54), "Fz": (36, 90), "FC1": (23, 135),
+    "FC2": (23, 45), "C3": (36, 180), "Cz": (0, 0), "C4": (36, 0), "TP9": (90, 198), "TP10": (90, 342),
+    "CP5": (60, 200), "CP1": (23, 225), "CPz": (18, 270), "CP2": (23, 315), "CP6": (60, 340), "Pz": (36, 270),
+    "P4": (46, 310), "PO3": (57, 245), "PO4": (57, 295), "Oz": (72, 270),
 }  # fmt: skip
 """Polar angle from the vertex and azimuth (0 right, 90 front) on a sphere, by the 10-10 system's 18 degree steps."""
 
 BLINK_REACH = {
     "AF3": 1.0, "AF4": 1.0, "F7": 0.55, "F8": 0.55, "F3": 0.45, "F4": 0.45, "FC5": 0.2, "FC6": 0.2,
-    "T7": 0.06, "T8": 0.06,
+    "T7": 0.06, "T8": 0.06, "Fp1": 1.2, "Fp2": 1.2, "AF7": 0.9, "AF8": 0.9, "Fz": 0.45, "FC1": 0.15, "FC2": 0.15,
+    "Cz": 0.05,
 }  # fmt: skip
 """Share of a blink's voltage at each electrode; the eyes are dipoles, picked up mainly in front."""
 
 MUSCLE_REACH: dict[str, dict[str, float]] = {
-    "AU01": {"AF3": 0.8, "AF4": 0.8, "F3": 0.4, "F4": 0.4},
-    "AU02": {"AF3": 0.5, "AF4": 0.5, "F7": 0.6, "F8": 0.6},
-    "AU04": {"AF3": 1.0, "AF4": 1.0, "F7": 0.4, "F8": 0.4, "F3": 0.3, "F4": 0.3},
-    "AU06": {"F7": 0.5, "F8": 0.5, "AF3": 0.3, "AF4": 0.3},
-    "AU12": {"T7": 1.0, "T8": 1.0, "F7": 0.8, "F8": 0.8, "FC5": 0.6, "FC6": 0.6},
-    "AU17": {"T7": 0.3, "T8": 0.3},
-    "AU20": {"T7": 0.5, "T8": 0.5, "FC5": 0.3, "FC6": 0.3},
-    "AU23": {"T7": 0.5, "T8": 0.5, "F7": 0.3, "F8": 0.3},
-}
+    "AU01": {"AF3": 0.8, "AF4": 0.8, "F3": 0.4, "F4": 0.4, "Fp1": 0.9, "Fp2": 0.9, "Fz": 0.4},
+    "AU02": {"AF3": 0.5, "AF4": 0.5, "F7": 0.6, "F8": 0.6, "Fp1": 0.5, "Fp2": 0.5, "AF7": 0.7, "AF8": 0.7},
+    "AU04": {
+        "AF3": 1.0, "AF4": 1.0, "F7": 0.4, "F8": 0.4, "F3": 0.3, "F4": 0.3, "Fp1": 1.0, "Fp2": 1.0, "AF7": 0.6,
+        "AF8": 0.6, "Fz": 0.3,
+    },
+    "AU06": {"F7": 0.5, "F8": 0.5, "AF3": 0.3, "AF4": 0.3, "AF7": 0.5, "AF8": 0.5, "Fp1": 0.3, "Fp2": 0.3},
+    "AU12": {
+        "T7": 1.0, "T8": 1.0, "F7": 0.8, "F8": 0.8, "FC5": 0.6, "FC6": 0.6, "TP9": 0.7, "TP10": 0.7, "AF7": 0.4,
+        "AF8": 0.4, "CP5": 0.2, "CP6": 0.2,
+    },
+    "AU17": {"T7": 0.3, "T8": 0.3, "TP9": 0.2, "TP10": 0.2},
+    "AU20": {"T7": 0.5, "T8": 0.5, "FC5": 0.3, "FC6": 0.3, "TP9": 0.4, "TP10": 0.4},
+    "AU23": {"T7": 0.5, "T8": 0.5, "F7": 0.3, "F8": 0.3, "TP9": 0.3, "TP10": 0.3},
+}  # fmt: skip
 """Weight of each action unit's muscle at the electrodes: brow muscles in front, cheek and jaw at the temples."""
 
 
-def directions(sites: tuple[str, ...] = SITES) -> FloatArray:
+def directions(sites: tuple[str, ...]) -> FloatArray:
     """Return unit vectors (n, 3) of the sites: x right, y front, z up."""
     polar, azimuth = np.deg2rad(np.asarray([_ANGLES_DEG[site] for site in sites])).T
     return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
 
 
-def conduction(spread_deg: float) -> FloatArray:
-    """Return the mixing (15, 15) of sources into potentials: a Gaussian in angle, rows of unit power."""
-    towards = directions()
+def conduction(sites: tuple[str, ...], spread_deg: float) -> FloatArray:
+    """Return the mixing (n, n) of the sources at these sites into potentials there, with rows of unit power.
+
+    It is a Gaussian in angle.
+    """
+    towards = directions(sites)
     angle = np.rad2deg(np.arccos(np.clip(towards @ towards.T, -1.0, 1.0)))
     mixing = np.exp(-0.5 * (angle / spread_deg) ** 2)
     unit: FloatArray = mixing / np.linalg.norm(mixing, axis=1, keepdims=True)
     return unit
 
 
-def reach(table: dict[str, float]) -> FloatArray:
-    """Return weights by electrode as a vector (14,) in the headset's order; 0 for electrodes not named."""
-    return np.asarray([table.get(name, 0.0) for name in EPOC_CH_NAMES])
+def reach(table: dict[str, float], ch_names: tuple[str, ...]) -> FloatArray:
+    """Return weights by electrode as a vector in the order of ``ch_names``; 0 for electrodes that are not in it."""
+    return np.asarray([table.get(name, 0.0) for name in ch_names])
 
 
 DRIVES = ("pleasant", "unpleasant", "alert")

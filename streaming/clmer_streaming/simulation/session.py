@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import row_to_face
 from clmer_streaming.simulation.config import SIMULATOR_ID, Draw, SimulationConfig, session_generator
 from clmer_streaming.simulation.eeg import (
@@ -85,7 +84,7 @@ class SimulatedSession:
     t0: float  # LSL seconds at which the session began
     eeg_info: StreamInfo
     eeg_t: FloatArray  # (n,)
-    eeg_x: npt.NDArray[np.float32]  # (19, n) in the order of EMOTIV_CH_NAMES
+    eeg_x: npt.NDArray[np.float32]  # (C + 5, n) in the order of eeg_info
     face_info: StreamInfo
     face: SimulatedFace
     markers_info: StreamInfo
@@ -219,7 +218,7 @@ def write_session(session: SimulatedSession, path: str | Path) -> None:
 def stream_specs(session: SimulatedSession) -> tuple[XdfStreamSpec, ...]:
     """Return the headers of the EEG, face and marker streams."""
     eeg, face, markers = (_spec(info, session) for info in session.infos)
-    units = tuple(session.eeg_info.unit if name in EPOC_CH_NAMES else "" for name in eeg.ch_names)
+    units = tuple(session.eeg_info.unit if name in session.person.cap.ch_names else "" for name in eeg.ch_names)
     return (
         dataclasses.replace(eeg, units=units),
         dataclasses.replace(face, desc={**face.desc, "extractor": session.face_info.extractor}),
