@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from clmer_streaming.errors import SettingsError
-from clmer_streaming.simulation.config import PRESETS, SimulationConfig
+from clmer_streaming.simulation.config import CAP_NAMES, PRESETS, SimulationConfig
 
 HELP = "make a recording of a simulated participant, or a data set of many"
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--participant", type=int, default=defaults.participant, help="number of the simulated person (%(default)s)"
     )
+    parser.add_argument("--cap", default=defaults.cap, help=f"that people wear: {', '.join(CAP_NAMES)} (%(default)s)")
     parser.add_argument("--trial-seconds", type=float, default=defaults.trial_s, help="length of a trial (%(default)g)")
     parser.add_argument("--rest-seconds", type=float, default=defaults.rest_s, help="rest between trials (%(default)g)")
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         participant=args.participant,
         trial_s=args.trial_seconds,
         rest_s=args.rest_seconds,
+        cap=args.cap,
     )
     return _write_dataset(args, config) if args.dataset else _write_recording(args.out, config)
 

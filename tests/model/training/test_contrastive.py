@@ -12,7 +12,14 @@ from torch import Tensor
 
 from clmer_model.config import ClmerDims, ModalitySpec, find_preset, modality_spec
 from clmer_model.network.encoder import ModalityEncoder
-from clmer_model.training.augment import AUGMENTATIONS, augmentation_of, drop, drop_modalities, stop_band
+from clmer_model.training.augment import (
+    AUGMENTATIONS,
+    augmentation_of,
+    drop,
+    drop_modalities,
+    keep_some_channels,
+    stop_band,
+)
 from clmer_model.training.config import AugmentationConfig, PretrainConfig, recipe
 from clmer_model.training.contrastive import (
     ContextSummary,
@@ -217,6 +224,35 @@ def test_dropping_never_empties_nor_revives() -> None:
     kept = drop(mask, 0.9, generator())
     assert not bool((kept & ~mask).any())
     assert torch.equal(kept.any(1), mask.any(1))
+
+
+def test_a_window_of_fewer_channels_is_that_of_a_smaller_cap() -> None:
+    """What stays is referenced to its own mean, and the rest is hidden and 0; bad channels never come back."""
+    potentials = torch.randn(300, 36, 64, generator=generator(1)) + 5.0
+    mask = torch.rand(300, 36, generator=generator(2)) < 0.9
+    mean = (potentials * mask.unsqueeze(2)).sum(1, keepdim=True) / mask.sum(1).view(-1, 1, 1)
+    x = torch.where(mask.unsqueeze(2), potentials - mean, torch.zeros_like(potentials))
+    seen, kept = keep_some_channels(x, mask, 1.0, 4, generator())
+    assert not bool((kept & ~mask).any())
+    assert not bool(seen[~kept].any())
+    assert int(kept.sum(1).min()) == 4
+    assert int((kept.sum(1) == mask.sum(1)).sum()) < 30
+    assert set(kept.sum(1).tolist()) >= set(range(4, 30))
+    of_kept = (potentials * kept.unsqueeze(2)).sum(1, keepdim=True) / kept.sum(1).view(-1, 1, 1)
+    assert torch.allclose(seen[kept], (potentials - of_kept)[kept], atol=1e-5)
+
+
+def test_a_share_of_the_windows_keeps_all_channels() -> None:
+    """With a share of 0 nothing changes, and few channels are never made fewer than there are."""
+    x, mask = torch.randn(400, 36, 8, generator=generator(1)), torch.ones(400, 36, dtype=torch.bool)
+    for share, least, most in ((0.0, 0.0, 0.0), (0.5, 0.4, 0.6)):
+        seen, kept = keep_some_channels(x, mask, share, 4, generator())
+        fewer = kept.sum(1) < 36
+        assert least <= float(fewer.float().mean()) <= most
+        assert torch.equal(seen[~fewer], x[~fewer])
+    seen, kept = keep_some_channels(x[:, :3], mask[:, :3], 1.0, 4, generator())
+    assert torch.equal(seen, x[:, :3])
+    assert bool(kept.all())
 
 
 def test_modality_dropout_reaches_every_subset() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.config import CAP36_CH_NAMES, EPOC_CH_NAMES
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.eeg import Blinks, simulate_artifacts
@@ -157,3 +158,33 @@ def test_the_headset_may_run_at_256_hz() -> None:
     spread = [np.diff(session.eeg_x[3:17].astype(np.float64), axis=1).std() for session in (slow, fast)]
     assert fast.eeg_t.size == 2 * slow.eeg_t.size
     assert 0.5 < spread[1] / spread[0] < 1.5
+
+
+def test_a_cap_of_36_electrodes_measures_the_same_person(clean: SimulatedSession) -> None:
+    """Face and traits do not depend on the cap; all electrodes are in the stream, between the columns of an outlet."""
+    wide = simulate(dataclasses.replace(CLEAN, cap="cap36"))
+    assert wide.eeg_info.ch_names[3:-2] == CAP36_CH_NAMES
+    assert len(set(CAP36_CH_NAMES)) == 36
+    assert np.array_equal(wide.face.rows, clean.face.rows, equal_nan=True)
+    alone, among = clean.person, wide.person
+    shared = [(i, among.cap.sites.index(site)) for i, site in enumerate(alone.cap.sites)]
+    assert [alone.log_gain[i] for i, _ in shared] == [among.log_gain[k] for _, k in shared]
+    assert [alone.alpha_height[i] for i, _ in shared] == [among.alpha_height[k] for _, k in shared]
+
+
+def test_alpha_of_a_wide_cap_is_strongest_at_the_back() -> None:
+    """The mean power at 8 to 13 Hz over occipital sites is higher than over central ones, in each of six people."""
+    for participant in range(6):
+        session = simulate(dataclasses.replace(CLEAN, cap="cap36", participant=participant))
+        frequencies, power = welch(session.eeg_x[3:-2].astype(float), 128.0, nperseg=256)
+        alpha = power[:, (frequencies >= 8) & (frequencies < 13)].mean(1)
+        back, centre = (
+            alpha[[CAP36_CH_NAMES.index(name) for name in names]].mean()
+            for names in (("O1", "Oz", "O2", "PO3", "PO4"), ("FC1", "FC2", "C3", "Cz", "C4"))
+        )
+        assert back > centre
+
+
+def test_a_cap_that_nobody_has_is_refused() -> None:
+    with pytest.raises(SettingsError, match="epoc, cap36"):
+        SimulationConfig(cap="cap37")

@@ -17,7 +17,7 @@ from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.face.layout import AU_NAMES
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.eeg import BANDS, effect_weights
-from clmer_streaming.simulation.participant import SITES, draw_participant
+from clmer_streaming.simulation.participant import CAPS, draw_participant
 from clmer_streaming.simulation.session import SimulatedSession, simulate_cohort
 from clmer_streaming.simulation.trials import trial_at
 from clmer_streaming.types import FloatArray
@@ -133,7 +133,8 @@ def test_some_peoples_frontal_asymmetry_answers_the_other_way_round() -> None:
     """About a quarter of realistic people have the opposite sign: more alpha on the left with high valence."""
     people = [draw_participant(SimulationConfig(participant=k)) for k in range(60)]
     alpha = list(BANDS).index("alpha")
-    right, left = SITES.index("F4"), SITES.index("F3")
+    sites = CAPS["epoc"].sites
+    right, left = sites.index("F4"), sites.index("F3")
     signs = np.asarray(
         [np.sign(effect_weights(p)[0][alpha, right] - effect_weights(p)[0][alpha, left]) for p in people]
     )
