@@ -36,6 +36,7 @@ from clmer_model.data.simulated import PersonRecipe, examples_of_person
 from clmer_model.data.store import WindowStore, digest, write_json
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
+from clmer_model.training.augment import channels_alone
 from clmer_model.training.compare import (
     NETWORK,
     REPORT_NAME,
@@ -51,6 +52,8 @@ from clmer_model.training.estimators import BASELINES, BaselineEstimator, Estima
 from clmer_model.training.evaluate import evaluate, permutation_p
 from clmer_model.training.splits import N_FOLDS, PROTOCOLS, SplitKind, draw_folds, groups_of
 from clmer_model.training.train import SPLIT_NAME
+from clmer_streaming.config import CAP36_CH_NAMES
+from clmer_streaming.simulation.config import CAP_NAMES
 from clmer_streaming.simulation.trials import QUADRANTS, STIMULI_PER_QUADRANT, plan_trials
 from clmer_streaming.types import Window
 
@@ -75,7 +78,7 @@ def write_evidence(folder: Path, tenth: bool) -> None:
     """
     checkpoint = load_checkpoint(folder)
     config = EvidenceConfig(config_of(checkpoint), folder / "examples")
-    config = dataclasses.replace(config, null_people=5, null_folds=1) if tenth else config
+    config = dataclasses.replace(config, null_people=5, null_folds=1, cap_people=2) if tenth else config
     evidence = gather(config, checkpoint.model, lambda line: print(line, flush=True))
     write_json(folder / EVIDENCE_NAME, evidence)
     people = config.of_splits
@@ -114,6 +117,15 @@ NULLS: Mapping[str, str] = {
 
 
 FIRST_NULL_PERSON = 5000  # far from those who are trained on
+FIRST_CAP_PERSON = 6000
+
+TEN_TWENTY = (
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
+)  # fmt: skip
+MUSE = ("TP9", "AF7", "AF8", "TP10")
+"""Electrodes of other caps, all of them among the 36."""
+
+N_RANDOM = 8  # electrodes of a cap that is drawn
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,7 @@ class EvidenceConfig:
     cache: Path  # folder in which examples are kept
     split_people: int = 48  # of them, in the four splits, for every fold of which a model is trained anew
     null_people: int = 16  # of each preset without effects
+    cap_people: int = 40  # of each cap
     folds: int = 1  # of the five of each split
     null_folds: int = 3  # with few unseen stimuli, fewer never tell chance from more at p 0.001
     workers: int = 2  # processes, of one thread each
@@ -138,6 +151,10 @@ class EvidenceConfig:
         return dataclasses.replace(
             self.train, n_people=self.null_people, first_person=FIRST_NULL_PERSON, sim_preset=preset
         )
+
+    def wearing(self, cap: str) -> TrainConfig:
+        """Return the settings of the training for further people with this cap."""
+        return dataclasses.replace(self.train, n_people=self.cap_people, first_person=FIRST_CAP_PERSON, caps=(cap,))
 
 
 @dataclass(frozen=True)
@@ -165,6 +182,7 @@ def gather(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, An
         "splits": _splits(config, report),
         "nulls": {preset: _null_splits(config, preset, report) for preset in NULLS},
         "unaware": _of_null_people(config, model, report),
+        "caps": _by_cap(config, model, report),
     }
 
 
@@ -211,6 +229,39 @@ def _of_null_people(config: EvidenceConfig, model: Clmer, report: Report) -> dic
     scores = evaluate(model, people, majority_class=0)
     report(f"people without effects: {scores['all']['accuracy']:.3f}, sure of {scores['all']['mean_confidence']:.3f}")
     return scores
+
+
+def _by_cap(config: EvidenceConfig, model: Clmer, report: Report) -> dict[str, Any]:
+    """Return the scores of the trained model by cap, on further people; parts of the 36 electrodes stand for caps."""
+    people = {cap: simulated_store(config.wearing(cap).recipes(), config.cache).examples for cap in CAP_NAMES}
+    wide = people["cap36"]
+    among = torch.from_numpy(np.isin(CAP36_CH_NAMES, TEN_TWENTY)), torch.from_numpy(np.isin(CAP36_CH_NAMES, MUSE))
+    n, n_channels = wide.mask["eeg"].shape
+    order = torch.rand(n, n_channels, generator=torch.Generator().manual_seed(config.train.seed)).argsort(1)
+    measured = {
+        "Emotiv EPOC, 14 electrodes": people["epoc"],
+        "36 electrodes": wide,
+        "19 of the 10-20 system": _wearing_some(wide, among[0]),
+        "8 at random, others in each window": _wearing_some(wide, order < N_RANDOM),
+        "4 of a Muse": _wearing_some(wide, among[1]),
+    }
+    found = {}
+    for title, examples in measured.items():
+        scores = evaluate(model, examples, majority_class=0)
+        report(f"{title}: {scores['all']['accuracy']:.3f}, EEG alone {scores['eeg']['accuracy']:.3f}")
+        found[title] = {name: {key: scores[name][key] for key in ("accuracy", "interval")} for name in ("all", "eeg")}
+    return {"n_people": config.cap_people, "scores": found}
+
+
+def _wearing_some(examples: Examples, kept: torch.Tensor) -> Examples:
+    """Return the windows as a cap with these electrodes would have measured them, (C,) or (n, C) bool."""
+    x, mask = torch.from_numpy(examples.series["eeg"]), torch.from_numpy(examples.mask["eeg"])
+    alone = channels_alone(x, mask, mask & kept)
+    return dataclasses.replace(
+        examples,
+        series={**examples.series, "eeg": alone.numpy()},
+        mask={**examples.mask, "eeg": (mask & kept).numpy()},
+    )
 
 
 def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, SplitPredictions]]:
@@ -373,6 +424,7 @@ def card_text(meta: ArtifactMeta, n_parameters: int, n_bytes: int, evidence: Pla
         _training(meta.training),
         _scores(meta),
         _splits_text(evidence),
+        _caps(evidence["caps"]),
         _nulls(evidence),
         _reading(),
         NOT_FOR,
@@ -389,7 +441,8 @@ def table(head: Cells, rows: Sequence[Cells]) -> str:
 def _head(meta: ArtifactMeta, n_parameters: int, n_bytes: int, latency: Plain) -> str:
     window, signal = meta.preprocess.window, meta.preprocess.signal
     shape = (
-        f"a window of {window.window_s:g} s: EEG of {len(signal.ch_names)} channels (Emotiv EPOC, {signal.sfreq:g} Hz, "
+        f"a window of {window.window_s:g} s: EEG of {signal.least_channels} to {len(signal.ch_names)} electrodes "
+        f"({signal.sfreq:g} Hz, "
         f"{signal.band[0]:g}-{signal.band[1]:g} Hz), 68 3-D landmarks and 17 action units in {window.face_slots} "
         "slots; any part may be missing"
     )
@@ -397,7 +450,7 @@ def _head(meta: ArtifactMeta, n_parameters: int, n_bytes: int, latency: Plain) -
     rows = [
         ["Input", shape],
         ["Output", f"probabilities of {', '.join(meta.labels)}: low or high valence, low or high arousal"],
-        ["Method", "after CLMER: contrastively pre-trained extractors, attention over ordered pairs of modalities"],
+        ["Method", "after CLMER: convolutional extractors, attention over ordered pairs of modalities"],
         ["Size", f"{n_parameters / 1e6:.2f} million parameters, {n_bytes / 1e6:.1f} MB"],
         ["Latency", f"{latency_text} on one thread of {latency['machine']} ({latency['device']})"],
         ["Temperature", f"{meta.temperature:.2f}, fitted on validation people"],
@@ -413,12 +466,14 @@ def _head(meta: ArtifactMeta, n_parameters: int, n_bytes: int, latency: Plain) -
 
 def _training(training: Plain) -> str:
     people = training["people"]
+    stage = "The contrastive stage sees no labels and only the training people."
+    contrastive = stage if training["pretrain"]["epochs"] else "There is no contrastive stage."
     return (
         "## Training\n\n"
-        f"{sum(people.values())} simulated people of the simulator's `{training['simulator_preset']}` preset, "
+        f"{sum(people.values())} simulated people of the simulator's `{training['simulator_preset']}` preset, every "
+        "other one wearing an EPOC, the rest 36 electrodes, "
         f"{training['trials_per_person']} trials of 12 s each, split by people: {people['train']} to train, "
-        f"{people['validation']} to choose the epoch and the temperature, {people['test']} to test. The "
-        "contrastive stage sees no labels and only the training people.\n\n"
+        f"{people['validation']} to choose the epoch and the temperature, {people['test']} to test. {contrastive}\n\n"
         "The preset's effects are small, as studies of many people find them: 0.15-0.25 standard deviations in band\n"
         "power, 0.4-0.8 in facial expression, a quarter of the faces hardly moving. People differ in the\n"
         "rhythms of their brains, in electrodes, in habits of the face, in how much they talk and how well the camera\n"
@@ -485,6 +540,23 @@ def _cell(split: Plain, row: str, name: str, baseline: str | None = None) -> str
     scores = rows[row]
     interval = None if name in BIASED else scores["interval"].get(name)
     return f"{scores['mean'][name]:.3f}" + ("" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})")
+
+
+def _caps(caps: Plain) -> str:
+    rows = []
+    for title, scores in caps["scores"].items():
+        cells = (
+            f"{scores[name]['accuracy']:.3f} ({scores[name]['interval'][0]:.3f}-{scores[name]['interval'][1]:.3f})"
+            for name in ("all", "eeg")
+        )
+        rows.append([title, *cells])
+    return (
+        "## By cap\n\n"
+        "The model knows where its 36 electrodes are, was trained with random parts of them, and takes any cap that\n"
+        f"has at least four of them. Accuracy on {caps['n_people']} further simulated people who wear an EPOC, and as\n"
+        "many with 36 electrodes, of which the lower rows show it a part, with the 95 % interval over people:\n\n"
+        + table(["EEG of", SUBSETS["all"], SUBSETS["eeg"]], rows)
+    )
 
 
 def _nulls(evidence: Plain) -> str:

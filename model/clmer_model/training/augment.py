@@ -99,10 +99,21 @@ def keep_some_channels(
     n_kept = torch.where(torch.rand(n, 1, generator=rng) < share, n_kept, torch.full_like(n_kept, channels))
     order = torch.rand(n, channels, generator=rng).masked_fill(~mask, 2.0).argsort(1).argsort(1)
     kept = mask & (order < n_kept)
+    return channels_alone(x, mask, kept), kept
+
+
+def channels_alone(x: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
+    """Return EEG (B, C, T) as a cap of some of its electrodes would have measured it; the others are 0.
+
+    Args:
+        x: (B, C, T), referenced to the mean of the channels in ``mask``.
+        mask: (B, C) bool.
+        kept: (B, C) bool, part of ``mask``: the electrodes of that cap, to whose mean it is referenced.
+    """
     shown = torch.where(kept.unsqueeze(2), x, torch.zeros_like(x))
-    mean = shown.sum(1, keepdim=True) / kept.sum(1).clamp_min(1).view(n, 1, 1)
-    fewer = (kept.sum(1, keepdim=True) < measured).unsqueeze(2)
-    return torch.where(fewer, torch.where(kept.unsqueeze(2), x - mean, torch.zeros_like(x)), x), kept
+    mean = shown.sum(1, keepdim=True) / kept.sum(1).clamp_min(1).view(-1, 1, 1)
+    fewer = (kept.sum(1) < mask.sum(1)).view(-1, 1, 1)
+    return torch.where(fewer, torch.where(kept.unsqueeze(2), x - mean, torch.zeros_like(x)), x)
 
 
 def stop_band(x: Tensor, widest: float, rng: torch.Generator) -> Tensor:
