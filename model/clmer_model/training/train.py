@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
@@ -42,7 +45,7 @@ from clmer_model.training.distributed import rank, world_size
 from clmer_model.training.evaluate import EVALUATION_BATCH, evaluate, trained_subsets
 from clmer_model.training.fit import SupervisedStage
 from clmer_model.training.optimizer import ResumeFile, ResumePoint, ResumeState
-from clmer_model.training.splits import Progress, SplitExamples, examples_key, load_split_examples
+from clmer_model.training.splits import MIN_PEOPLE, Progress, SplitExamples, examples_key, load_split_examples
 from clmer_streaming.errors import SettingsError
 
 SPLIT_NAME, STORE_SPLIT_NAME = "unseen simulated people", "unseen people"
@@ -166,7 +169,8 @@ def _fit(
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
     x, mask = train.tensors()
     fit_normalizers(model, x, mask, config.fit.views, config.seed)
-    fit_linear_paths(model, *_with_subsets(x, mask, train.label, config))
+    groups = train.person if len(np.unique(train.person)) >= MIN_PEOPLE else train.trial
+    fit_linear_paths(model, *_with_subsets(x, mask, np.stack([train.label, groups]), config))
     model.to(choose_device(config.device))
     if resume_point.start is None or resume_point.start.stage == "pretrain":
         pretrain(model, (x, mask), config.pretrain, report, resume_point)
@@ -181,16 +185,20 @@ def _fit(
 
 
 def _with_subsets(
-    x: dict[str, Tensor], mask: dict[str, Tensor], label: npt.NDArray[np.int64], config: TrainConfig
-) -> tuple[dict[str, Tensor], dict[str, Tensor], npt.NDArray[np.int64]]:
-    """Return the EEG, and behind it once more as caps of fewer electrodes would have measured it, if fits do so too."""
+    x: dict[str, Tensor], mask: dict[str, Tensor], label_and_group: npt.NDArray[np.int64], config: TrainConfig
+) -> tuple[dict[str, Tensor], dict[str, Tensor], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return series, masks, classes and groups; behind the EEG once more as caps of fewer electrodes would measure it.
+
+    Only where the supervised stage shows such caps, too.
+    """
     views = config.fit.views
+    label, group = label_and_group
     if views is None or not views.fewer_channels or EEG not in x:
-        return x, mask, label
+        return x, mask, label, group
     rng = torch.Generator().manual_seed(config.seed)
     fewer_x, fewer_mask = keep_some_channels(x[EEG], mask[EEG], 1.0, views.least_channels, rng)
     eeg, known = torch.cat([x[EEG], fewer_x]), torch.cat([mask[EEG], fewer_mask])
-    return {EEG: eeg}, {EEG: known}, np.concatenate([label, label])
+    return {EEG: eeg}, {EEG: known}, np.tile(label, 2), np.tile(group, 2)
 
 
 def _fit_fold(config: TrainConfig, train: Examples) -> Clmer:
@@ -281,17 +289,29 @@ def _fit_bands(block: ChannelTokenBlock, normalizer: SignalNormalizer, x: Tensor
     block.band_sd.copy_((sums[2] / sums[0] - mean.square()).clamp_min(MIN_BAND_SD**2).sqrt())
 
 
-LINEAR_C = 0.1  # inverse strength of the penalty, of scikit-learn's logistic regression
+LINEAR_CS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the penalty that are tried, of scikit-learn's logistic regression."""
+
+USUAL_C, C_FOLDS = 0.1, 3  # where there are too few groups to choose one; and folds of the choice
 
 
-def fit_linear_paths(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor], label: npt.NDArray[np.int64]) -> None:
+def fit_linear_paths(
+    model: Clmer,
+    x: dict[str, Tensor],
+    mask: dict[str, Tensor],
+    label: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+) -> None:
     """Set every linear path to the regularized logistic regression of its features on the classes.
+
+    Its penalty is the one of the least cross-entropy over folds that share no group.
 
     Args:
         model: Its linear paths are changed in place.
         x: Series by modality, (n, ...).
         mask: Masks by modality, (n, ...).
         label: Classes (n,).
+        group: Numbers (n,) of people, or of trials where people are few.
     """
     for name, path in zip(model.linear_names, model.linear_paths(), strict=True):
         with torch.no_grad():
@@ -305,11 +325,12 @@ def fit_linear_paths(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor]
             path.mean.copy_(mean)
             path.sd.copy_(spread.sqrt().clamp_min(MIN_BAND_SD))
             features = torch.cat([path.features(*part) for part in parts])
-        present = mask[name].any(1)
-        if len(np.unique(label[present.numpy()])) < 2:
+        present = mask[name].any(1).numpy()
+        if len(np.unique(label[present])) < 2:
             continue
-        regression = LogisticRegression(C=LINEAR_C, max_iter=1000)
-        regression.fit(features[present].double().numpy(), label[present.numpy()])
+        values, truth = features.double().numpy()[present], label[present]
+        regression = LogisticRegression(C=_best_c(values, truth, group[present]), max_iter=1000)
+        regression.fit(values, truth)
         weight, bias = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn gives the second class alone
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -318,6 +339,21 @@ def fit_linear_paths(model: Clmer, x: dict[str, Tensor], mask: dict[str, Tensor]
             path.out.bias.fill_(float(bias.min()) - UNSEEN_LOGIT)
             path.out.weight[regression.classes_] = torch.from_numpy(weight).float()
             path.out.bias[regression.classes_] = torch.from_numpy(bias).float()
+
+
+def _best_c(x: npt.NDArray[np.float64], label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]) -> float:
+    """Return the inverse penalty of the least cross-entropy over folds; the usual one where a fold lacks a class."""
+    if len(np.unique(group)) < C_FOLDS:
+        return USUAL_C
+    folds = list(StratifiedGroupKFold(C_FOLDS).split(x, label, group))
+    classes = np.unique(label)
+    if any(len(np.unique(label[inner])) < len(classes) or not len(outer) for inner, outer in folds):
+        return USUAL_C
+    losses = dict.fromkeys(LINEAR_CS, 0.0)
+    for c, (inner, outer) in itertools.product(LINEAR_CS, folds):
+        regression = LogisticRegression(C=c, max_iter=1000).fit(x[inner], label[inner])
+        losses[c] += float(log_loss(label[outer], regression.predict_proba(x[outer]), labels=classes)) * len(outer)
+    return min(losses, key=lambda c: losses[c])
 
 
 def _fit_features(normalizer: FeatureNormalizer, x: Tensor, mask: Tensor) -> None:
