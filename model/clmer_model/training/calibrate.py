@@ -20,13 +20,13 @@ from torch.nn import functional as F
 
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import Clmer
-from clmer_model.training.evaluate import MAX_TEMPERATURE, MIN_TEMPERATURE, predict_logits
+from clmer_model.training.evaluate import predict_logits
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the network's logits that are tried, beside a linear path; without one the share is 1."""
 
 N_FOLDS = 3
-N_TEMPERATURES = 121
+MIN_TEMPERATURE, MAX_TEMPERATURE, N_TEMPERATURES = 0.25, 4.0, 121
 
 
 @dataclass(frozen=True, eq=False)

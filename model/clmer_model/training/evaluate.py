@@ -1,13 +1,12 @@
 """Scores of a model: predictions by subset of modalities, calibration, metrics, intervals and a permutation test.
 
-``evaluate`` and ``fit_temperature`` take a model. Below them stand the metrics, by scikit-learn and torchmetrics, the
-paper's Eq. 8-9, and the statistics over people or trials, whose resamples are scored from their summed counts: a
-thousand resamples at once take as long as one call of a metric of samples.
+``evaluate`` takes a model. Below it stand the metrics, by scikit-learn and torchmetrics, the paper's Eq. 8-9, and the
+statistics over people or trials, whose resamples are scored from their summed counts: a thousand resamples at once take
+as long as one call of a metric of samples.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +15,13 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import (
     accuracy_score,
-    balanced_accuracy_score,
     cohen_kappa_score,
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
+    recall_score,
 )
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from clmer_model.data.examples import Examples
@@ -32,7 +30,6 @@ from clmer_model.network.clmer import Clmer
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 EVALUATION_BATCH = 256
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
 
 
 def evaluate(
@@ -116,26 +113,6 @@ def _part(tensors: Mapping[str, Tensor], first: int, device: torch.device) -> di
     return {name: tensor[first : first + EVALUATION_BATCH].to(device) for name, tensor in tensors.items()}
 
 
-def fit_temperature(model: Clmer, examples: Examples, subsets: Mapping[str, Sequence[str]] | None = None) -> float:
-    """Set the model's temperature to the one of least cross-entropy on these examples, and return it.
-
-    The subsets of modalities have equal weights, because one temperature serves them all.
-
-    Args:
-        model: Trained; its temperature is replaced.
-        examples: Windows of the validation set.
-        subsets: Modalities that are not masked, by name; None: all subsets that are scored.
-    """
-    model.temperature.fill_(1.0)
-    truth = torch.from_numpy(examples.label)
-    logits = [predict_logits(model, examples, names) for names in (subsets or scored_subsets(model)).values()]
-    grid = torch.logspace(np.log10(MIN_TEMPERATURE), np.log10(MAX_TEMPERATURE), 121)
-    losses = [sum(F.cross_entropy(part / t, truth).item() for part in logits) for t in grid]
-    best = float(grid[int(np.argmin(losses))])
-    model.temperature.fill_(best)
-    return best
-
-
 PLAIN_SCORES = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "kappa", "calibration_error")
 """Scores by which a model is judged: all but the paper's Eq. 8-9, which are reported for comparison with it alone.
 ``weighted_f1`` is the paper's Eq. 10-13.
@@ -169,9 +146,7 @@ def compute_scores(truth: Labels, probs: Floats) -> dict[str, float]:
 
 def balanced_accuracy_of(truth: Labels, predicted: Labels) -> float:
     """Return the mean recall over the classes that occur."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true", category=UserWarning)
-        return float(balanced_accuracy_score(truth, predicted))
+    return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0))
 
 
 def confusion(truth: Labels, predicted: Labels, n_classes: int) -> Floats:
