@@ -264,7 +264,7 @@ def _wearing_some(examples: Examples, kept: torch.Tensor) -> Examples:
     )
 
 
-def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, SplitPredictions]]:
+def _run(tasks: Sequence[Task], workers: int) -> Iterable[dict[str, dict[str, SplitPredictions]]]:
     """Return the predictions of each task, in order."""
     if workers < 2:
         return map(_predict, tasks)

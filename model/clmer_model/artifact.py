@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_model.config import ClmerDims, ModalitySpec, modality_specs
+from clmer_model.electrodes import Position
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.errors import ArtifactError
 from clmer_streaming.face.extractor import is_known_extractor
@@ -180,7 +181,7 @@ SCHEMA = 1
 """Version of the layout of ``clmer.json``."""
 
 
-_OPTIONAL = {"abstain_below", "split_scores"}
+_OPTIONAL = {"abstain_below", "electrodes", "split_scores"}
 Field = TypeVar("Field")
 
 
@@ -207,6 +208,7 @@ class ArtifactMeta:
     versions: Mapping[str, str]  # of clmer and torch at export
     reference: Reference
     abstain_below: float | None = None  # confidence under which no label is given; None: always the most probable
+    electrodes: Mapping[str, Position | None] | None = None  # by EEG channel, see electrodes.py; None: no EEG
     split_scores: Mapping[str, Any] | None = None  # by protocol, of the same recipe trained anew; None: not evaluated
 
     def to_json(self) -> str:
@@ -252,6 +254,7 @@ class ArtifactMeta:
             versions=_take(plain, "versions", dict),
             reference=Reference.from_dict(_take(plain, "reference", dict), specs, len(labels)),
             abstain_below=check_threshold(_take(plain, "abstain_below", float)) if "abstain_below" in plain else None,
+            electrodes=_check_electrodes(_take(plain, "electrodes", dict), specs) if "electrodes" in plain else None,
             split_scores=_take(plain, "split_scores", dict) if "split_scores" in plain else None,
         )
 
@@ -347,6 +350,24 @@ def _check_temperature(value: float) -> float:
     if not math.isfinite(value) or value <= 0:
         raise ArtifactError("a positive temperature", repr(value), MEND_EXPORT)
     return value
+
+
+def _check_electrodes(plain: dict[str, Any], specs: tuple[ModalitySpec, ...]) -> dict[str, Position | None]:
+    channels = {name for spec in specs if spec.name == "eeg" for name in spec.channels}
+    try:
+        found = {name: None if place is None else _vector(place) for name, place in plain.items()}
+    except (TypeError, ValueError) as error:
+        raise ArtifactError("three finite numbers or null by electrode", str(error), MEND_EXPORT) from error
+    if found.keys() != channels:
+        raise ArtifactError(f"electrodes {sorted(channels)}", f"{sorted(found)}", MEND_EXPORT)
+    return found
+
+
+def _vector(place: Any) -> Position:
+    x, y, z = (float(value) for value in place)
+    if not math.isfinite(x + y + z):
+        raise ValueError(f"{place}")
+    return x, y, z
 
 
 def check_threshold(value: float) -> float:

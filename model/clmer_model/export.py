@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from clmer_model.artifact import META_NAME, ONNX_SUFFIX, SUFFIX, ArtifactMeta, Manifest, Reference, check_threshold
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import ModalitySpec, modality_specs
+from clmer_model.electrodes import Position, electrode_positions
 from clmer_model.network.clmer import Clmer
 from clmer_model.runtime import OnnxRunner, mask_name
+from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ArtifactError
 
 SCRIPT_TOLERANCE = 1e-6  # largest difference of a logit between the module as written and as scripted
@@ -104,7 +106,14 @@ def _describe(checkpoint: Checkpoint, name: str, reference: Reference) -> Artifa
         scores=checkpoint.scores,
         versions={"clmer": version("clmer"), "torch": torch.__version__.split("+")[0]},
         reference=reference,
+        electrodes=_electrodes(checkpoint.preprocess),
     )
+
+
+def _electrodes(preprocess: PreprocessConfig) -> dict[str, Position | None] | None:
+    """Return the place of each EEG channel; None for a model without EEG."""
+    channels = preprocess.signal.ch_names
+    return dict(zip(channels, electrode_positions(channels), strict=True)) if "eeg" in preprocess.modalities else None
 
 
 def normalisation(model: Clmer) -> dict[str, dict[str, float | list[float]]]:

@@ -1,7 +1,7 @@
 /** A look at the EEG of the last seconds: asked for while the dialog is open and the page is seen, else not at all. */
 import { EEG_ROW_UV, EegChart } from "./charts.js";
 import { byId, setText } from "./dom.js";
-import { grownEeg, noEeg, readPreview } from "./preview.js";
+import { grownEeg, noEeg, presentEeg, readPreview } from "./preview.js";
 
 const SUBSCRIBED = ["predictions", "status", "markers", "eeg.preview"]; // a subscription takes the place of what comes unasked
 
@@ -37,8 +37,8 @@ export class EegDialog {
   /** Draw what there is. */
   show(state) {
     if (!this.#dialog.open || this.#chart === null) return;
-    const names = state.welcome?.model?.eeg_ch_names ?? [];
-    this.#chart.show(this.#eeg, names, state.prediction?.modalities?.eeg?.channels_bad ?? []);
+    const { eeg, names } = presentEeg(this.#eeg, state.welcome?.model?.eeg_ch_names ?? []);
+    this.#chart.show(eeg, names, state.prediction?.modalities?.eeg?.channels_bad ?? []);
   }
 
   async #open() {

@@ -27,6 +27,12 @@ export function noEeg() {
   return { t: [], x: [] }; // seconds; one array of microvolts for each channel, NaN where samples are missing
 }
 
+/** The EEG and the names of those channels that the stream has; the others are NaN throughout. */
+export function presentEeg(eeg, names) {
+  const rows = eeg.x.flatMap((row, k) => (row.some((value) => !Number.isNaN(value)) ? [k] : []));
+  return { eeg: { t: eeg.t, x: rows.map((k) => eeg.x[k]) }, names: rows.map((k) => names[k] ?? "") };
+}
+
 /** The EEG with a block at its end; what is older than EEG_S goes, and time that runs backwards begins anew. */
 export function grownEeg(eeg, block) {
   const last = eeg.t.at(-1);

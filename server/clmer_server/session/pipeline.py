@@ -27,6 +27,7 @@ from clmer_streaming.pipeline.liveness import ExtraStreams
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.types import (
     INPUT_KINDS,
+    BoolArray,
     Chunk,
     FaceSample,
     FloatArray,
@@ -356,11 +357,14 @@ class Previews:
         """Send the filtered EEG since the last call, a block for each segment."""
         if not self._sink.wants("eeg.preview"):
             return
+        absent = ~preprocessor.eeg_present
         for t, x in preprocessor.filtered_eeg(self._eeg_until):
-            self._sink.send_preview(self._eeg_block(t, x))
+            self._sink.send_preview(self._eeg_block(t, x, absent))
             self._n_eeg += 1
             self._eeg_until = float(t[-1])
 
-    def _eeg_block(self, t: FloatArray, x: FloatArray) -> Preview:
+    def _eeg_block(self, t: FloatArray, x: FloatArray, absent: BoolArray) -> Preview:
         interval_s = float(t[-1] - t[0]) / (t.size - 1) if t.size > 1 else 0.0
-        return Preview("eeg.preview", self._session, self._n_eeg, float(t[0]), interval_s, np.array(x))
+        values = np.array(x)
+        values[absent] = np.nan
+        return Preview("eeg.preview", self._session, self._n_eeg, float(t[0]), interval_s, values)

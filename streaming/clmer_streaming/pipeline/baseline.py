@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class RestMeasurement:
         self._begin = np.nan  # s, start of the first window
         self._means: list[FloatArray] = []  # each (C,), NaN where the channel was masked
         self._deviations: list[FloatArray] = []
+        self._n_present = 0  # channels that the stream has
 
     @property
     def begun(self) -> bool:
@@ -93,6 +95,7 @@ class RestMeasurement:
         if np.isnan(self._begin):
             self._begin = window.t_start
         good = window.mask["eeg"]
+        self._n_present = max(self._n_present, len(window.channels))
         measured = window.calibration.get("eeg") == "rest" and before is not None
         x = undo_rest(window.series["eeg"], before) if measured and before is not None else window.series["eeg"]
         self._means.append(np.where(good, x.mean(axis=1), np.nan))
@@ -106,7 +109,7 @@ class RestMeasurement:
             t: Current time in seconds.
 
         Raises:
-            StreamError: Fewer channels than the model needs had enough clean signal.
+            StreamError: Fewer than half of the channels, or fewer than the model needs, had enough clean signal.
         """
         signal = self._config.signal
         n_channels = len(signal.ch_names)
@@ -114,9 +117,10 @@ class RestMeasurement:
         deviations = np.array(self._deviations).reshape(-1, n_channels)
         clean_s = np.isfinite(deviations).sum(axis=0) * self._config.window.hop_s
         known = clean_s >= MIN_CLEAN_S
-        if known.sum() < signal.least_channels:
+        least = max(signal.least_channels, math.ceil(self._n_present / 2))
+        if known.sum() < least:
             raise StreamError(
-                expected=f"{MIN_CLEAN_S:g} s of clean EEG in at least {signal.least_channels} of {n_channels} channels",
+                expected=f"{MIN_CLEAN_S:g} s of clean EEG in at least {least} channels",
                 found=f"{int(known.sum())} channels with that much; the best has {clean_s.max(initial=0.0):g} s",
                 mend="mend the contact of the electrodes, let the participant sit still, and measure again",
             )

@@ -20,6 +20,7 @@ from clmer_streaming.pipeline.window import WindowAssembler
 from clmer_streaming.types import (
     CLOCK_KINDS,
     INPUT_KINDS,
+    BoolArray,
     Chunk,
     FaceSample,
     FloatArray,
@@ -235,10 +236,17 @@ class Preprocessor:
     def filtered_eeg(self, after: float) -> list[tuple[FloatArray, FloatArray]]:
         """Return the filtered EEG newer than ``after`` seconds, by segment: times (n,) and values (C, n) uV.
 
-        At most the last windows and a second are kept. Bad channels are in it, and no reference is taken off. These are
+        At most the last windows and a second are kept. Bad channels are in it, those that the stream lacks are 0, and
+        no reference is taken off. These are
         views, good until the next item.
         """
         return [] if self._eeg is None else self._eeg.filtered(after)
+
+    @property
+    def eeg_present(self) -> BoolArray:
+        """Which of the model's EEG channels the stream has, (C,)."""
+        n_channels = len(self.config.signal.ch_names)
+        return np.zeros(n_channels, dtype=np.bool_) if self._eeg is None else self._eeg.present
 
     @property
     def n_kept(self) -> dict[str, int]:

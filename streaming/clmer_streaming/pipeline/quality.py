@@ -204,6 +204,11 @@ class ChannelVerdict:
         good: BoolArray = ~_any_of(self.faults, MASKING)
         return good
 
+    def of(self, channels: BoolArray) -> ChannelVerdict:
+        """Return the verdict on these channels (C,) alone."""
+        faults = {fault: found[channels] for fault, found in self.faults.items()}
+        return ChannelVerdict(faults, {measure: values[channels] for measure, values in self.measures.items()})
+
     def share(self, *faults: ChannelFault) -> float:
         """Return the share of the channels that have any of these faults."""
         found = _any_of(self.faults, faults)

@@ -115,7 +115,7 @@ class SampledTrack(Track["SampledCut"]):
         super().__init__(series.name, info, liveness)
         self._window_s = config.window.window_s
         self._path = SignalPath(info, series, config.signal)
-        self._present = series.channels.present
+        self.present = series.channels.present
         self._unit_note = ""
         n_times = round(series.sfreq * self._window_s)
         self._buffer = SegmentBuffer(n_times, series.sfreq, self._window_s, series.settle_s)
@@ -193,8 +193,9 @@ class SampledTrack(Track["SampledCut"]):
         cut = self._buffer.cut(t_end)
         if cut.x is None or self._path.monitor is None:
             return cut
-        self._unit_note = explain_unit(np.std(cut.x[self._present], axis=1), self.info.unit)
-        return dataclasses.replace(cut, raw=self._path.monitor.view(t_end - self._window_s, t_end))
+        self._unit_note = explain_unit(np.std(cut.x[self.present], axis=1), self.info.unit)
+        raw = self._path.monitor.view(t_end - self._window_s, t_end)
+        return dataclasses.replace(cut, raw=raw, present=self.present)
 
     def filtered(self, after: float) -> list[tuple[FloatArray, FloatArray]]:
         """Return the samples newer than ``after`` seconds, by segment: times (n,) and values (C, n)."""
@@ -392,6 +393,7 @@ class SampledCut:
     t_last: float  # s, the newest sample; NaN without
     reasons: tuple[Reason, ...] = ()  # in the words of EEG
     raw: RawView | None = None  # the unfiltered signal, where it was kept
+    present: BoolArray | None = None  # (C,) which of the model's channels the stream has; None: all
 
 
 @dataclass(frozen=True, eq=False)

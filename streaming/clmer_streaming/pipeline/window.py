@@ -108,10 +108,14 @@ class WindowAssembler:
             parts.quality["eeg"] = {**_NOT_MEASURED, "age_s": t_end - cut.t_last}
             return
         verdict = self._judge.judge(cut.x, cut.filled, Evidence(cut.raw, contact))
-        good = verdict.good
-        parts.channels = verdict.channels(config.signal.ch_names)
-        parts.quality["eeg"] = _quality(cut.filled, good, t_end - cut.t_last)
-        usable = np.sum(good) >= self._config.signal.least_channels
+        good, filled, ch_names = verdict.good, cut.filled, config.signal.ch_names
+        if cut.present is not None and not cut.present.all():  # what the stream does not have is not bad
+            verdict, filled = verdict.of(cut.present), filled[cut.present]
+            ch_names = tuple(np.array(ch_names)[cut.present].tolist())
+        parts.channels = verdict.channels(ch_names)
+        parts.quality["eeg"] = _quality(filled, verdict.good, t_end - cut.t_last)
+        n_good = int(np.sum(good))
+        usable = n_good >= config.signal.least_channels and 2 * n_good >= len(ch_names)
         parts.reasons.extend(_warnings(verdict) if usable else _refusal(verdict))
         if not usable:
             return
