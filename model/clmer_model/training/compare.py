@@ -124,7 +124,9 @@ def _predict_fold(
 ) -> dict[str, SplitPredictions]:
     train, validation, test = (examples.take(rows) for rows in split.by_set.values())
     everything = tuple(examples.series)
-    subsets = {"all": everything, **({"eeg": ("eeg",)} if "eeg" in everything else {})}
+    subsets: dict[str, tuple[str, ...]] = {"all": everything}
+    if "eeg" in everything and len(everything) > 1:
+        subsets["eeg"] = ("eeg",)
     probabilities = estimator.fit_predict(train, validation, test, subsets, advance)
     shares = np.bincount(train.label, minlength=n_classes) / len(train)
     predictions = {}

@@ -15,15 +15,18 @@ from clmer_model.checkpoint import load_checkpoint
 from clmer_model.training.compare import REPORT_NAME, make_report, read_split_scores
 from clmer_model.training.config import TrainConfig, recipe_of
 from clmer_model.training.splits import (
+    N_FOLDS,
     PROTOCOLS,
     Split,
     SplitKind,
     check_disjoint,
-    draw_split,
+    draw_folds,
     examples_key,
     groups_of,
     reason_uncomputable,
+    remarks,
     split_from_dict,
+    split_people,
     split_to_dict,
 )
 from clmer_server.cli import main
@@ -35,34 +38,78 @@ from tests.support.model_windows import SMALL, small_checkpoint
 STORE = small_store()
 
 
+def first_fold(protocol: SplitKind) -> Split:
+    return draw_folds(STORE, protocol, seed=1)[0]
+
+
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))
-def test_every_window_is_on_one_side_and_every_group_too(protocol: SplitKind) -> None:
-    """About 70, 15 and 15 per cent of the groups, with every label on every side, in each of five shuffles."""
+def test_every_window_is_tested_once_and_every_group_is_in_one_set(protocol: SplitKind) -> None:
+    """The test sets of the folds are a partition; each fold has every window in one of its sets, and both labels."""
     groups = groups_of(STORE, protocol)
-    n_groups = len(np.unique(groups))
-    for shuffle in range(1, 6):
-        split = draw_split(STORE, protocol, shuffle, seed=1)
-        rows = np.concatenate(list(split.by_set.values()))
+    folds = draw_folds(STORE, protocol, seed=1)
+    assert np.array_equal(np.sort(np.concatenate([fold.test for fold in folds])), np.arange(len(STORE.examples)))
+    for fold in folds:
+        rows = np.concatenate(list(fold.by_set.values()))
         assert np.array_equal(np.sort(rows), np.arange(len(STORE.examples)))
-        parts = {side: set(groups[rows].tolist()) for side, rows in split.by_set.items()}
-        assert sum(map(len, parts.values())) == n_groups
-        assert len(parts["test"]) == len(parts["validation"]) == pytest.approx(0.15 * n_groups, abs=1)
-        for rows in split.by_set.values():
+        parts = [set(groups[rows].tolist()) for rows in fold.by_set.values()]
+        assert sum(map(len, parts)) == len(np.unique(groups))
+        for rows in (fold.train, fold.test):
             assert set(STORE.examples.label[rows]) == {0, 1}
 
 
-def test_shuffles_differ_and_a_seed_repeats_them() -> None:
-    """The same seed and number give the same rows; another number gives others."""
-    first, again, second = (draw_split(STORE, "trial", shuffle, seed=1) for shuffle in (1, 1, 2))
-    assert np.array_equal(first.test, again.test)
-    assert not np.array_equal(first.test, second.test)
+def test_folds_have_their_share_of_every_class() -> None:
+    """With one label a trial, classes and sizes of the five test sets differ by a trial at most."""
+    for fold in draw_folds(STORE, "trial", seed=1):
+        n_trials = [
+            len(np.unique(STORE.examples.trial[fold.test][STORE.examples.label[fold.test] == k])) for k in (0, 1)
+        ]
+        assert n_trials == [8, 8]  # of 40 of each class
+        assert len(fold.validation) == pytest.approx(len(fold.train) / 6, rel=0.2)
+
+
+def test_another_seed_or_repeat_draws_other_folds() -> None:
+    """The same seed and number of the partition give the same rows; another number gives others, counted on."""
+    first, again, second = (draw_folds(STORE, "trial", 1, repeat=repeat) for repeat in (1, 1, 2))
+    assert all(np.array_equal(one.test, other.test) for one, other in zip(first, again, strict=True))
+    assert not np.array_equal(first[0].test, second[0].test)
+    assert [fold.number for fold in first + second] == list(range(1, 11))
+    assert not np.array_equal(first[0].test, draw_folds(STORE, "trial", seed=2)[0].test)
 
 
 def test_random_windows_share_trials_between_training_and_test() -> None:
     """That is why they leak: here nearly every test window has a neighbour of its trial among the training windows."""
-    split = draw_split(STORE, "random", 1, seed=1)
-    trial = STORE.examples.trial
+    split, trial = first_fold("random"), STORE.examples.trial
     assert np.isin(trial[split.test], trial[split.train]).mean() > 0.8
+
+
+def test_two_people_and_few_trials_are_divided_as_far_as_they_go() -> None:
+    """Two people make two folds without validation; the table says that there are no more."""
+    store = small_store(n_people=2)
+    folds = draw_folds(store, "people", seed=1)
+    assert [np.unique(store.examples.person[fold.test]).tolist() for fold in folds] in ([[0], [1]], [[1], [0]])
+    assert not any(len(fold.validation) for fold in folds)
+    assert remarks(store, "people") == ["at most 2 folds: there are no more people, or no more of a class"]
+    assert len(draw_folds(store, "trial", seed=1)) == N_FOLDS
+    assert remarks(store, "trial") == []
+
+
+def test_twenty_trials_of_one_person_are_divided_by_trial_alone() -> None:
+    """Unseen people need two; the trials of the one person make five folds."""
+    store = small_store(n_people=1, stimuli_per_label=10)
+    assert reason_uncomputable(store, "people") == "not computable: unseen people need two, there is one"
+    assert reason_uncomputable(store, "trial") == ""
+    assert len(draw_folds(store, "trial", seed=1)) == N_FOLDS
+
+
+def test_a_class_with_one_trial_is_told() -> None:
+    """Where its only trial is tested, nothing of the class was trained on."""
+    label = np.array([0, 0, 0, 1, 1, 1, 2])
+    store = in_memory(np.zeros(7, dtype=np.int64), np.arange(7), np.arange(7), label, labels=("a", "b", "c"))
+    assert "class c has one trial: where it is tested, nothing of it was trained on" in remarks(store, "trial")
+    one_class = in_memory(
+        np.zeros(3, dtype=np.int64), np.arange(3), np.arange(3), np.array([0, 1, 2]), labels=("a", "b", "c")
+    )
+    assert reason_uncomputable(one_class, "trial") == "not computable: fewer than two classes have two trials or more"
 
 
 def test_where_each_label_has_one_stimulus_unseen_stimuli_cannot_be_computed() -> None:
@@ -70,14 +117,11 @@ def test_where_each_label_has_one_stimulus_unseen_stimuli_cannot_be_computed() -
     store = small_store(stimuli_per_label=1)
     assert reason_uncomputable(store, "stimuli") == "not computable: the label is the stimulus"
     with pytest.raises(DatasetError, match="the label is the stimulus"):
-        draw_split(store, "stimuli", 1, seed=1)
+        draw_folds(store, "stimuli", seed=1)
     assert reason_uncomputable(store, "people") == ""
 
 
-def test_other_reasons_for_which_a_split_cannot_be_computed() -> None:
-    """Too few people, too few stimuli of a label, no stimuli named."""
-    assert "2 groups, 3 are needed" in reason_uncomputable(small_store(n_people=2), "people")
-    assert "a has 2 of 3 groups" in reason_uncomputable(small_store(stimuli_per_label=2), "stimuli")
+def test_stimuli_without_names_cannot_be_kept_apart() -> None:
     unnamed = dataclasses.replace(STORE, stimulus=np.full(len(STORE.examples), -1))
     assert reason_uncomputable(unnamed, "stimuli") == "not computable: not every trial names its stimulus"
 
@@ -87,8 +131,23 @@ def test_stimuli_that_are_felt_differently_are_kept_together() -> None:
     person = np.repeat(np.arange(4), 6)
     stimulus, label = np.tile(np.arange(6), 4), (np.arange(24) * 7 % 5) % 2
     store = in_memory(person, np.arange(24), stimulus, label, stimuli=[f"s{k}" for k in range(6)])
-    split = draw_split(store, "stimuli", 1, seed=1)
-    assert not np.isin(stimulus[split.test], stimulus[split.train]).any()
+    for split in draw_folds(store, "stimuli", seed=1):
+        assert not np.isin(stimulus[split.test], stimulus[split.train]).any()
+
+
+def test_people_who_share_a_trial_are_kept_together() -> None:
+    """Two people watched every film at once: they are one, and with them alone unseen people cannot be tested."""
+    person, trial, label = np.tile([0, 1], 8), np.repeat(np.arange(8), 2), np.repeat(np.arange(8) % 2, 2)
+    store = in_memory(person, trial, trial, label)
+    assert reason_uncomputable(store, "people") == "not computable: unseen people need two apart, there is one"
+
+
+def test_fewer_than_five_people_all_train() -> None:
+    """Nobody can be spared; from five on a quarter is kept for the test."""
+    assert split_people(range(4), seed=1).train == (0, 1, 2, 3)
+    assert not split_people(range(4), seed=1).test
+    five = split_people(range(5), seed=1)
+    assert (len(five.train), len(five.validation), len(five.test)) == (3, 1, 1)
 
 
 def moved(split: Split, row: int) -> Split:
@@ -100,41 +159,43 @@ def moved(split: Split, row: int) -> Split:
 def test_a_shared_window_is_refused(protocol: SplitKind) -> None:
     """One window on two sides is enough."""
     with pytest.raises(DatasetError, match="nothing shared between train and test"):
-        check_disjoint(moved(draw_split(STORE, protocol, 1, seed=1), 0), STORE)
+        check_disjoint(moved(first_fold(protocol), 0), STORE)
 
 
 @pytest.mark.parametrize("protocol", ["trial", "people", "stimuli"])
 def test_a_shared_group_is_refused_and_named(protocol: SplitKind) -> None:
     """A random split that calls itself one of these shares trials, and says which."""
-    leaking = dataclasses.replace(draw_split(STORE, "random", 1, seed=1), protocol=protocol)
+    leaking = dataclasses.replace(first_fold("random"), protocol=protocol)
     with pytest.raises(DatasetError, match=r"trial t\d+ and \d+ more"):
         check_disjoint(leaking, STORE)
 
 
 def test_a_shared_person_is_refused_though_no_trial_is_shared() -> None:
     """A split by trials is none by people."""
-    by_trial = dataclasses.replace(draw_split(STORE, "trial", 1, seed=1), protocol="people")
+    by_trial = dataclasses.replace(first_fold("trial"), protocol="people")
     with pytest.raises(DatasetError, match=r"people P\d+"):
         check_disjoint(by_trial, STORE)
 
 
-def test_an_empty_side_is_refused() -> None:
-    """A score of nothing says nothing."""
-    split = draw_split(STORE, "people", 1, seed=1)
-    with pytest.raises(DatasetError, match="windows for validation"):
-        check_disjoint(dataclasses.replace(split, validation=np.empty(0, dtype=np.int64)), STORE)
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_an_empty_side_is_refused(side: str) -> None:
+    """A score of nothing says nothing; without validation windows there is still something to test."""
+    split, nothing = first_fold("people"), np.empty(0, dtype=np.int64)
+    with pytest.raises(DatasetError, match=f"windows for {side}"):
+        check_disjoint(dataclasses.replace(split, **{side: nothing}), STORE)
+    check_disjoint(dataclasses.replace(split, validation=nothing), STORE)
 
 
 def written(protocol: SplitKind = "people") -> dict[str, Any]:
     """Return a split as it is read from its file."""
-    text = json.dumps(split_to_dict(draw_split(STORE, protocol, 1, seed=1), STORE, seed=1))
+    text = json.dumps(split_to_dict(first_fold(protocol), STORE, seed=1))
     plain: dict[str, Any] = json.loads(text)
     return plain
 
 
 def test_a_split_file_gives_the_split_again_and_names_its_groups() -> None:
     """Rows and the people of each side."""
-    split, read = draw_split(STORE, "people", 1, seed=1), split_from_dict(written(), STORE, "file")
+    split, read = first_fold("people"), split_from_dict(written(), STORE, "file")
     for side, rows in split.by_set.items():
         assert np.array_equal(rows, read.by_set[side])
         assert written()["groups"][side] == [f"P{k}" for k in np.unique(STORE.examples.person[rows])]
@@ -146,7 +207,7 @@ def test_an_altered_split_file_is_refused() -> None:
     plain["rows"]["test"].append(plain["rows"]["train"][0])
     with pytest.raises(DatasetError, match="rows with the hash"):
         split_from_dict(plain, STORE, "file")
-    leaking = split_to_dict(moved(draw_split(STORE, "people", 1, seed=1), 0), STORE, seed=1)
+    leaking = split_to_dict(moved(first_fold("people"), 0), STORE, seed=1)
     with pytest.raises(DatasetError, match="nothing shared"):
         split_from_dict(leaking, STORE, "file")
     with pytest.raises(DatasetError, match="a split of store 1111"):
@@ -159,7 +220,8 @@ CONFIG = TrainConfig(dims=SMALL)
 ROW = {
     "mean": {"accuracy": 0.4},
     "sd": {"accuracy": 0.1},
-    "shuffles": {"accuracy": [0.3, 0.5]},
+    "folds": {"accuracy": [0.3, 0.5]},
+    "interval_over": "people",
     "interval": {"accuracy": [0.2, 0.6]},
     "classes": {},
     "confusion": [[1]],
@@ -186,13 +248,17 @@ def write_run(folder: Path, config: TrainConfig = CONFIG) -> Path:
 def test_the_model_file_says_what_its_recipe_scored_by_each_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Mean, SD and interval of each split with its title, or why there are none; single shuffles stay in the report."""
+    """Mean, SD and interval of each split with its title, or why there are none; single folds stay in the report."""
     report = write_run(tmp_path / "run")
     expected = {
         "people": {
             "title": "unseen people",
             "reason": "",
-            "rows": {"all": {name: ROW[name] for name in ("mean", "sd", "interval", "n_windows", "n_people")}},
+            "rows": {
+                "all": {
+                    name: ROW[name] for name in ("mean", "sd", "interval", "interval_over", "n_windows", "n_people")
+                }
+            },
         },
         "stimuli": SPLITS["stimuli"],
     }
@@ -227,13 +293,13 @@ def test_scores_of_another_recipe_are_refused(changes: dict[str, Any], said: str
 
 
 def test_another_seed_is_the_same_recipe(tmp_path: Path) -> None:
-    """Seeds and precision change the figures, as another shuffle does."""
+    """Seeds and precision change the figures, as other folds do."""
     fit = dataclasses.replace(CONFIG.fit, seed=4, mixed_precision=True)
     report = write_run(tmp_path, dataclasses.replace(CONFIG, seed=4, fit=fit))
     assert set(read_split_scores(report, load_checkpoint(tmp_path))) == set(SPLITS) < set(PROTOCOLS)
 
 
-def test_nearest_neighbours_and_other_labels_are_no_scores_of_a_network(tmp_path: Path) -> None:
+def test_baselines_and_other_labels_are_no_scores_of_a_network(tmp_path: Path) -> None:
     """Nor is a file that is no report."""
     report = write_run(tmp_path)
     checkpoint = load_checkpoint(tmp_path)
