@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
@@ -26,15 +27,17 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from benchmarks.support.intervals import Figure, figure, paired
 from benchmarks.support.networks import ChannelTokenClmer, HusformerLike
 from benchmarks.support.report import Report, Table, make_parser, report_missing
-from clmer_model.config import DEFAULT, LABELS_VA4, PAPER, PRESETS, ModalitySpec, modality_specs
+from clmer_model.config import DEFAULT, LABELS_VA4, MODEL_MODALITIES, PAPER, PRESETS, ModalitySpec, modality_specs
 from clmer_model.data.examples import Examples, concatenate
 from clmer_model.data.simulated import PersonRecipe, examples_of_people
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import limit_threads
+from clmer_model.training.calibrate import MAX_TEMPERATURE, MIN_TEMPERATURE, N_TEMPERATURES
 from clmer_model.training.config import FitConfig, PretrainConfig
 from clmer_model.training.contrastive import pretrain
 from clmer_model.training.evaluate import (
@@ -42,7 +45,6 @@ from clmer_model.training.evaluate import (
     accuracy,
     calibration_error,
     confusion_by_unit,
-    fit_temperature,
     macro_f1,
     predict_logits,
     scored_subsets,
@@ -50,7 +52,7 @@ from clmer_model.training.evaluate import (
 from clmer_model.training.fit import SupervisedStage
 from clmer_model.training.optimizer import ResumePoint
 from clmer_model.training.splits import PeopleSplit, Progress, SplitExamples
-from clmer_model.training.train import fit_normalizers
+from clmer_model.training.train import fit_linear_paths, fit_normalizers
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.simulation.config import SIMULATOR_ID, SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
@@ -167,7 +169,7 @@ class Cohort:
         split = self.split()
         session = SimulationConfig(seconds=session_seconds(self.n_trials), seed=self.seed, preset=self.preset)
         return [
-            PersonRecipe(dataclasses.replace(session, participant=person), DEFAULT.preprocess, LABELS_VA4, self.every)
+            PersonRecipe(dataclasses.replace(session, participant=person), WINDOWS, LABELS_VA4, self.every)
             for person in (*split.train, *split.validation, *split.test)
         ]
 
@@ -214,7 +216,10 @@ def _mean_slot(
     return mean.astype(np.float32), valid.any(1, keepdims=True)
 
 
-MIXED = dataclasses.replace(DEFAULT.dims, eeg_bands=False)
+WINDOWS = PreprocessConfig(modalities=MODEL_MODALITIES)
+"""Windows of an EPOC, which every network can read."""
+
+MIXED = dataclasses.replace(DEFAULT.dims, channel_tokens=False, linear_path=False)
 """Sizes of ``default``, whose filters mix the channels of EEG before their power is taken."""
 
 Make = Callable[[Sequence[ModalitySpec], int], Clmer]
@@ -226,7 +231,7 @@ class Contender:
     """A network, its windows, and whether a contrastive stage comes before the supervised one."""
 
     make: Make
-    preprocess: PreprocessConfig = DEFAULT.preprocess
+    preprocess: PreprocessConfig = WINDOWS
     contrast: bool = False
 
 
@@ -331,13 +336,15 @@ def result_of(run: Run, data: SplitExamples | None, out: Path) -> dict[str, Any]
 def train(run: Run, data: SplitExamples) -> dict[str, Any]:
     """Train, calibrate and predict; return the result as plain JSON values."""
     contender, config = CONTENDERS[run.contender], run.fit_config()
-    if contender.preprocess != DEFAULT.preprocess:
-        data = end_of_windows(data, DEFAULT.preprocess, contender.preprocess)
+    if contender.preprocess != WINDOWS:
+        data = end_of_windows(data, WINDOWS, contender.preprocess)
     start = time.process_time()
     torch.manual_seed(run.seed)
     model = contender.make(modality_specs(contender.preprocess), len(LABELS_VA4))
     examples = data.train.tensors()
     fit_normalizers(model, *examples, config.views, run.seed)
+    if contender.make is _default:
+        fit_linear_paths(model, *examples, data.train.label, data.train.person)
     if contender.contrast:
         pretrain(
             model, examples, PretrainConfig(epochs=run.contrast_epochs, seed=run.seed), lambda line: None, ResumePoint()
@@ -360,6 +367,18 @@ def train(run: Run, data: SplitExamples) -> dict[str, Any]:
         "test": predictions_of(model, data.test),
         "cpu_s": round(time.process_time() - start, 1),
     }
+
+
+def fit_temperature(model: Clmer, examples: Examples) -> float:
+    """Set the temperature of the least cross-entropy on these windows, all subsets alike, and return it."""
+    model.temperature.fill_(1.0)
+    truth = torch.from_numpy(examples.label)
+    logits = [predict_logits(model, examples, names) for names in scored_subsets(model).values()]
+    grid = torch.logspace(math.log10(MIN_TEMPERATURE), math.log10(MAX_TEMPERATURE), N_TEMPERATURES)
+    losses = [sum(F.cross_entropy(part / t, truth).item() for part in logits) for t in grid]
+    best = float(grid[int(np.argmin(losses))])
+    model.temperature.fill_(best)
+    return best
 
 
 def predictions_of(model: Clmer, examples: Examples) -> dict[str, Any]:

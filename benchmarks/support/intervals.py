@@ -33,14 +33,18 @@ class Difference(Figure):
         return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
-def figure(score: Callable[[Floats], float], matrices: Floats) -> Figure:
+def figure(score: Callable[[Floats], Floats], matrices: Floats) -> Figure:
     """Return the score of confusion matrices (people, K, K)."""
-    return Figure(*_bootstrap(lambda people: score(matrices[people].sum(0)), len(matrices)))
+    return Figure(*_bootstrap(lambda people: float(score(matrices[people].sum(0))), len(matrices)))
 
 
-def paired(score: Callable[[Floats], float], ours: Floats, theirs: Floats) -> Difference:
+def paired(score: Callable[[Floats], Floats], ours: Floats, theirs: Floats) -> Difference:
     """Return the difference of a score between two sets of matrices of the same people in the same order."""
-    return Difference(*_bootstrap(lambda people: score(ours[people].sum(0)) - score(theirs[people].sum(0)), len(ours)))
+
+    def difference(people: Any) -> float:
+        return float(score(ours[people].sum(0)) - score(theirs[people].sum(0)))
+
+    return Difference(*_bootstrap(difference, len(ours)))
 
 
 def _bootstrap(value: Callable[[Any], float], n: int) -> tuple[float, float, float]:

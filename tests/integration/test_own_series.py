@@ -97,7 +97,7 @@ def test_own_labels_with_gaze_become_windows_and_an_honest_report(store: Path, t
     assert 0.0 < np.abs(gaze[seen]).max() < np.pi / 2
 
     report = tmp_path / "report"
-    assert main(["evaluate", str(store), "--out", str(report), "--preset", "neighbours", "--shuffles", "1"]) == 0
+    assert main(["evaluate", str(store), "--out", str(report), "--preset", "baselines"]) == 0
     splits = json.loads((report / "report.json").read_text(encoding="utf-8"))["splits"]
     assert splits["stimuli"]["reason"] == "not computable: the label is the stimulus"
     assert splits["people"]["reason"] == ""

@@ -135,7 +135,6 @@ def test_rates_and_bands_are_given_where_they_are_not_usual(root: Path) -> None:
         (["--physio", "ecg=Polar", "--physio-rate", "ecg=fast"], "a number of Hz"),
         (["--physio", "ecg=Polar", "--physio-rate", "ecg=0"], "a rate above 0"),
         (["--physio", "ecg=Polar", "--physio-band", "ecg=40-1"], "a band that ends above"),
-        (["--modalities", "eeg"], "two or more"),
     ],
 )
 def test_options_that_say_nothing_are_refused(

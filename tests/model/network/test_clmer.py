@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from clmer_model.config import DEFAULT, modality_specs
+from clmer_model.config import DEFAULT, ModalitySpec, modality_specs
 from clmer_model.network.clmer import Attention, Clmer, CrossStack, TargetFusion, Unifier, sinusoid
 from clmer_streaming.config import PreprocessConfig
 from tests.support.model_windows import SMALL, SPECS, SUBSETS, random_input, small_model, subset_masks
@@ -111,8 +111,24 @@ def test_modalities_are_not_fixed() -> None:
         assert model(x, mask).shape == (2, 4)
         stacks = [name for name, module in model.named_modules() if isinstance(module, CrossStack)]
         assert len(stacks) == pairs
-    with pytest.raises(ValueError, match="two modalities"):
-        Clmer(SPECS[:1], 4, SMALL)
+    with pytest.raises(ValueError, match="a model needs a modality"):
+        Clmer([], 4, SMALL)
+
+
+@pytest.mark.parametrize("spec", modality_specs(PreprocessConfig(modalities=("eeg", "landmarks", "aus", "gaze"))))
+def test_one_modality_alone_is_encoder_self_attention_and_classifier(spec: ModalitySpec) -> None:
+    """Without a pair there is no cross-modal layer; what is masked still changes nothing, and the script is equal."""
+    model = Clmer([spec], 4, SMALL).eval()
+    assert not any(isinstance(module, CrossStack) for module in model.modules())
+    x, mask = random_input(3, specs=[spec])
+    mask[spec.name][:, 1] = False
+    other = {spec.name: x[spec.name].clone()}
+    other[spec.name][:, 1] = 1e6
+    with torch.no_grad():
+        assert torch.equal(model(x, mask), model(other, mask))
+        assert torch.allclose(torch.jit.script(model)(x, mask), model(x, mask), atol=1e-6)
+        nothing = {spec.name: torch.zeros_like(mask[spec.name])}
+        assert bool(torch.isfinite(model(x, nothing)).all())
 
 
 def test_temperature_softens_the_answer() -> None:

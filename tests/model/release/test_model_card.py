@@ -11,14 +11,22 @@ import pytest
 from clmer_model.artifact import ArtifactFile, find_artifact
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
-from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
+from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig, recipe
+from clmer_model.training.estimators import BASELINES
 from clmer_model.training.splits import PROTOCOLS
 from clmer_model.training.train import Run, train
 from scripts.release import NULLS, EvidenceConfig, card_text, gather, machine, measure_latency, simulated_store
 from tests.support.model_windows import SMALL
 
 TINY = TrainConfig(
-    n_people=5, n_trials=8, sim_preset="easy", dims=SMALL, pretrain=PretrainConfig(epochs=0), fit=FitConfig(epochs=1)
+    n_people=5,
+    n_trials=8,
+    sim_preset="easy",
+    dims=SMALL,
+    preprocess=recipe().preprocess,
+    caps=("epoc", "cap36"),
+    pretrain=PretrainConfig(epochs=0),
+    fit=FitConfig(epochs=1),
 )
 
 
@@ -52,16 +60,26 @@ def test_the_whole_way_to_a_card_in_small(tmp_path: Path) -> None:
     export(checkpoint, tmp_path / "small.ts")
     artifact = find_artifact(str(tmp_path / "small.ts"))
     told: list[str] = []
-    config = EvidenceConfig(TINY, run.cache, null_people=4, null_shuffles=1, workers=2)
+    config = EvidenceConfig(TINY, run.cache, null_people=4, null_folds=1, cap_people=2, workers=2)
     evidence = gather(config, checkpoint.model, told.append)
-    assert len(told) == 2 * len(PROTOCOLS) + len(NULLS) * len(PROTOCOLS) + 1
+    n_estimators, n_caps = 1 + len(BASELINES), 5
+    assert len(told) == n_estimators * len(PROTOCOLS) + len(NULLS) * len(PROTOCOLS) + 1 + n_caps
     text = card_text(
         artifact.meta, 1000, 1000, {**evidence, "latency": measure_latency(Predictor(artifact, "cpu"), n_calls=20)}
     )
-    for word in (*PROTOCOLS.values(), *NULLS, "EEG above 20 Hz removed", "EEG alone", "Temperature", "Do not use it"):
+    for word in (
+        *PROTOCOLS.values(),
+        *NULLS,
+        "EEG above 20 Hz removed",
+        "EEG alone",
+        "Temperature",
+        "By cap",
+        *BASELINES.values(),
+        "Do not use it",
+    ):
         assert word in text, word
     assert "5 simulated people" in text
-    assert "the same 5 people, one shuffle of each split" in text
+    assert "the same 5 people, one fold of 5 of each split" in text
     for name in ("all", "eeg", "face"):
         values = artifact.meta.scores["unseen simulated people"][name]
         assert f"| {values['accuracy']:.3f} |" in text

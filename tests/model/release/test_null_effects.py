@@ -13,20 +13,20 @@ import pytest
 from clmer_model.config import LABELS_VA4, ClmerDims
 from clmer_model.data.simulated import PersonRecipe
 from clmer_model.data.store import WindowStore
-from clmer_model.training.compare import Estimator, NeighborEstimator, NetworkEstimator, SplitPredictions, compare
+from clmer_model.training.compare import NETWORK, SplitPredictions, compare
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
-from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_split
+from clmer_model.training.estimators import BaselineEstimator, Estimator, NetworkEstimator
+from clmer_model.training.splits import PROTOCOLS, SplitKind, draw_folds
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.trials import session_seconds
 from scripts.release import p_of_chance, simulated_store
 from tests.support.model_windows import CONFIG
-from tests.support.tiny_training import unwatched
 
 CHANCE_P = 0.001
 N_STIMULI, TRIAL_S, REST_S = 16, 8.0, 1.0
-UNSEEN_SHUFFLES = 3  # four unseen stimuli can be dealt in 24 ways: fewer shuffles never leave chance
+N_UNSEEN = 3  # folds; four unseen stimuli can be dealt in 24 ways: fewer folds never leave chance
 
-NEIGHBOURS = NeighborEstimator(len(LABELS_VA4), CONFIG)
+TREES = BaselineEstimator("trees", CONFIG, len(LABELS_VA4))
 
 EAGER = NetworkEstimator(
     TrainConfig(
@@ -55,13 +55,14 @@ def people_without(preset: str, n_people: int, every: int, cache: Path, n_views:
 
 
 def answers_by_split(
-    store: WindowStore, estimator: Estimator, n_shuffles: Mapping[SplitKind, int]
+    store: WindowStore, estimator: Estimator, n_folds: Mapping[SplitKind, int]
 ) -> dict[SplitKind, list[SplitPredictions]]:
     """Return what is answered with all modalities, and see to it that good answers would not pass for chance."""
-    splits = {name: [draw_split(store, name, k, seed=1) for k in range(1, n + 1)] for name, n in n_shuffles.items()}
-    answers = {name: rows["all"] for name, rows in compare(store, splits, estimator, unwatched, controls=False).items()}
-    for name, shuffles in answers.items():
-        assert p_of_chance(store, name, [always_right(one) for one in shuffles]) <= CHANCE_P, name
+    splits = {name: draw_folds(store, name, seed=1)[:n] for name, n in n_folds.items()}
+    found = compare(store, splits, {NETWORK: estimator}, controls=False)
+    answers = {name: rows[NETWORK]["all"] for name, rows in found.items()}
+    for name, folds in answers.items():
+        assert p_of_chance(store, name, [always_right(one) for one in folds]) <= CHANCE_P, name
     return answers
 
 
@@ -71,12 +72,12 @@ def always_right(answers: SplitPredictions) -> SplitPredictions:
 
 def p_by_split(store: WindowStore, answers: Mapping[SplitKind, Sequence[SplitPredictions]]) -> dict[SplitKind, float]:
     """Return how probable the right answers are by chance."""
-    return {name: p_of_chance(store, name, shuffles) for name, shuffles in answers.items()}
+    return {name: p_of_chance(store, name, folds) for name, folds in answers.items()}
 
 
 def says_something(answers: Mapping[SplitKind, Sequence[SplitPredictions]]) -> bool:
     """Tell whether in no split one class is nearly always the answer, which is at chance whatever was learned."""
-    said = [np.bincount(np.concatenate([one.predicted for one in shuffles])) for shuffles in answers.values()]
+    said = [np.bincount(np.concatenate([one.predicted for one in folds])) for folds in answers.values()]
     return all(counts.max() < 0.9 * counts.sum() for counts in said)
 
 
@@ -84,7 +85,7 @@ def says_something(answers: Mapping[SplitKind, Sequence[SplitPredictions]]) -> b
 def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path) -> None:
     """Preset null: labels have nothing to do with the signals, but windows of one trial are alike."""
     store = people_without("null", 16, 4, tmp_path)
-    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, dict.fromkeys(PROTOCOLS, 5)))
+    p = p_by_split(store, answers_by_split(store, TREES, dict.fromkeys(PROTOCOLS, 5)))
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
 
@@ -93,11 +94,10 @@ def test_without_any_effect_only_random_windows_are_above_chance(tmp_path: Path)
 def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp_path: Path) -> None:
     """Preset null-stimulus: unseen trials and people, but stimuli that the model knows; with unseen ones, chance.
 
-    Everybody saw each stimulus twice. The nearest neighbours of a trial are windows of the same person: if that one
-    saw a stimulus once, they cannot know it.
+    Everybody saw each stimulus twice, so that one time can be trained on where the other is tested.
     """
     store = people_without("null-stimulus", 16, 4, tmp_path, n_views=2)
-    p = p_by_split(store, answers_by_split(store, NEIGHBOURS, dict.fromkeys(PROTOCOLS, 5)))
+    p = p_by_split(store, answers_by_split(store, TREES, dict.fromkeys(PROTOCOLS, 5)))
     assert p["stimuli"] > CHANCE_P
     assert all(p[name] <= CHANCE_P for name in ("random", "trial", "people")), p
 
@@ -106,7 +106,7 @@ def test_where_only_stimuli_show_people_who_saw_them_before_pass_for_emotion(tmp
 def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -> None:
     """Preset null, windows that overlap as many papers have them: random windows alone are above chance."""
     store = people_without("null", 12, 1, tmp_path)
-    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
+    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": N_UNSEEN})
     p = p_by_split(store, answers)
     assert p["random"] <= CHANCE_P
     assert all(p[name] > CHANCE_P for name in ("trial", "people", "stimuli")), p
@@ -117,7 +117,7 @@ def test_the_network_knows_trials_by_heart_where_nothing_shows(tmp_path: Path) -
 def test_the_network_takes_stimuli_for_emotions_until_they_are_unseen(tmp_path: Path) -> None:
     """Preset null-stimulus: unseen trials and people who saw the same stimuli are above chance; unseen ones are not."""
     store = people_without("null-stimulus", 12, 1, tmp_path)
-    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": UNSEEN_SHUFFLES})
+    answers = answers_by_split(store, EAGER, {"random": 1, "trial": 1, "people": 1, "stimuli": N_UNSEEN})
     p = p_by_split(store, answers)
     assert p["stimuli"] > CHANCE_P
     assert all(p[name] <= CHANCE_P for name in ("random", "trial", "people")), p

@@ -41,7 +41,7 @@ def test_the_script_makes_weights_with_their_scores_and_their_card(tmp_path: Pat
     assert {protocol: split["title"] for protocol, split in splits.items()} == dict(PROTOCOLS)
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     table = card.partition("by four splits")[2]
-    assert "one shuffle of each split" in table
+    assert "one fold of 5 of each split" in table
     for row, title in ROWS.items():
         (cells,) = (line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {title} |"))
         told = [re.sub(r" \(.*", "", cell) for cell in cells[1:]]

@@ -29,7 +29,7 @@ from clmer_model.training.compare import (
     without_muscle,
 )
 from clmer_model.training.config import TrainConfig, recipe
-from clmer_model.training.estimators import BASELINES, Advance, BaselineEstimator, NetworkEstimator
+from clmer_model.training.estimators import BASELINES, Advance, BaselineEstimator, Estimator, NetworkEstimator
 from clmer_model.training.evaluate import (
     CLASS_SCORES,
     PLAIN_SCORES,
@@ -199,7 +199,7 @@ def test_the_shares_of_the_work_add_up_to_one() -> None:
     def watch(name: str, share: float) -> None:
         done[name] += share
 
-    estimators = {"logistic": LOGISTIC, NETWORK: Oracle(store.examples.label)}
+    estimators: dict[str, Estimator] = {"logistic": LOGISTIC, NETWORK: Oracle(store.examples.label)}
     compare(store, {name: draw_folds(store, name, 1) for name in ("random", "trial")}, estimators, watch)
     assert done == pytest.approx(dict.fromkeys(done, 1.0))
 
@@ -358,7 +358,7 @@ def test_evaluate_prints_the_four_splits_and_writes_them(
     """A table with every baseline, by window and by trial, JSON and a file for each fold, which give the same again."""
     monkeypatch.setenv("COLUMNS", "240")
     out = tmp_path / "report"
-    command = ["evaluate", str(store_folder), "--preset", "baselines"]
+    command = ["evaluate", str(store_folder), "--preset", "baselines", "--folds", "2"]
     assert main([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -378,7 +378,7 @@ def test_evaluate_prints_the_four_splits_and_writes_them(
         assert cells[line + 2] == ["by trial", *of_trials]
     assert "in brackets the 95 % interval over people" in printed
     files = {path.name for path in (out / "splits").iterdir()}
-    assert files >= {f"{name}-{k}.json" for name in ("random", "trial", "people") for k in range(1, 6)}
+    assert files >= {f"{name}-{k}.json" for name in ("random", "trial", "people") for k in (1, 2)}
 
     assert main([*command, "--splits", str(out / "splits"), "--out", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "report.json").read_text(encoding="utf-8"))

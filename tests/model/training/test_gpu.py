@@ -13,8 +13,8 @@ from clmer_model.artifact import find_artifact
 from clmer_model.checkpoint import load_checkpoint
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
-from clmer_model.training.compare import NetworkEstimator
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
+from clmer_model.training.estimators import NetworkEstimator
 from clmer_model.training.fit import SupervisedStage
 from clmer_model.training.optimizer import ResumeFile
 from clmer_model.training.train import SPLIT_NAME, Run, train
@@ -109,7 +109,8 @@ def test_a_learner_on_cuda_answers_in_the_host_s_memory() -> None:
         dims=SMALL, pretrain=PretrainConfig(epochs=1, batch=8), fit=FitConfig(epochs=1, batch=8), device=DEVICE
     )
     subsets = {"all": tuple(examples.series), "eeg": ("eeg",)}
-    answers = NetworkEstimator(config, report=lambda line: None).fit_predict(examples, examples, examples, subsets)
+    estimator = NetworkEstimator(config, report=lambda line: None)
+    answers = estimator.fit_predict(examples, examples, examples, subsets, lambda share: None)
     for probs in answers.values():
         assert probs.shape == (24, 4)
         assert probs.sum(1) == pytest.approx(np.ones(24))

@@ -181,8 +181,9 @@ def test_a_shared_person_is_refused_though_no_trial_is_shared() -> None:
 def test_an_empty_side_is_refused(side: str) -> None:
     """A score of nothing says nothing; without validation windows there is still something to test."""
     split, nothing = first_fold("people"), np.empty(0, dtype=np.int64)
+    changes: dict[str, Any] = {side: nothing}
     with pytest.raises(DatasetError, match=f"windows for {side}"):
-        check_disjoint(dataclasses.replace(split, **{side: nothing}), STORE)
+        check_disjoint(dataclasses.replace(split, **changes), STORE)
     check_disjoint(dataclasses.replace(split, validation=nothing), STORE)
 
 

@@ -19,15 +19,16 @@ from clmer_model.data.examples import Examples, LabelledTrial, concatenate, labe
 from clmer_model.data.simulated import PersonRecipe, examples_of_person
 from clmer_model.export import export
 from clmer_model.predictor import Predictor
+from clmer_model.training.calibrate import calibrate, held_out_logits
 from clmer_model.training.config import FitConfig, PretrainConfig, TrainConfig
-from clmer_model.training.evaluate import fit_temperature
+from clmer_model.training.evaluate import trained_subsets
 from clmer_model.training.splits import SplitExamples, split_people
 from clmer_model.training.train import SPLIT_NAME, Run, train, train_model
 from clmer_streaming.errors import ArtifactError, SettingsError
 from clmer_streaming.simulation.config import SimulationConfig
 from clmer_streaming.simulation.session import simulate
 from clmer_streaming.types import Marker
-from tests.support.model_windows import CONFIG, SMALL, SPECS, small_model
+from tests.support.model_windows import CONFIG, SMALL, SPECS
 from tests.support.tiny_training import config_of_command, small_examples
 
 TWO_TRIALS = SimulationConfig(seconds=30.0, seed=5, preset="easy", participant=3)
@@ -102,16 +103,6 @@ def test_nobody_is_on_two_sides() -> None:
         data = [split.train, split.validation, split.test]
         assert all(data)
         assert sorted(person for side in data for person in side) == list(range(100, 100 + n))
-    with pytest.raises(SettingsError, match="at least 5"):
-        split_people(range(4), seed=1)
-
-
-def test_the_temperature_softens_a_model_that_is_too_sure(examples: Examples) -> None:
-    """Logits that shout although they know nothing get the largest temperature."""
-    model = small_model()
-    for parameter in model.classifier.out.parameters():
-        parameter.data.mul_(200.0)
-    assert fit_temperature(model, examples) == pytest.approx(4.0, rel=0.01)
 
 
 def test_no_examples_are_an_error() -> None:
@@ -204,7 +195,8 @@ def test_the_temperature_is_fitted_on_the_validation_people_and_on_nobody_else()
     assert all(people == set(SPLIT.validation) for people in calibration)
     assert not any(people & set(SPLIT.test) for people in looked)
     found = model.temperature.item()
-    assert fit_temperature(model, data.validation) == pytest.approx(found)
+    held_out = [held_out_logits(model, data.validation, names) for names in trained_subsets(model, 0.5).values()]
+    assert calibrate(model, held_out)["temperature"] == pytest.approx(found)
 
 
 def test_one_seed_gives_one_network_and_another_seed_another() -> None:
