@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clmer_model.data.tables import Recording
-from clmer_streaming.config import EPOC_CH_NAMES
+from clmer_streaming.config import CAP36_CH_NAMES, EPOC_CH_NAMES
 from clmer_streaming.errors import DatasetError, RecordingError, SettingsError
-from clmer_streaming.lsl.resolve import StreamQuery
+from clmer_streaming.lsl.resolve import AUTO, StreamQuery
 from clmer_streaming.pipeline.channels import is_auxiliary, normalise_label
 from clmer_streaming.xdf.header import StreamDescription
 from clmer_streaming.xdf.scan import read_in_order
@@ -17,7 +17,11 @@ from clmer_streaming.xdf.scan import read_in_order
 MUSE_CH_NAMES = ("TP9", "AF7", "AF8", "TP10")
 """The four EEG channels of a Muse, in the headset's order."""
 
-MONTAGES: Mapping[str, tuple[str, ...]] = {"emotiv14": EPOC_CH_NAMES, "muse": MUSE_CH_NAMES}
+MONTAGES: Mapping[str, tuple[str, ...]] = {
+    "emotiv14": EPOC_CH_NAMES,
+    "muse": MUSE_CH_NAMES,
+    "cap36": CAP36_CH_NAMES,
+}
 """Montages by name."""
 
 OWN = "all"
@@ -39,8 +43,12 @@ def parse_channels(text: str) -> tuple[str, ...] | None:
         return None
     if text.lower() in MONTAGES:
         return MONTAGES[text.lower()]
-    path = Path(text)
-    words = path.read_text(encoding="utf-8-sig") if path.is_file() else text
+    try:
+        words = Path(text).read_text(encoding="utf-8-sig")
+    except OSError:  # no file, but a list
+        words = text
+    except UnicodeDecodeError as error:
+        raise SettingsError("a file of names in UTF-8", f"{text}: {error}", "mend --channels") from error
     names = tuple(name for name in re.split(r"[,;\s]+", words) if name)
     return _checked(names, text)
 
@@ -62,6 +70,13 @@ def channels_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
     for recording in recordings:
         for name in _names_of(recording):
             found.setdefault(normalise_label(name), name)
+    for recording in recordings if not found else ():
+        if recording.eeg != AUTO:
+            raise DatasetError(
+                expected=f"an EEG stream {recording.eeg!r} in {recording.file}",
+                found=", ".join(f"{one.name} (type {one.type})" for one in _streams(recording.path)) or "no stream",
+                mend="say which of these is the EEG: --eeg NAME, or the column eeg of manifest.csv",
+            )
     if not found:
         raise DatasetError(
             expected="a recording with EEG, for its channels",

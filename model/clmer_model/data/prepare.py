@@ -48,8 +48,9 @@ class PrepareConfig:
 
     Example::
 
-        config = PrepareConfig(PreprocessConfig(modalities=MODEL_MODALITIES), series=(SeriesRequest("ecg", "Polar
-        H10"),)) prepare_sessions(Path("study"), Path("build/store"), config, progress=lambda recordings, n: recordings)
+        request = SeriesRequest("ecg", "Polar H10")
+        config = PrepareConfig(PreprocessConfig(modalities=MODEL_MODALITIES), series=(request,))
+        prepare_sessions(Path("study"), Path("build/store"), config, progress=lambda recordings, n: recordings)
     """
 
     preprocess: PreprocessConfig
@@ -57,9 +58,7 @@ class PrepareConfig:
     scheme: str | None = None  # by which ratings become labels; None: the column label, else va4
     series: tuple[Request, ...] = ()  # further ones, on top of the modalities of ``preprocess``
     reading: EegReading = field(default_factory=EegReading)  # of the EEG, where the manifest says nothing of it
-    own_channels: bool = (
-        False  # whether the EEG has the channels of the recordings, rather than those of ``preprocess``
-    )
+    own_channels: bool = False  # whether EEG has the channels of the recordings, not those of ``preprocess``
 
     @property
     def streams(self) -> dict[str, str]:

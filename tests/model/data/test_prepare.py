@@ -364,3 +364,68 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, An
     with pytest.raises(DatasetError) as caught:
         prepare_arrays(tmp_path / "lab.npz", tmp_path / "store", CONFIG)
     assert expected in caught.value.expected
+
+
+NOISE = np.random.default_rng(0).standard_normal((6, 14, 256)) * 10.0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"label": ["angry"] * 6}, "two classes or more"),
+        ({"label": [1.0, 2.0, np.nan, 1.0, 2.0, 1.0]}, "a label for each window"),
+        ({"label": ["angry", "", "moved", "angry", "moved", "angry"]}, "a label for each window"),
+        ({"label": [1.5, 2.5, 3.0, 4.5, 5.5, 6.0]}, "classes as labels"),
+        ({"label": np.eye(2)[[0, 1, 0, 1, 0, 1]]}, "label (windows,)"),
+        ({"eeg": np.full((6, 14, 256), np.nan)}, "eeg measured in some window"),
+        ({"eeg": np.full((6, 14, 256), 7.0)}, "eeg that changes"),
+        ({"eeg": NOISE * 1e6}, "eeg in microvolts"),
+        ({"eeg": NOISE * 1e-6}, "eeg in microvolts"),
+        ({"person": [1.0, 1.0, 1.0, np.nan, 2.0, 2.0]}, "a person for each window"),
+    ],
+)
+def test_arrays_that_no_model_can_learn_from_are_refused(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    """One class, missing labels, ratings, columns of 0 and 1, and EEG that is none, is dead or in another unit."""
+    np.savez(tmp_path / "lab.npz", **{**arrays(), "eeg": NOISE, **change})
+    with pytest.raises(DatasetError) as caught:
+        prepare_arrays(tmp_path / "lab.npz", tmp_path / "store", CONFIG)
+    assert expected in caught.value.expected
+    assert caught.value.mend
+
+
+def test_one_person_in_another_unit_is_named(tmp_path: Path) -> None:
+    """The EEG of person 11 is in volts, that of person 10 in microvolts."""
+    eeg = NOISE.copy()
+    eeg[3:] *= 1e-6
+    np.savez(tmp_path / "lab.npz", **{**arrays(), "eeg": eeg})
+    with pytest.raises(DatasetError) as caught:
+        prepare_arrays(tmp_path / "lab.npz", tmp_path / "store", CONFIG)
+    assert "person 11" in caught.value.found
+
+
+def test_dead_channels_and_numbered_labels_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are kept, with a sentence each."""
+    eeg = NOISE.copy()
+    eeg[:, 3], eeg[:, 5] = np.nan, 2.0
+    given = {**arrays(), "eeg": eeg, "label": [1, 2, 3, 1, 2, 3]}
+    np.savez(tmp_path / "lab.npz", **given)
+    command = ["prepare", "--dataset", "arrays", str(tmp_path / "lab.npz"), "--out", str(tmp_path / "store")]
+    assert main(command) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "eeg: never measured: FC5" in printed
+    assert "eeg: constant in every window: P7" in printed
+    assert "labels are the numbers 1, 2, 3, taken as 3 classes without an order" in printed
+
+
+def test_arrays_of_any_number_of_channels_become_a_store(tmp_path: Path) -> None:
+    """Without labels channels have numbers; with them they have their names; EEG alone is enough."""
+    given = {name: values for name, values in arrays().items() if name in ("label", "person", "trial")}
+    command = ["prepare", "--dataset", "arrays", "--modalities", "eeg", str(tmp_path / "lab.npz")]
+    for n_channels, labels, expected in ((3, None, ("0", "1", "2")), (2, ["Fz", "Cz"], ("Fz", "Cz"))):
+        further = {} if labels is None else {"channels_eeg": labels}
+        np.savez(tmp_path / "lab.npz", **given, eeg=NOISE[:, :n_channels], **further)
+        out = tmp_path / f"store{n_channels}"
+        assert main([*command, "--out", str(out)]) == 0
+        store = open_store(out)
+        assert store.preprocess.signal.ch_names == expected
+        assert store.examples.series["eeg"].shape == (6, n_channels, 256)
