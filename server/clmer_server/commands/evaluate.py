@@ -320,7 +320,8 @@ def _network_table(splits: Sequence[Mapping[str, Any]], title: str) -> Any:
         table.add_row(score, *(_score_cell(of_split.get("all"), name) for of_split in rows))
     table.add_section()
     for row, words in ROWS.items():
-        table.add_row(f"accuracy: {words}", *(_score_cell(of_split.get(row), "accuracy") for of_split in rows))
+        if any(row in of_split for of_split in rows):
+            table.add_row(f"accuracy: {words}", *(_score_cell(of_split.get(row), "accuracy") for of_split in rows))
     return table
 
 
@@ -332,9 +333,12 @@ def _comparison_table(splits: Sequence[Mapping[str, Any]], title: str) -> Any:
     table = _table(f"{title}: balanced accuracy", ["", *(split["title"] for split in splits)])
     if any(split["reason"] for split in splits):
         table.add_row("", *(split["reason"] for split in splits), end_section=True)
+    estimators = {NETWORK: "network", **BASELINES}
     for row, words in ROWS.items():
+        if not any(row in _rows_of(split, name) for split in splits for name in estimators):
+            continue
         table.add_row(words)
-        for name, who in {NETWORK: "network", **BASELINES}.items():
+        for name, who in estimators.items():
             found = [_rows_of(split, name).get(row) for split in splits]
             if not any(found):
                 continue
