@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from clmer_server.session.events import EventContext, EventTimes, emotion_event
-from clmer_streaming.config import EPOC_CH_NAMES, PreprocessConfig, SignalConfig
+from clmer_streaming.config import CAP36_CH_NAMES, EPOC_CH_NAMES, PreprocessConfig, SignalConfig
+from clmer_streaming.errors import StreamError
 from clmer_streaming.pipeline.preprocess import Preprocessor
 from clmer_streaming.pipeline.quality import MASKING, ChannelJudge, ChannelVerdict, Evidence, RawMonitor, mains_share
 from clmer_streaming.pipeline.window import window_crc
@@ -92,6 +93,50 @@ def test_a_good_head_has_no_faults() -> None:
     assert [channel.name for channel in window.channels] == list(EPOC_CH_NAMES)
     assert all(channel.good and not channel.faults for channel in window.channels)
     assert not {r for r in window.reasons if r.startswith("eeg")}
+
+
+MANY = PreprocessConfig().with_channels(CAP36_CH_NAMES, 0.1)
+"""A model of 36 electrodes that takes any cap with at least four of them."""
+
+
+def test_what_a_cap_does_not_have_is_not_bad() -> None:
+    """An EPOC has 14 of a model's 36 electrodes: those are listed and judged, the others masked without a word."""
+    window, alone = last_window(scalp(), config=MANY), last_window(scalp())
+    assert [channel.name for channel in window.channels] == [n for n in CAP36_CH_NAMES if n in EPOC_CH_NAMES]
+    assert [name for name, known in zip(CAP36_CH_NAMES, window.mask["eeg"], strict=True) if known] == [
+        channel.name for channel in window.channels
+    ]
+    assert window.quality["eeg"] == pytest.approx(alone.quality["eeg"])
+    assert not {r for r in window.reasons if r.startswith("eeg")}
+    rows = [CAP36_CH_NAMES.index(name) for name in EPOC_CH_NAMES]
+    assert np.allclose(window.series["eeg"][rows], alone.series["eeg"])
+    assert not np.delete(window.series["eeg"], rows, axis=0).any()
+
+
+def test_half_of_the_cap_has_to_be_good_whatever_the_model_would_take() -> None:
+    """Seven of an EPOC's 14 electrodes will do, six will not, though the model takes caps of four."""
+    for n_dead, usable in ((7, True), (8, False)):
+        x = scalp()
+        x[:n_dead] = 0.0
+        window = last_window(x, config=MANY)
+        assert window.mask["eeg"].any() == usable
+        assert Reason.EEG_CHANNELS_BAD in window.reasons
+
+
+def test_a_cap_of_four_electrodes_feeds_a_model_of_36_and_one_of_three_does_not() -> None:
+    names = ("TP9", "AF7", "AF8", "TP10")
+    info = dataclasses.replace(EEG_INFO, ch_names=names)
+    assert last_window(scalp()[:4], info, MANY).mask["eeg"].sum() == 4
+    with pytest.raises(StreamError, match="at least 4 of the channels"):
+        last_window(scalp()[:3], dataclasses.replace(EEG_INFO, ch_names=names[:3]), MANY)
+
+
+def test_a_preprocessor_says_which_channels_its_stream_has() -> None:
+    """Those of the filtered signal that it gives out; none before a stream is announced."""
+    stage = Preprocessor(MANY)
+    assert not stage.eeg_present.any()
+    push_all(stage, [EEG_INFO, *cut(stamps(512), scalp()[:, :512], [16])])
+    assert stage.eeg_present.tolist() == [name in EPOC_CH_NAMES for name in CAP36_CH_NAMES]
 
 
 def test_a_railed_channel_is_called_railed_and_a_dead_one_flat() -> None:
