@@ -32,7 +32,7 @@ import torch
 from clmer_model.artifact import ArtifactMeta, find_artifact
 from clmer_model.checkpoint import Checkpoint, load_checkpoint
 from clmer_model.data.examples import Examples, concatenate
-from clmer_model.data.simulated import PersonRecipe, examples_of_person
+from clmer_model.data.simulated import PersonRecipe, examples_of_people
 from clmer_model.data.store import WindowStore, digest, write_json
 from clmer_model.network.clmer import Clmer
 from clmer_model.predictor import Predictor
@@ -320,8 +320,7 @@ def simulated_store(recipes: Sequence[PersonRecipe], cache: Path) -> WindowStore
     parts: list[Examples] = []
     stimuli: list[int] = []
     trials: list[str] = []
-    for number, person in enumerate(recipes):
-        examples = examples_of_person(person, cache)
+    for number, (person, examples) in enumerate(zip(recipes, examples_of_people(recipes, cache), strict=True)):
         plan = {trial.id: trial for trial in plan_trials(person.simulation)}
         stimuli.extend(plan[trial].stimulus for trial in examples.trial.tolist())
         numbers = np.full_like(examples.person, number)
