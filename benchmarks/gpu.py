@@ -119,7 +119,7 @@ def latencies(
 def train(device: torch.device, n_windows: int) -> Iterator[tuple[Row, str]]:
     """Yield how long an epoch takes over noise of DEAP's size, in float32 and in mixed precision."""
     specs = tuple(
-        ModalitySpec(name, shape, ())
+        ModalitySpec(name, shape, tuple(map(str, range(shape[0]))))
         for name, shape in {"eeg": (40, 128), "landmarks": (1, 68, 3), "aus": (1, 17, 2)}.items()
     )
     x, mask = noise(specs, n_windows)

@@ -56,7 +56,7 @@ class Shape:
             "landmarks": (self.slots, 68, 3),
             "aus": (self.slots, 17, 2),
         }
-        return tuple(ModalitySpec(name, shape, ()) for name, shape in shapes.items())
+        return tuple(ModalitySpec(name, shape, tuple(map(str, range(shape[0])))) for name, shape in shapes.items())
 
     def inputs(self, n: int) -> Inputs:
         """Return n fully measured windows of noise."""

@@ -65,7 +65,9 @@ RULES = (
     Rule(("torch.jit",), ("clmer_model/export.py", "clmer_model/runtime.py")),
     Rule(("pylsl",), ("clmer_streaming/lsl/",), lazy=True),
     Rule(("cv2", "mediapipe"), ("clmer_streaming/face/",), lazy=True),
-    Rule(("mne", "edfio", "pyarrow"), ("clmer_server/archive/",), lazy=True),
+    Rule(("mne",), ("clmer_server/archive/", "clmer_model/electrodes.py"), lazy=True),
+    Rule(("edfio", "pyarrow"), ("clmer_server/archive/",), lazy=True),
+    Rule(("sklearn", "torchmetrics"), ("clmer_model/training/",)),
     Rule(
         ("asyncio", "anyio", "fastapi", "uvicorn", "starlette", "pydantic", "pydantic_settings", "websockets"),
         ("clmer_server/", "clmer/"),

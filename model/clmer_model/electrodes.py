@@ -30,6 +30,8 @@ def electrode_positions(ch_names: Sequence[str]) -> tuple[Position | None, ...]:
 
         electrode_positions(["Cz", "AF3", "3"])  # (nearly above the centre, front left, None)
     """
+    if all(not name or name.isdigit() for name in ch_names):  # spares the import of MNE
+        return (None,) * len(ch_names)
     known = _standard_positions()
     return tuple(known.get(normalise_label(name)) for name in ch_names)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
@@ -138,7 +139,8 @@ def test_other_topics(looping: Service) -> None:
         quality = next(m for m in messages if isinstance(m, QualityMessage) and m.channels)
         assert len(quality.channels) == 14
         block = next(m for m in client.messages(["eeg.preview"], timeout_s=30) if isinstance(m, Preview))
-        assert block.values.shape[0] == 14
+        assert block.values.shape[0] == 36
+        assert np.isfinite(block.values).all(1).sum() == 14
         assert next(client.predictions(timeout_s=30)).session == quality.session
         with pytest.raises(clmer.ServiceError, match="'weather'") as raised:
             next(client.messages(["weather"]))  # type: ignore[list-item]

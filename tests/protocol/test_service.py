@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clmer_server.protocol.inbound import TYPES
 from clmer_server.protocol.parts import TOPICS
+from clmer_streaming.config import EPOC_CH_NAMES
 from clmer_streaming.sources.replay import ReplaySource
 from clmer_streaming.types import Chunk
 from tests.support.paths import RECORDING
@@ -54,11 +55,13 @@ def test_the_first_subscription_takes_the_place_of_what_comes_unasked(client: Pr
     assert len(set(by_seq)) <= 4  # both speak of the same windows
 
 
-def test_quality_names_every_channel_of_the_model(client: ProtocolClient) -> None:
-    """With what was measured of it."""
+def test_quality_names_every_channel_that_the_headset_has(client: ProtocolClient) -> None:
+    """With what was measured of it, in the order of the model, which knows others beside those of an EPOC."""
     client.ask(type="subscribe", topics=["quality"])
     quality = client.until(lambda told: told["type"] == "quality" and bool(told["channels"]))
-    assert [channel["name"] for channel in quality["channels"]] == client.welcome["model"]["eeg_ch_names"]
+    known = client.welcome["model"]["eeg_ch_names"]
+    assert len(known) == 36
+    assert [channel["name"] for channel in quality["channels"]] == [name for name in known if name in EPOC_CH_NAMES]
     assert all(channel["sd_uv"] > 0 for channel in quality["channels"] if channel["good"])
 
 

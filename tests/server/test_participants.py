@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clmer_model.artifact import find_artifact
 from clmer_server.cli import main
 from clmer_server.participants import calibration_files, load_neutral, load_rest, neutral_file, rest_file, save_rest
-from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import SettingsError
 from clmer_streaming.sources.video import VideoFaces
 from clmer_streaming.types import RestBaseline
@@ -62,11 +62,12 @@ def test_eeg_at_rest_is_measured_kept_and_found_again(tmp_path: Path, capsys: py
     words = ["calibrate", "--participant", "P01", "--rest", "--recording", str(recording), "--seconds", "60"]
     assert main([*words, "--participants", str(folder)]) == 0
     assert [path.name for path in folder.iterdir()] == ["P01.rest.json"]
-    rest = load_rest(folder, "P01", PreprocessConfig())
+    config = find_artifact().meta.preprocess
+    rest = load_rest(folder, "P01", config)
     assert rest is not None
     assert all(1.0 < scale < 50.0 for scale in rest.scale_uv)
     assert load_neutral(folder, "P01") is None
-    assert load_rest(folder, "P02", PreprocessConfig()) is None
+    assert load_rest(folder, "P02", config) is None
     capsys.readouterr()
 
 

@@ -202,7 +202,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a model. The defaults make the shipped ``clmer-va4``.
+    """Everything that decides a model. ``recipe`` returns the settings that make the shipped ``clmer-va4``.
 
     Example::
 

@@ -28,7 +28,7 @@ from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import modality_specs
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import EEG, Clmer
-from clmer_model.network.encoder import ChannelTokenBlock
+from clmer_model.network.encoder import ChannelTokenBlock, ModalityEncoder
 from clmer_model.network.normalization import (
     FeatureNormalizer,
     LandmarkNormalizer,
@@ -251,9 +251,9 @@ def fit_normalizers(
     rng = torch.Generator().manual_seed(seed)
     for encoder in model.modality_encoders():
         normalizer, name = encoder.door, encoder.name
-        block = encoder.blocks[0]
         if isinstance(normalizer, SignalNormalizer):
             _fit_signal(normalizer, x[name], mask[name])
+            block = encoder.blocks[0] if isinstance(encoder, ModalityEncoder) else None
             if isinstance(block, ChannelTokenBlock):
                 _fit_bands(block, normalizer, x[name], mask[name])
         elif isinstance(normalizer, FeatureNormalizer):

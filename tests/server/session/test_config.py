@@ -211,7 +211,7 @@ def test_a_replay_and_a_video_file_can_be_shared() -> None:
     assert len(planned(table("a", 'replay = "a.xdf"') + table("b", 'replay = "a.xdf"'))) == 2
 
 
-SHIPPED_HASH = "0a66c8edcf6d"
+SHIPPED_HASH = "4c5e50210c5d"
 """Of the settings of clmer-va4: what clients may have written down."""
 
 
