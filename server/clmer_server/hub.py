@@ -13,10 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from clmer_model.config import affect
 from clmer_server.protocol.codes import Encoding, NoticeCode, protocol_name
 from clmer_server.protocol.outbound import Bye, GapMessage, Message, Notice, Preview, StreamStatusMessage, Welcome
 from clmer_server.protocol.parts import DEFAULT_TOPICS, EmotionEvent, Smoothed, StreamEntry, Topic
 from clmer_server.send_queue import OutboundMessage, Subscriber
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """A mean over predictions: exponential, with a time constant, or over a number of predictions."""
+
+    tau_s: float | None = None  # s, time constant
+    n_windows: int | None = None  # in place of it
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class SubscriptionOptions:
 
     max_hz: float | None = None  # the newest at most so often; None: all
     latest: bool = False  # whether only the newest waits for a slow client
-    smooth_s: float | None = None  # s, time constant of the mean beside each prediction
+    smoothing: Smoothing | None = None  # the mean beside each prediction
 
 
 ALL = SubscriptionOptions()
@@ -73,7 +82,7 @@ class Hub:
         self._own: set[Subscriber] = set()
         self._subscriptions: dict[Subscriber, dict[Topic, Subscription]] = {}  # also those of clients of other sessions
         self._wanted: frozenset[Topic] = frozenset()
-        self._smoothers: dict[float, Smoother] = {}  # by time constant, as long as anybody wants it
+        self._smoothers: dict[Smoothing, ExponentialMean | WindowMean] = {}  # as long as anybody wants it
         self._status: dict[str, StreamStatusMessage] = {}
         self._notices: list[Notice] = []
         self._history: History = earlier._history if earlier is not None else History()
@@ -182,7 +191,7 @@ class Hub:
             if outbound.topic is None:
                 client.put(outbound)
             elif (subscription := subscriptions.get(outbound.topic)) is not None:
-                subscription.push(smoothed.get(subscription.options.smooth_s, outbound))
+                subscription.push(smoothed.get(subscription.options.smoothing, outbound))
 
     def renew(self) -> None:
         """Discard what is kept of a run that is over: the statuses of its streams and its notices."""
@@ -214,15 +223,15 @@ class Hub:
         text = f"The session {self._session} has said goodbye: {bye.reason}. Subscribe to it again when it is back."
         return Notice(session=self._session, code=NoticeCode.SESSION_ENDED, message=text)
 
-    def _smoothed(self, event: EmotionEvent) -> dict[float | None, OutboundMessage]:
-        return {tau_s: OutboundMessage(smoother.push(event)) for tau_s, smoother in self._smoothers.items()}
+    def _smoothed(self, event: EmotionEvent) -> dict[Smoothing | None, OutboundMessage]:
+        return {how: OutboundMessage(smoother.push(event)) for how, smoother in self._smoothers.items()}
 
     def _update_wanted(self) -> None:
-        """Collect the topics and time constants that any client has subscribed to."""
+        """Collect the topics and means that any client has subscribed to."""
         all_of_them = [item for subscriptions in self._subscriptions.values() for item in subscriptions.items()]
         self._wanted = frozenset(topic for topic, _ in all_of_them)
-        constants = {s.options.smooth_s for topic, s in all_of_them if topic == "predictions"} - {None}
-        self._smoothers = {tau_s: self._smoothers.get(tau_s) or Smoother(tau_s) for tau_s in constants if tau_s}
+        means = {s.options.smoothing for topic, s in all_of_them if topic == "predictions"}
+        self._smoothers = {how: self._smoothers.get(how) or _make_smoother(how) for how in means if how is not None}
 
 
 _EARLY = 0.1
@@ -320,7 +329,7 @@ def _gap(session: str | None, first: int, last: int) -> OutboundMessage:
 _VALENCE, _AROUSAL = " valence", " arousal"  # beside the labels; no label begins with a space
 
 
-class Smoother:
+class ExponentialMean:
     """Exponential mean of valid predictions, in stream time.
 
     With the time constant ``tau_s`` and ``dt`` seconds since the valid prediction before it, the mean ``y`` of the
@@ -359,3 +368,55 @@ class Smoother:
             valence=self._mean.get(_VALENCE),
             arousal=self._mean.get(_AROUSAL),
         )
+
+
+MIN_PROBABILITY = 1e-6  # of a class in a window; one window alone does not exclude a class
+
+
+class WindowMean:
+    """Mean of the log-probabilities of the last predictions, normalized; those without values are left out.
+
+    It begins anew where time steps back or the classes are others.
+
+    Args:
+        n_windows: Number of predictions, valid or not.
+    """
+
+    def __init__(self, n_windows: int) -> None:
+        self._n_windows = n_windows
+        self._t = -math.inf  # s, end of the last window
+        self._last: deque[dict[str, float] | None] = deque(maxlen=n_windows)
+
+    def push(self, event: EmotionEvent) -> EmotionEvent:
+        """Return the event with the mean beside its values; a window without values has none."""
+        known = next((probs for probs in self._last if probs is not None), None)
+        other = known is not None and event.probs is not None and known.keys() != event.probs.keys()
+        if event.t_end < self._t or other:
+            self._last.clear()
+        self._t = event.t_end
+        if not event.valid or event.probs is None:
+            self._last.append(None)
+            return event
+        self._last.append(event.probs)
+        kept = [probs for probs in self._last if probs is not None]
+        log_odds = {
+            label: math.fsum(math.log(max(probs[label], MIN_PROBABILITY)) for probs in kept) / len(kept)
+            for label in event.probs
+        }
+        most = max(log_odds.values())
+        total = math.fsum(math.exp(value - most) for value in log_odds.values())
+        probs = {label: math.exp(value - most) / total for label, value in log_odds.items()}
+        felt = affect(tuple(probs), tuple(probs.values()))
+        smoothed = Smoothed(
+            tau_s=None,
+            n_windows=self._n_windows,
+            probs=probs,
+            label=max(probs, key=probs.__getitem__),
+            valence=felt.valence,
+            arousal=felt.arousal,
+        )
+        return event.model_copy(update={"smoothed": smoothed})
+
+
+def _make_smoother(how: Smoothing) -> ExponentialMean | WindowMean:
+    return WindowMean(how.n_windows) if how.n_windows is not None else ExponentialMean(how.tau_s or 1.0)

@@ -24,10 +24,11 @@ TABLES = {
     "faces": {"steps", "videos"},
     "server": {"broadcast", "flood", "ready"},
     "streams": {"windows", "playing", "replay"},
+    "small_data": {"simulated40"},
 }
 """The tables of the benchmarks that need no sample recordings."""
 
-SLOW = {"comparison", "faces", "streams"}  # more than five seconds on a busy machine
+SLOW = {"comparison", "faces", "small_data", "streams"}  # more than five seconds on a busy machine
 DEEP = {"server"}
 
 

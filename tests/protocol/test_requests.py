@@ -152,6 +152,18 @@ def test_a_mean_comes_beside_the_values_that_others_get(lab: Lab, client: Protoc
         assert last["smoothed"]["probs"] != last["probs"]
 
 
+def test_a_mean_over_windows_is_asked_for_in_place_of_one_over_time(client: ProtocolClient) -> None:
+    """Of five predictions; both at once are refused, with the field that is wrong."""
+    refused = client.ask(type="subscribe", topics=["predictions"], smooth_s=4, smooth_windows=5)
+    assert (refused["type"], refused["code"]) == ("error", "bad_field")
+    assert "smooth_s or smooth_windows" in refused["message"]
+    client.ask(type="subscribe", topics=["predictions"], smooth_windows=5)
+    told = client.until(lambda told: bool(told.get("smoothed")))
+    mean = told["smoothed"]
+    assert (mean["tau_s"], mean["n_windows"]) == (None, 5)
+    assert sum(mean["probs"].values()) == pytest.approx(1.0)
+
+
 def accounted_for(heard: list[Told]) -> list[int]:
     """Return the numbers of the predictions that came or were told to have gone, in order."""
     numbers = []

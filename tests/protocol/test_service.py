@@ -209,6 +209,7 @@ FIELDS = st.sampled_from(
             "max_hz",
             "overflow",
             "smooth_s",
+            "smooth_windows",
             "label",
             "value",
             "t",
@@ -229,6 +230,7 @@ PLAUSIBLE = {
     "previous": st.fixed_dictionaries({"id": st.integers(0, 3), "t3": st.floats(0, 1e5)}),
     "max_hz": st.floats(0.1, 100),
     "smooth_s": st.floats(0.1, 10),
+    "smooth_windows": st.integers(2, 120),
     "kind": st.sampled_from(["neutral", "rest"]),
 }
 HARMLESS = [kind for kind in TYPES if kind not in ("session.stop", "replay.control")]  # these end the replay for others

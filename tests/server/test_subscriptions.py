@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clmer_server.hub import Hub, Smoother, Subscription, SubscriptionOptions
+from clmer_server.hub import ExponentialMean, Hub, Smoothing, Subscription, SubscriptionOptions, WindowMean
 from clmer_server.protocol.codes import ByeReason, NoticeCode
 from clmer_server.protocol.outbound import Bye, MarkerMessage, Notice, Preview, parse_preview
 from clmer_server.protocol.parts import TOPICS, EmotionEvent
@@ -182,7 +182,7 @@ def sure_of(label: str, t_end: float, *, valid: bool = True) -> EmotionEvent:
 
 
 def smoothed(tau_s: float, events: Iterable[EmotionEvent]) -> list[EmotionEvent]:
-    smoother = Smoother(tau_s)
+    smoother = ExponentialMean(tau_s)
     return [smoother.push(each) for each in events]
 
 
@@ -215,13 +215,67 @@ def test_a_mean_begins_anew_where_time_steps_back() -> None:
     assert last.smoothed.probs["HVHA"] == 1.0
 
 
+def of_odds(odds: Mapping[str, float], t_end: float, *, valid: bool = True) -> EmotionEvent:
+    """An event whose classes are to each other as these numbers."""
+    probs = {label: value / sum(odds.values()) for label, value in odds.items()}
+    return event().model_copy(update={"t_end": t_end, "probs": probs, "valid": valid})
+
+
+EVEN = {"LVLA": 1.0, "LVHA": 1.0, "HVLA": 1.0, "HVHA": 1.0}
+
+
+def mean_of(events: Iterable[EmotionEvent], n_windows: int = 3) -> list[dict[str, float] | None]:
+    mean = WindowMean(n_windows)
+    smoothed = [mean.push(each).smoothed for each in events]
+    return [None if one is None else one.probs for one in smoothed]
+
+
+def test_the_mean_over_windows_is_one_of_log_odds() -> None:
+    """Odds of 8 and of 2 against each other class have the mean 4: 4 / 7; raw values stay what they were."""
+    events = [of_odds({**EVEN, "HVHA": odds}, t) for odds, t in ((8.0, 1.0), (2.0, 1.5))]
+    first, second = mean_of(events)
+    assert first is not None
+    assert second is not None
+    assert first["HVHA"] == pytest.approx(8 / 11)
+    assert second["HVHA"] == pytest.approx(4 / 7)
+    told = WindowMean(3).push(events[0])
+    assert told.probs == events[0].probs
+    assert told.smoothed is not None
+    assert (told.smoothed.tau_s, told.smoothed.n_windows, told.smoothed.label) == (None, 3, "HVHA")
+    assert told.smoothed.valence == pytest.approx(9 / 11)
+
+
+def test_a_mean_over_windows_forgets_those_before_and_leaves_out_those_that_are_not_valid() -> None:
+    """Of the last three predictions one is not valid: it has no mean, and the mean is over the other two."""
+    odds = [(16.0, True), (4.0, True), (9.0, False), (1.0, True)]
+    events = [of_odds({**EVEN, "HVHA": of}, 1.0 + k / 2, valid=valid) for k, (of, valid) in enumerate(odds)]
+    *_, invalid, last = mean_of(events)
+    assert invalid is None
+    assert last is not None
+    assert last["HVHA"] == pytest.approx(2 / 5)  # the mean of odds 4 and 1
+
+
+def test_a_mean_over_windows_begins_anew_where_time_steps_back() -> None:
+    *_, last = mean_of([of_odds({**EVEN, "HVHA": 8.0}, 10.0), of_odds(EVEN, 1.0)])
+    assert last is not None
+    assert last["HVHA"] == pytest.approx(0.25)
+
+
+def test_a_class_of_no_probability_is_not_excluded_for_ever() -> None:
+    """One window that is sure of another class counts as odds of a million."""
+    *_, last = mean_of([sure_of("LVLA", 1.0), sure_of("HVHA", 1.5), sure_of("HVHA", 2.0)])
+    assert last is not None
+    assert max(last, key=last.__getitem__) == "HVHA"
+    assert all(value > 0 for value in last.values())
+
+
 def test_only_who_asked_for_a_mean_gets_one() -> None:
     """Two clients of one hub, one event."""
 
     async def test() -> None:
         hub = Hub()
         plain, smooth = hub.attach(WELCOME), hub.attach(WELCOME)
-        hub.subscribe(smooth, ["predictions"], SubscriptionOptions(smooth_s=2.0))
+        hub.subscribe(smooth, ["predictions"], SubscriptionOptions(smoothing=Smoothing(tau_s=2.0)))
         hub.publish(event(seq=0))
         hub.publish(Bye(reason=ByeReason.SHUTDOWN))
         (with_mean,), (without,) = await told(hub, smooth), await told(hub, plain)

@@ -64,7 +64,14 @@ class Subscribe(SessionRequest):
     topics: Names
     max_hz: Annotated[float, Field(gt=0, le=1000)] | None = None  # the newest at most so often; null: all
     overflow: Literal["latest", "queue"] = "queue"  # what waits for a slow client: the newest, or a bounded queue
-    smooth_s: Annotated[float, Field(gt=0, le=600)] | None = None  # s, of the mean beside each prediction
+    smooth_s: Annotated[float, Field(gt=0, le=600)] | None = None  # s, of an exponential mean beside each prediction
+    smooth_windows: Annotated[int, Field(ge=2, le=120)] | None = None  # in place of it: of a mean of log-probabilities
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Self:
+        if self.smooth_s is not None and self.smooth_windows is not None:
+            raise ValueError("smooth_s or smooth_windows, not both")
+        return self
 
 
 class Unsubscribe(SessionRequest):

@@ -182,9 +182,10 @@ class Latency(Part):
 
 
 class Smoothed(Part):
-    """An exponential mean of the valid predictions so far, where the client asked for one."""
+    """A mean of the valid predictions, where the client asked for one."""
 
-    tau_s: float  # s, its time constant
+    tau_s: Number  # s, time constant of an exponential mean; null for one over windows
+    n_windows: int | None = None  # that a mean of log-probabilities is over; null for an exponential one
     probs: dict[str, float]
     label: str  # the most probable one
     valence: Number

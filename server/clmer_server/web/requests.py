@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from clmer_server.hub import SubscriptionOptions
+from clmer_server.hub import Smoothing, SubscriptionOptions
 from clmer_server.logs import OF_SESSION
 from clmer_server.protocol.codes import UNEXPECTED, ErrorCode, ErrorMessage, RefusalError
 from clmer_server.protocol.inbound import (
@@ -138,7 +138,7 @@ class RequestHandler:
             hub.subscribe(
                 self._client,
                 topics,
-                SubscriptionOptions(request.max_hz, request.overflow == "latest", request.smooth_s),
+                SubscriptionOptions(request.max_hz, request.overflow == "latest", _smoothing(request)),
             )
         if "status" in topics:
             hub.send_status(self._client)
@@ -201,6 +201,12 @@ class RequestHandler:
             uncertainty_s=known.uncertainty_s if known else None,
             n_exchanges=known.n if known else 0,
         )
+
+
+def _smoothing(request: Subscribe) -> Smoothing | None:
+    if request.smooth_s is None and request.smooth_windows is None:
+        return None
+    return Smoothing(request.smooth_s, request.smooth_windows)
 
 
 def _sort_topics(names: tuple[str, ...]) -> tuple[tuple[Topic, ...], tuple[TopicFailure, ...]]:
