@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clmer_model.config import ClmerDims, ModalitySpec, modality_specs
+from clmer_model.conformal import ConformalSets
 from clmer_model.electrodes import Position
 from clmer_streaming.config import PREPROCESSOR_ID, PreprocessConfig
 from clmer_streaming.errors import ArtifactError
@@ -181,7 +182,7 @@ SCHEMA = 1
 """Version of the layout of ``clmer.json``."""
 
 
-_OPTIONAL = {"abstain_below", "electrodes", "split_scores"}
+_OPTIONAL = {"abstain_below", "conformal", "electrodes", "split_scores"}
 Field = TypeVar("Field")
 
 
@@ -208,6 +209,7 @@ class ArtifactMeta:
     versions: Mapping[str, str]  # of clmer and torch at export
     reference: Reference
     abstain_below: float | None = None  # confidence under which no label is given; None: always the most probable
+    conformal: ConformalSets | None = None  # prediction sets; None: the model gives none
     electrodes: Mapping[str, Position | None] | None = None  # by EEG channel, see electrodes.py; None: no EEG
     split_scores: Mapping[str, Any] | None = None  # by protocol, of the same recipe trained anew; None: not evaluated
 
@@ -221,6 +223,7 @@ class ArtifactMeta:
             "preprocess": self.preprocess.to_dict(),
             "dims": self.dims.to_dict(),
             "reference": self.reference.to_dict(),
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
         }
         plain = {name: value for name, value in plain.items() if name not in _OPTIONAL or value is not None}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -254,6 +257,7 @@ class ArtifactMeta:
             versions=_take(plain, "versions", dict),
             reference=Reference.from_dict(_take(plain, "reference", dict), specs, len(labels)),
             abstain_below=check_threshold(_take(plain, "abstain_below", float)) if "abstain_below" in plain else None,
+            conformal=ConformalSets.from_dict(_take(plain, "conformal", dict)) if "conformal" in plain else None,
             electrodes=_check_electrodes(_take(plain, "electrodes", dict), specs) if "electrodes" in plain else None,
             split_scores=_take(plain, "split_scores", dict) if "split_scores" in plain else None,
         )

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from clmer_model.config import ClmerDims, modality_specs
+from clmer_model.conformal import ConformalSets
 from clmer_model.network.clmer import Clmer
 from clmer_streaming.config import PreprocessConfig
 from clmer_streaming.errors import ArtifactError
@@ -46,6 +47,7 @@ class Checkpoint:
     trained_on: str  # "simulated", or the data set's name
     training: Mapping[str, Any]  # the recipe, as plain JSON values; see training.config.recipe_of
     scores: Mapping[str, Any]  # by split, on the test set
+    conformal: ConformalSets | None = None  # prediction sets; None: not calibrated
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``checkpoint.json`` into the folder, which is created if needed."""
@@ -60,6 +62,7 @@ class Checkpoint:
             "trained_on": self.trained_on,
             "training": dict(self.training),
             "scores": dict(self.scores),
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         text = json.dumps({**plain, "sha256": _digest(plain)}, indent=1, allow_nan=False)
@@ -109,6 +112,7 @@ def _checkpoint(plain: dict[str, Any], weights: bytes) -> Checkpoint:
         trained_on=plain["trained_on"],
         training=plain["training"],
         scores=plain["scores"],
+        conformal=None if plain["conformal"] is None else ConformalSets.from_dict(plain["conformal"]),
     )
 
 

@@ -106,6 +106,7 @@ def _describe(checkpoint: Checkpoint, name: str, reference: Reference) -> Artifa
         scores=checkpoint.scores,
         versions={"clmer": version("clmer"), "torch": torch.__version__.split("+")[0]},
         reference=reference,
+        conformal=checkpoint.conformal,
         electrodes=_electrodes(checkpoint.preprocess),
     )
 

@@ -28,6 +28,8 @@ class Prediction:
     entropy: float | None  # of probs, over that of the uniform distribution: 0 (certain) to 1
     valence: float | None  # P(high), or expected rating; see config.affect
     arousal: float | None
+    prediction_set: tuple[str, ...] | None  # classes not excluded, the most probable first; None: the model has no sets
+    coverage: float | None  # share of windows whose class is to be in the set
     used: tuple[str, ...]  # modalities of the artifact with any measured value
     reasons: tuple[Reason, ...]  # the window's, then the model's
     batch: int  # windows evaluated together; 0 where the model was not run

@@ -104,15 +104,18 @@ class Predictor:
         labels = self.meta.labels
         best = max(range(len(probs)), key=probs.__getitem__)
         confident = self.meta.abstain_below is None or probs[best] >= self.meta.abstain_below
-        dimensions = affect(labels, probs)
+        dimensions, by_label = affect(labels, probs), dict(zip(labels, probs, strict=True))
+        sets, modalities = self.meta.conformal, [spec.name for spec in self.meta.modalities]
         return Prediction(
             valid=True,
-            probs=dict(zip(labels, probs, strict=True)),
+            probs=by_label,
             label=labels[best] if confident else None,
             confidence=probs[best],
             entropy=normalized_entropy(probs),
             valence=dimensions.valence,
             arousal=dimensions.arousal,
+            prediction_set=None if sets is None else sets.prediction_set(by_label, used, modalities),
+            coverage=None if sets is None else sets.coverage,
             used=used,
             reasons=(*window.reasons, *self._warnings(used, confident)),
             batch=batch,
@@ -154,6 +157,8 @@ def _invalid_prediction(reasons: tuple[Reason, ...], used: tuple[str, ...], batc
         entropy=None,
         valence=None,
         arousal=None,
+        prediction_set=None,
+        coverage=None,
         used=used,
         reasons=reasons,
         batch=batch,

@@ -105,7 +105,7 @@ class NetworkEstimator:
                 done += share
                 advance(share)
 
-        model = train_model(self.config, SplitExamples(PeopleSplit(*people), *parts), report)
+        model, _ = train_model(self.config, SplitExamples(PeopleSplit(*people), *parts), report)
         advance(1.0 - done)
         return model
 

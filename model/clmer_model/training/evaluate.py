@@ -24,6 +24,7 @@ from sklearn.metrics import (
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from clmer_model.conformal import ConformalSets, measure_coverage
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import Clmer
 
@@ -33,7 +34,11 @@ EVALUATION_BATCH = 256
 
 
 def evaluate(
-    model: Clmer, examples: Examples, majority_class: int, subsets: Mapping[str, Sequence[str]] | None = None
+    model: Clmer,
+    examples: Examples,
+    majority_class: int,
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    sets: ConformalSets | None = None,
 ) -> dict[str, Any]:
     """Return the scores of each subset of modalities, as plain JSON values rounded to four digits.
 
@@ -46,6 +51,7 @@ def evaluate(
         examples: Windows of the test set.
         majority_class: The most frequent class of the training set.
         subsets: Modalities that are not masked, by name; None: all subsets that are scored.
+        sets: The model's prediction sets, whose coverage is measured; None: none.
 
     Example::
 
@@ -71,7 +77,16 @@ def evaluate(
             "n_windows": len(part),
             "n_people": len(np.unique(part.person)),
         }
+        if sets is not None:
+            scores[subset]["coverage"] = _coverage(sets, subset, part, probs)
     return scores
+
+
+def _coverage(sets: ConformalSets, subset: str, part: Examples, probs: Floats) -> dict[str, Any]:
+    """Return the coverage of the sets as plain JSON values, with its interval over people."""
+    found = measure_coverage(probs, part.label, part.person, sets.thresholds[subset])
+    drawn = bootstrap(np.array(list(found.by_person.values()))) / len(found.by_person)
+    return {"nominal": sets.coverage, **found.to_dict(), "interval": [round(edge, 4) for edge in interval_of(drawn)]}
 
 
 SUBSETS: Mapping[str, tuple[str, ...]] = {

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import modality_specs
+from clmer_model.conformal import ConformalSets
 from clmer_model.data.examples import Examples
 from clmer_model.network.clmer import EEG, Clmer
 from clmer_model.network.encoder import ChannelTokenBlock, ModalityEncoder
@@ -107,8 +108,8 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
     def save(state: ResumeState) -> None:
         resume_file.write(state, len(log.lines))
 
-    model = train_model(config, data, log.report, ResumePoint(start, save)).cpu()
-    checkpoint = _checkpoint(config, key, data, model)
+    model, sets = train_model(config, data, log.report, ResumePoint(start, save))
+    checkpoint = _checkpoint(config, key, data, model.cpu(), sets)
     for scores in checkpoint.scores.values():
         log.report({"stage": "test", **scores})
     draw_curves(log.lines, run.out / PICTURE_NAME)
@@ -122,7 +123,9 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "store"}
 
 
-def _checkpoint(config: TrainConfig, key: str, data: SplitExamples, model: Clmer) -> Checkpoint:
+def _checkpoint(
+    config: TrainConfig, key: str, data: SplitExamples, model: Clmer, sets: ConformalSets | None
+) -> Checkpoint:
     """Return the model with its scores on the test set, if there is one, and the settings that decided it."""
     majority = int(np.bincount(data.train.label, minlength=len(config.labels)).argmax())
     subsets = trained_subsets(model, config.fit.modality_dropout)
@@ -134,14 +137,15 @@ def _checkpoint(config: TrainConfig, key: str, data: SplitExamples, model: Clmer
         dims=config.dims,
         trained_on=config.trained_on,
         training=_recipe(config, key, data),
-        scores={split_name: evaluate(model, data.test, majority, subsets)} if len(data.test) else {},
+        scores={split_name: evaluate(model, data.test, majority, subsets, sets)} if len(data.test) else {},
+        conformal=sets,
     )
 
 
 def train_model(
     config: TrainConfig, data: SplitExamples, report: LogCallback, resume_point: ResumePoint | None = None
-) -> Clmer:
-    """Return a trained model: encoders by contrast, then the whole network with labels, then calibrated.
+) -> tuple[Clmer, ConformalSets | None]:
+    """Return a trained model and its prediction sets: by contrast, then the whole with labels, then calibrated.
 
     Args:
         config: The settings.
@@ -150,15 +154,22 @@ def train_model(
             folds of the training set calibrate them.
         report: Called with every line of the log.
         resume_point: The state to resume from, and the callback that saves the state of each epoch.
+
+    Returns:
+        The model, and its sets; None for them where there are too few trials to calibrate.
     """
     model = _fit(config, data.train, data.validation, report, resume_point or ResumePoint())
     subsets = trained_subsets(model, config.fit.modality_dropout)
     if len(data.validation):
-        held_out = [held_out_logits(model, data.validation, names) for names in subsets.values()]
+        held_out = {name: held_out_logits(model, data.validation, names) for name, names in subsets.items()}
     else:
         held_out = cross_fit(data.train, subsets, functools.partial(_fit_fold, config), config.seed)
-    report({"stage": "calibrate", **(calibrate(model, held_out) if held_out else {"temperature": 1.0})})
-    return model
+    if not held_out:
+        report({"stage": "calibrate", "temperature": 1.0})
+        return model, None
+    found, sets = calibrate(model, held_out)
+    report({"stage": "calibrate", **found})
+    return model, sets
 
 
 def _fit(

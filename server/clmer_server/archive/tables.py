@@ -173,6 +173,8 @@ def _window_row(
         "label": prediction["label"],
         **{f"p_{label}": probs.get(label) for label in labels},
         **{name: prediction[name] for name in ("valence", "arousal", "confidence", "entropy")},
+        "prediction_set": " ".join(prediction.get("prediction_set") or ()) or None,
+        "coverage": prediction.get("coverage"),
         **_input_columns(prediction["modalities"], series),
         "calibration_face": prediction["calibration"]["face"],
         "calibration_eeg": prediction["calibration"]["eeg"],

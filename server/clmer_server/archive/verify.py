@@ -38,7 +38,8 @@ CPU_LIMIT, CUDA_LIMIT = 1e-6, 1e-4
 _MODEL_OUTPUTS = ("probs", "valence", "arousal", "confidence", "entropy")
 """Fields with the model's numbers, which are compared within the limit; all others by equality."""
 
-_NOT_COMPARED = frozenset({*VOLATILE_FIELDS, *_MODEL_OUTPUTS, "label", "runner", "crc"})
+_DERIVED = ("label", "prediction_set")  # from the probabilities, which may decide otherwise within the limit
+_NOT_COMPARED = frozenset({*VOLATILE_FIELDS, *_MODEL_OUTPUTS, *_DERIVED, "runner", "crc"})
 
 _NO_TIMES = EventTimes(ready=0.0, answered=0.0, out=0.0, unix=0.0)
 
@@ -151,7 +152,7 @@ class Verifier:
         self._compare_numbers(recorded, recomputed, verdict)
 
     def _compare_numbers(self, recorded: dict[str, Any], recomputed: dict[str, Any], verdict: Verdict) -> None:
-        """Compare the model's numbers; the label may differ where two probabilities are equal within the limit."""
+        """Compare the model's numbers; what is derived from them may differ where they do, within the limit."""
         largest = 0.0
         for field in _MODEL_OUTPUTS:
             old, new = _numbers(recorded[field]), _numbers(recomputed[field])
@@ -163,8 +164,9 @@ class Verifier:
             if not difference <= self._limit:
                 verdict.add(Difference(recorded["t_end"], field, recorded[field], recomputed[field]))
         verdict.largest = max(verdict.largest, largest)
-        if recorded["label"] != recomputed["label"] and largest == 0:
-            verdict.add(Difference(recorded["t_end"], "label", recorded["label"], recomputed["label"]))
+        for field in _DERIVED if largest == 0 else ():
+            if recorded.get(field) != recomputed[field]:
+                verdict.add(Difference(recorded["t_end"], field, recorded.get(field), recomputed[field]))
 
 
 def _differences(recorded: dict[str, Any], recomputed: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -218,6 +218,8 @@ class EmotionEvent(Part):
     arousal: Number  # P(high)
     confidence: Number
     entropy: Number
+    prediction_set: tuple[str, ...] | None = None  # classes that are not excluded, the most probable first
+    coverage: Number = None  # share of windows whose class is to be in the set; null: the model has no sets
     smoothed: Smoothed | None = None  # beside the values, never in their place; null where none was asked for
     modalities: Modalities
     latency_ms: Latency

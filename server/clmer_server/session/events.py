@@ -190,7 +190,7 @@ def _origin(context: EventContext) -> dict[str, Any]:
 
 def _estimate(prediction: Prediction | None) -> dict[str, Any]:
     """Return the fields of an event that are the model's answer; all are null where it was not asked."""
-    fields = ("probs", "label", "valence", "arousal", "confidence", "entropy")
+    fields = ("probs", "label", "valence", "arousal", "confidence", "entropy", "prediction_set", "coverage")
     found = {name: getattr(prediction, name) if prediction else None for name in fields}
     return {"valid": prediction is not None and prediction.valid, **found}
 

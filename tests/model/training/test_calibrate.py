@@ -44,26 +44,41 @@ def says(strength: float, truth: Tensor = TRUTH, right: float = 1.0) -> Tensor:
     return strength * torch.nn.functional.one_hot(named, 4).double()
 
 
+def held(linear: Tensor, network: Tensor) -> dict[str, HeldOut]:
+    """Return held-out logits of two hundred windows, each of its own trial, of one person."""
+    n = len(TRUTH)
+    numbers = (torch.zeros(n, dtype=torch.int64), torch.arange(n), torch.ones(n, dtype=torch.bool))
+    return {"all": HeldOut(linear, network, TRUTH, *numbers)}
+
+
 def test_a_network_that_only_disturbs_is_left_out() -> None:
     """Where the linear path is right and the network names the wrong class, its share becomes 0; the other way, 1."""
     wrong, noise = says(1.0, 1 - TRUTH), says(3.0, 1 - TRUTH)
     for held_out, share in (
-        (HeldOut(says(4.0, right=0.9), noise, TRUTH), 0.0),
-        (HeldOut(wrong, says(3.0, right=0.95), TRUTH), 1.0),
+        (held(says(4.0, right=0.9), noise), 0.0),
+        (held(wrong, says(3.0, right=0.95)), 1.0),
     ):
         model = model_with_path()
         before = model.classifier.out.weight.clone()
-        assert calibrate(model, [held_out])["network_share"] == share
+        assert calibrate(model, held_out)[0]["network_share"] == share
         assert torch.equal(model.classifier.out.weight, share * before)
 
 
+def test_a_network_that_is_not_shown_to_help_is_left_out() -> None:
+    """It mends one window of two hundred and a little more: less than the standard error of its gain."""
+    linear = says(2.0, right=0.8)
+    rng = torch.Generator().manual_seed(0)
+    noise = 0.2 * torch.randn(200, 4, generator=rng).double()
+    assert calibrate(model_with_path(), held(linear, noise + says(0.02)))[0]["network_share"] == 0.0
+
+
 def test_the_temperature_is_the_one_of_the_least_loss() -> None:
-    """Nine of ten right with a margin of m against three others is ln(27) at the best temperature."""
-    held_out = HeldOut(torch.zeros(200, 4).double(), says(4.0, right=0.9), TRUTH)
+    """A step of the grid to either side is worse."""
+    network = says(4.0, right=0.9)
     model = model_with_path()
-    found = calibrate(model, [dataclasses.replace(held_out, linear=held_out.network, network=0 * held_out.network)])
+    found, _ = calibrate(model, held(network, 0 * network))
     loss = [
-        float(torch.nn.functional.cross_entropy(says(4.0, right=0.9) / t, TRUTH))
+        float(torch.nn.functional.cross_entropy(network / t, TRUTH))
         for t in (found["temperature"] * 0.95, found["temperature"], found["temperature"] * 1.05)
     ]
     assert loss[1] <= min(loss[0], loss[2])
@@ -73,9 +88,17 @@ def test_the_temperature_is_the_one_of_the_least_loss() -> None:
 
 def test_a_temperature_at_the_end_of_its_grid_is_told() -> None:
     """Logits that shout although they know nothing are wrong at any temperature that is tried."""
-    found = calibrate(model_with_path(), [HeldOut(says(200.0, right=0.5), 0 * says(1.0), TRUTH)])
+    found, _ = calibrate(model_with_path(), held(says(200.0, right=0.5), 0 * says(1.0)))
     assert found["temperature"] == pytest.approx(4.0)
     assert found["at_end_of_grid"]
+
+
+def test_sets_come_from_the_same_windows() -> None:
+    """One in twenty is wrong: with 200 trials of one person, 90 % are covered by the right class alone."""
+    _, sets = calibrate(model_with_path(), held(says(4.0, right=0.95), 0 * says(1.0)))
+    assert (sets.unit, sets.n_units, set(sets.thresholds)) == ("trials", 200, {"all"})
+    probs = {"a": 0.9, "b": 0.06, "c": 0.02, "d": 0.02}
+    assert sets.prediction_set(probs, ("eeg",), ("eeg",)) == ("a",)
 
 
 def test_the_two_parts_of_the_logits_add_up() -> None:
@@ -100,13 +123,14 @@ def test_folds_of_the_training_set_share_no_trial() -> None:
         seen.append(set(part.trial.tolist()))
         return model_with_path()
 
-    (held_out,) = cross_fit(examples, {"all": tuple(examples.series)}, fit, seed=1)
+    held_out = cross_fit(examples, {"all": tuple(examples.series)}, fit, seed=1)["all"]
     assert len(held_out.truth) == 24
+    assert sorted(held_out.trial.tolist()) == sorted(examples.trial.tolist())
     assert len(seen) == 3
     left = [set(range(12)) - trials for trials in seen]
     assert sorted(trial for trials in left for trial in trials) == list(range(12))
     one_trial = dataclasses.replace(examples, trial=np.zeros(24, dtype=np.int64))
-    assert cross_fit(one_trial, {"all": ("eeg",)}, fit, seed=1) == []
+    assert cross_fit(one_trial, {"all": ("eeg",)}, fit, seed=1) == {}
 
 
 def test_a_network_without_validation_people_is_calibrated_all_the_same() -> None:
@@ -117,7 +141,9 @@ def test_a_network_without_validation_people_is_calibrated_all_the_same() -> Non
     config = dataclasses.replace(usual, fit=dataclasses.replace(usual.fit, epochs=1, batch=16))
     lines: list[dict[str, object]] = []
     data = SplitExamples(PeopleSplit((0, 1), (), ()), examples, nobody, nobody)
-    model = train_model(config, data, lines.append)
+    model, sets = train_model(config, data, lines.append)
+    assert sets is not None
+    assert (sets.unit, sets.n_units) == ("trials", 12)
     (told,) = (line for line in lines if line["stage"] == "calibrate")
     assert told["network_share"] in SHARES
     assert float(model.temperature) == pytest.approx(float(str(told["temperature"])))

@@ -177,7 +177,7 @@ def sides_of(looked: list[set[int]]) -> SplitExamples:
 
 
 def trained(*seeds: int) -> dict[str, torch.Tensor]:
-    return train_model(config_of(*seeds), sides_of([]), lambda line: None).state_dict()
+    return train_model(config_of(*seeds), sides_of([]), lambda line: None)[0].state_dict()
 
 
 def test_the_temperature_is_fitted_on_the_validation_people_and_on_nobody_else() -> None:
@@ -189,14 +189,15 @@ def test_the_temperature_is_fitted_on_the_validation_people_and_on_nobody_else()
         if line["stage"] == "fit":
             at_epoch.append(len(looked))
 
-    model = train_model(config_of(), data, report)
+    model, _ = train_model(config_of(), data, report)
     calibration = looked[at_epoch[-1] :]
     assert calibration
     assert all(people == set(SPLIT.validation) for people in calibration)
     assert not any(people & set(SPLIT.test) for people in looked)
     found = model.temperature.item()
-    held_out = [held_out_logits(model, data.validation, names) for names in trained_subsets(model, 0.5).values()]
-    assert calibrate(model, held_out)["temperature"] == pytest.approx(found)
+    subsets = trained_subsets(model, 0.5)
+    held_out = {name: held_out_logits(model, data.validation, names) for name, names in subsets.items()}
+    assert calibrate(model, held_out)[0]["temperature"] == pytest.approx(found)
 
 
 def test_one_seed_gives_one_network_and_another_seed_another() -> None:
