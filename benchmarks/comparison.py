@@ -192,8 +192,10 @@ def end_of_windows(data: SplitExamples, whole: PreprocessConfig, part: Preproces
         part: Settings with a shorter window and one slot of the face, which becomes the mean of those it covers.
     """
     slots = round(whole.window.face_slots * part.window.window_s / whole.window.window_s)
-    cut = (_cut(examples, part.n_times, slots) for examples in (data.train, data.validation, data.test))
-    return SplitExamples(data.split, *cut)
+    train, validation, test = (
+        _cut(examples, part.n_times, slots) for examples in (data.train, data.validation, data.test)
+    )
+    return SplitExamples(data.split, train, validation, test)
 
 
 def _cut(examples: Examples, n_times: int, slots: int) -> Examples:

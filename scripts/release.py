@@ -487,15 +487,26 @@ def _scores(meta: ArtifactMeta) -> str:
         low, high = values["interval"]
         numbers = [f"{values[key]:.3f}" for key in ("balanced_accuracy", "macro_f1", "majority")]
         sure = [f"{values[key]:.3f}" for key in ("mean_confidence", "calibration_error")]
-        rows.append([SUBSETS.get(name, name), f"{values['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", *numbers, *sure])
+        sets = _coverage(values["coverage"])
+        rows.append(
+            [SUBSETS.get(name, name), f"{values['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", *numbers, *sure, *sets]
+        )
     head = ["modalities", "accuracy", "95 % interval", "balanced accuracy", "macro F1", "commonest class"]
     counts = scores["all"]
     return (
         "## This file\n\n"
         f"On {counts['n_people']} simulated people whom the model has not seen, {counts['n_windows']} windows that do "
         "not overlap. The interval is a bootstrap over people, since windows of one person are not independent:\n\n"
-        + table([*head, "mean confidence", "calibration error"], rows)
+        + table([*head, "mean confidence", "calibration error", "sets of 90 %: covered", "classes in a set"], rows)
+        + "\nThe sets are conformal: thresholds from the people who chose the epoch, each counting alike. Covered is\n"
+        "the mean over the test people, with its interval and the least covered person.\n"
     )
+
+
+def _coverage(found: Plain) -> tuple[str, str]:
+    low, high = found["interval"]
+    covered = f"{found['share']:.3f} ({low:.3f}-{high:.3f}; least {found['least_of_a_person']:.3f})"
+    return covered, f"{found['mean_size']:.2f}"
 
 
 BIASED = ("calibration_error",)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from clmer_model.artifact import ArtifactFile
+from clmer_model.artifact import ArtifactFile, find_artifact
+from clmer_model.conformal import ConformalSets
+from clmer_model.export import export
 from clmer_model.predictor import Predictor, choose_device, normalized_entropy
 from clmer_streaming.errors import ArtifactError, DeviceError
 from clmer_streaming.types import Reason, Window
@@ -152,6 +154,28 @@ def test_a_model_abstains_window_by_window(artifact: ArtifactFile, predictor: Pr
     labels = [answer.label for answer in careful(artifact, threshold).predict(windows)]
     assert [label is None for label in labels] == [confidence < threshold for confidence in confidences]
     assert None in labels and set(labels) != {None}
+
+
+def test_a_model_with_thresholds_names_the_classes_that_it_does_not_exclude(tmp_path: Path) -> None:
+    """The sets travel in the file; what the window had decides the threshold; without any values there is no set."""
+    sets = ConformalSets(0.9, "people", 12, {"all": 0.75, "eeg": 1.0, "face": 0.0})
+    path = tmp_path / "sets.ts"
+    export(dataclasses.replace(small_checkpoint(), conformal=sets), path)
+    predictor = Predictor(find_artifact(str(path)), "cpu")
+    assert predictor.meta.conformal == sets
+    whole, eeg, face, nothing = predictor.predict(
+        [make_window(1), make_window(1, ("eeg",)), make_window(1, ("landmarks", "aus")), make_window(1, ())]
+    )
+    assert whole.probs is not None
+    ordered = sorted(whole.probs, key=lambda label: -whole.probs[label] if whole.probs else 0.0)
+    assert whole.prediction_set == tuple(k for n, k in enumerate(ordered) if n == 0 or whole.probs[k] >= 0.25)
+    assert (len(eeg.prediction_set or ()), len(face.prediction_set or ())) == (4, 1)
+    assert (nothing.prediction_set, nothing.coverage, whole.coverage) == (None, None, 0.9)
+
+
+def test_a_model_without_thresholds_has_no_sets(predictor: Predictor) -> None:
+    (found,) = predictor.predict([make_window(1)])
+    assert (found.prediction_set, found.coverage) == (None, None)
 
 
 def test_nothing_measured_is_not_low_confidence(artifact: ArtifactFile) -> None:

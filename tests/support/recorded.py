@@ -16,7 +16,7 @@ from tests.support.serving import Service
 WAIT_S = 60.0
 """How long a client waits for the next message."""
 
-_BY_THE_MODEL = ("probs", "valence", "arousal", "confidence", "entropy", "label")
+_BY_THE_MODEL = ("probs", "valence", "arousal", "confidence", "entropy", "label", "prediction_set", "coverage")
 
 
 def read_until(service: Service, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:

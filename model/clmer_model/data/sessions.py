@@ -7,12 +7,14 @@ windows, and the measurement of EEG at rest.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +63,57 @@ def session_windows(
         notes=(*warnings, *collected.refusals, *missing, *_without_windows(trials, spans, chosen)),
         simulated=collected.simulated,
     )
+
+
+def unlabelled_windows(folder: Path, config: PreprocessConfig, every: int) -> UnlabelledWindows:
+    """Return the windows of all recordings in a folder, whatever happened in them, without labels.
+
+    Args:
+        folder: Holds XDF files, at any depth.
+        config: Settings of the Preprocessor.
+        every: Keep only each ``every``-th window; neighbours share samples.
+
+    Raises:
+        DatasetError: There is no recording, one cannot be read, or in none was anything measured.
+    """
+    paths = sorted(folder.rglob("*.xdf"))
+    if not paths:
+        raise DatasetError(f"a folder with XDF recordings: {folder}", "none", "name another folder with --unlabelled")
+    kept: list[Window] = []
+    for path in paths:
+        recording = Recording(0, path.name, path.name, path, participant="")
+        collected, _ = _read_recording(recording, config, {})
+        measured = [window for window in collected.windows if _has_values(window, config.modalities)]
+        kept += measured[::every]
+    if not kept:
+        found = f"none in {len(paths)} recordings"
+        raise DatasetError(f"windows with {', '.join(config.modalities)}", found, "leave --unlabelled out")
+    return UnlabelledWindows(
+        series={name: np.array([w.series[name] for w in kept], np.float32) for name in config.modalities},
+        mask={name: np.array([w.mask[name] for w in kept], np.bool_) for name in config.modalities},
+        files={str(path.relative_to(folder)): _sha256(path) for path in paths},
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _has_values(window: Window, modalities: Sequence[str]) -> bool:
+    return any(bool(window.mask[name].any()) for name in modalities)
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledWindows:
+    """Windows of which nothing is known but what was measured."""
+
+    series: Series  # by modality, (n, ...) float32
+    mask: Masks  # by modality, (n, ...) bool
+    files: Mapping[str, str]  # SHA-256 by recording
+
+    def __len__(self) -> int:
+        return len(next(iter(self.mask.values())))
 
 
 @dataclass(frozen=True, eq=False)

@@ -217,6 +217,7 @@ class TrainConfig:
     caps: tuple[str, ...] = ("epoc",)  # that simulated people wear, in turn
     every: int = 4  # keep every fourth window of a trial, which then do not overlap
     store: str | None = None  # folder of clmer prepare; its windows replace simulated people
+    unlabelled: str | None = None  # folder of recordings whose windows the contrastive stage sees, too
     trained_on: str = "simulated"  # kept in the model's metadata
     seed: int = 1
     preset: str = "default"  # name of the network's sizes, for display

@@ -94,6 +94,7 @@ class NetworkEstimator:
         return n_train * _trainings(n_validation)
 
     def _trained(self, parts: Sequence[Examples], advance: Advance) -> Clmer:
+        train, validation, test = parts
         people = (tuple(np.unique(part.person).tolist()) for part in parts)
         n_epochs = self.config.fit.epochs + self.config.pretrain.epochs * len(parts[0].series)
         share, done = 1.0 / (n_epochs * _trainings(len(parts[1]))), 0.0
@@ -105,7 +106,7 @@ class NetworkEstimator:
                 done += share
                 advance(share)
 
-        model, _ = train_model(self.config, SplitExamples(PeopleSplit(*people), *parts), report)
+        model, _ = train_model(self.config, SplitExamples(PeopleSplit(*people), train, validation, test), report)
         advance(1.0 - done)
         return model
 

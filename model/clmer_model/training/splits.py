@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from clmer_model.data.examples import Examples, concatenate
+from clmer_model.data.sessions import UnlabelledWindows
 from clmer_model.data.simulated import examples_of_people
 from clmer_model.data.store import NO_STIMULUS, WindowStore, check_classes, digest, open_store
 from clmer_model.training.distributed import rank, wait_for_ranks
@@ -318,6 +319,7 @@ class SplitExamples:
     train: Examples
     validation: Examples
     test: Examples
+    unlabelled: UnlabelledWindows | None = None  # that the contrastive stage sees beside the training set
 
     def n_windows(self) -> dict[str, int]:
         """Return the number of windows in each set."""

@@ -28,6 +28,7 @@ from clmer_model.checkpoint import Checkpoint
 from clmer_model.config import modality_specs
 from clmer_model.conformal import ConformalSets
 from clmer_model.data.examples import Examples
+from clmer_model.data.sessions import UnlabelledWindows, unlabelled_windows
 from clmer_model.network.clmer import EEG, Clmer
 from clmer_model.network.encoder import ChannelTokenBlock, ModalityEncoder
 from clmer_model.network.normalization import (
@@ -108,6 +109,10 @@ def _train(config: TrainConfig, run: Run) -> Checkpoint:
     def save(state: ResumeState) -> None:
         resume_file.write(state, len(log.lines))
 
+    if config.unlabelled is not None:
+        more = unlabelled_windows(Path(config.unlabelled), config.preprocess, config.every)
+        data = dataclasses.replace(data, unlabelled=more)
+        log.report({"stage": "unlabelled", "recordings": len(more.files), "windows": len(more)})
     model, sets = train_model(config, data, log.report, ResumePoint(start, save))
     checkpoint = _checkpoint(config, key, data, model.cpu(), sets)
     for scores in checkpoint.scores.values():
@@ -158,12 +163,12 @@ def train_model(
     Returns:
         The model, and its sets; None for them where there are too few trials to calibrate.
     """
-    model = _fit(config, data.train, data.validation, report, resume_point or ResumePoint())
+    model = _fit(config, data, report, resume_point or ResumePoint())
     subsets = trained_subsets(model, config.fit.modality_dropout)
     if len(data.validation):
         held_out = {name: held_out_logits(model, data.validation, names) for name, names in subsets.items()}
     else:
-        held_out = cross_fit(data.train, subsets, functools.partial(_fit_fold, config), config.seed)
+        held_out = cross_fit(data.train, subsets, functools.partial(_fit_fold, config, data), config.seed)
     if not held_out:
         report({"stage": "calibrate", "temperature": 1.0})
         return model, None
@@ -172,20 +177,19 @@ def train_model(
     return model, sets
 
 
-def _fit(
-    config: TrainConfig, train: Examples, validation: Examples, report: LogCallback, resume_point: ResumePoint
-) -> Clmer:
+def _fit(config: TrainConfig, data: SplitExamples, report: LogCallback, resume_point: ResumePoint) -> Clmer:
     """Return a trained model without calibration."""
     torch.manual_seed(config.seed)
     model = Clmer(modality_specs(config.preprocess), len(config.labels), config.dims)
+    train = data.train
     x, mask = train.tensors()
     fit_normalizers(model, x, mask, config.fit.views, config.seed)
     groups = train.person if len(np.unique(train.person)) >= MIN_PEOPLE else train.trial
     fit_linear_paths(model, *_with_subsets(x, mask, np.stack([train.label, groups]), config))
     model.to(choose_device(config.device))
     if resume_point.start is None or resume_point.start.stage == "pretrain":
-        pretrain(model, (x, mask), config.pretrain, report, resume_point)
-    stage = SupervisedStage(model, train, validation, config.fit)
+        pretrain(model, _with_unlabelled(x, mask, data.unlabelled), config.pretrain, report, resume_point)
+    stage = SupervisedStage(model, train, data.validation, config.fit)
     if resume_point.start is not None and resume_point.start.stage == "fit":
         stage.restore(resume_point.start)
     while not stage.finished:
@@ -212,10 +216,20 @@ def _with_subsets(
     return {EEG: eeg}, {EEG: known}, np.tile(label, 2), np.tile(group, 2)
 
 
-def _fit_fold(config: TrainConfig, train: Examples) -> Clmer:
+def _with_unlabelled(
+    x: dict[str, Tensor], mask: dict[str, Tensor], more: UnlabelledWindows | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    if more is None:
+        return x, mask
+    series = {name: torch.cat([x[name], torch.from_numpy(more.series[name])]) for name in x}
+    return series, {name: torch.cat([mask[name], torch.from_numpy(more.mask[name])]) for name in mask}
+
+
+def _fit_fold(config: TrainConfig, data: SplitExamples, train: Examples) -> Clmer:
     """Return a model that was trained on a part of the training set, without log and calibration."""
     nobody = train.take(np.empty(0, dtype=np.int64))
-    return _fit(config, train, nobody, lambda line: None, ResumePoint())
+    part = dataclasses.replace(data, train=train, validation=nobody)
+    return _fit(config, part, lambda line: None, ResumePoint())
 
 
 def _check_device(config: TrainConfig, run: Run) -> None:
@@ -229,7 +243,10 @@ def _check_device(config: TrainConfig, run: Run) -> None:
 
 def _recipe(config: TrainConfig, key: str, data: SplitExamples) -> dict[str, Any]:
     """Return what decided the model, as plain JSON values."""
+    more = data.unlabelled
+    unlabelled = {} if more is None else {"unlabelled": {"windows": len(more), "files": dict(more.files)}}
     return {
+        **unlabelled,
         **recipe_of(config, key),
         "people": data.n_people(),
         "test_people": list(data.split.test),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from clmer_streaming.errors import SettingsError
 from clmer_streaming.simulation.config import PRESETS
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
 
 def _add_stages(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--pretrain-epochs", type=int, help="epochs of the contrastive stage; 0 leaves it out")
+    group.add_argument(
+        "--unlabelled", type=Path, metavar="DIR", help="recordings for the contrastive stage, beside those of --store"
+    )
     group.add_argument("--lambda-sample", type=float, help="weight of the loss between two views of a window")
     group.add_argument("--lambda-temporal", type=float, help="weight of the loss between past and future; 0: without")
     negatives_help = "what the temporal loss tells the future from (slots of a face: time; all else, and points: batch)"
@@ -87,31 +91,42 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+UNLABELLED_EPOCHS = 2
+"""Epochs of the contrastive stage with --unlabelled alone."""
+
+
 def config_from(args: argparse.Namespace) -> TrainConfig:
     """Return the training settings of a preset with the options applied.
 
     Raises:
-        SettingsError: There is no such preset, or a weight is out of range.
+        SettingsError: There is no such preset, a weight is out of range, or --unlabelled has nothing to serve.
         DatasetError: The store cannot be read.
         ArtifactError: The preset's number of heads does not divide the width.
     """
     from clmer_model.data.store import open_store
     from clmer_model.training.config import for_store, recipe
 
+    if args.unlabelled is not None and (args.store is None or args.pretrain_epochs == 0):
+        found = "no --store" if args.store is None else "--pretrain-epochs 0"
+        raise SettingsError("--unlabelled with --store and a contrastive stage", found, "leave --unlabelled out")
     base = recipe(args.preset, args.width)
     base = base if args.store is None else for_store(base, args.store, open_store(args.store))
+    epochs = args.pretrain_epochs
+    if args.unlabelled is not None and epochs is None and not base.pretrain.epochs:
+        epochs = UNLABELLED_EPOCHS
     pretrain = {
-        "epochs": args.pretrain_epochs,
+        "epochs": epochs,
         "lambda_sample": args.lambda_sample,
         "lambda_temporal": args.lambda_temporal,
         "negatives": args.negatives,
     }
     fit = {"epochs": args.epochs, "stop_after": args.stop_after, "freeze_encoders": args.freeze}
     both = {"seed": args.seed, "mixed_precision": args.mixed_precision}
+    unlabelled = None if args.unlabelled is None else str(args.unlabelled)
     top = {"n_people": args.people, "n_trials": args.trials, "sim_preset": args.sim_preset, "device": args.device}
     return dataclasses.replace(
         base,
-        **_given_options({**top, "seed": args.seed}),
+        **_given_options({**top, "seed": args.seed, "unlabelled": unlabelled}),
         pretrain=dataclasses.replace(base.pretrain, **_given_options({**pretrain, **both})),
         fit=dataclasses.replace(base.fit, **_given_options({**fit, **both})),
     )

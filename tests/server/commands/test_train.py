@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from clmer_model.checkpoint import load_checkpoint
 from clmer_model.training.config import PretrainConfig, TrainConfig
-from clmer_server.commands.train import BarProgress, LineProgress, stage_epochs, training_progress
+from clmer_server.cli import main
+from clmer_server.commands.train import UNLABELLED_EPOCHS, BarProgress, LineProgress, stage_epochs, training_progress
 from tests.support.tiny_training import small_examples
 
 STAGES = {"pretrain eeg": 2, "pretrain aus": 2, "fit": 4}
@@ -120,3 +125,49 @@ def test_the_stages_are_those_that_the_recipe_trains() -> None:
     names = ["pretrain eeg", "pretrain landmarks", "pretrain aus", "fit"]
     assert stage_epochs(usual) == dict(zip(names, (2, 2, 2, 6), strict=True))
     assert stage_epochs(TrainConfig()) == {"fit": 6}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of EEG of two simulated people, and a recording without trials beside it."""
+    folder = tmp_path_factory.mktemp("lab")
+    assert (
+        main(["simulate", "--dataset", str(folder / "data"), "--people", "2", "--trials", "4", "--preset", "easy"]) == 0
+    )
+    words = ["prepare", "--dataset", "sessions", "--root", str(folder / "data"), "--out", str(folder / "windows")]
+    assert main([*words, "--modalities", "eeg"]) == 0
+    (folder / "more").mkdir()
+    assert main(["simulate", "--out", str(folder / "more" / "rest.xdf"), "--seconds", "40", "--participant", "9"]) == 0
+    return folder
+
+
+def test_recordings_without_labels_serve_the_contrastive_stage(lab: Path, tmp_path: Path) -> None:
+    """Their windows are seen beside those of the trials, every fourth one; their hashes stand in the checkpoint."""
+    words = ["train", "--store", str(lab / "windows"), "--out", str(tmp_path / "run"), "--epochs", "1"]
+    assert main([*words, "--unlabelled", str(lab / "more")]) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text(encoding="utf-8").splitlines()]
+    (told,) = (line for line in log if line["stage"] == "unlabelled")
+    assert told["recordings"] == 1
+    assert 15 <= told["windows"] <= 20  # of 40 s, one every 2 s
+    assert sum(line["stage"] == "pretrain eeg" for line in log) == UNLABELLED_EPOCHS
+    training = load_checkpoint(tmp_path / "run").training
+    assert training["unlabelled"]["windows"] == told["windows"]
+    assert list(training["unlabelled"]["files"]) == ["rest.xdf"]
+    assert len(training["unlabelled"]["files"]["rest.xdf"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "no --store"),
+        (["--store", "windows", "--pretrain-epochs", "0"], "--pretrain-epochs 0"),
+        (["--store", "windows", "--unlabelled", "data/none"], "a folder with XDF recordings"),
+    ],
+)
+def test_recordings_that_serve_nothing_are_refused(
+    options: list[str], said: str, lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [str(lab / word) if word in ("windows", "data/none") else word for word in options]
+    words = ["train", "--out", str(tmp_path / "run"), "--unlabelled", str(lab / "more"), *named]
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
