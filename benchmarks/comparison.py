@@ -178,9 +178,10 @@ class Cohort:
         recipes = self.recipes()
         everybody = concatenate(list(progress(examples_of_people(recipes, cache), len(recipes))))
         split = self.split()
-        return SplitExamples(
-            split, *(everybody.of_people(getattr(split, side)) for side in ("train", "validation", "test"))
+        train, validation, test = (
+            everybody.of_people(people) for people in (split.train, split.validation, split.test)
         )
+        return SplitExamples(split, train, validation, test)
 
 
 def end_of_windows(data: SplitExamples, whole: PreprocessConfig, part: PreprocessConfig) -> SplitExamples:
