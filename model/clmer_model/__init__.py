@@ -11,6 +11,8 @@ Modules in reading order; each imports only modules below it in this list:
 - ``network``: the network (a package).
 - ``artifact``: model files, their metadata and hashes.
 - ``prediction``: ``Prediction``, the result for one window.
+- ``conformal``: prediction sets of a stated coverage.
+- ``electrodes``: places of EEG electrodes, by their names.
 - ``config``: sizes, modalities, presets and labels.
 
 The names below are public; they are imported when first used, so that importing ``clmer_model`` does not load torch.

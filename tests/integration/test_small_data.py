@@ -148,3 +148,23 @@ def test_one_labs_recordings_become_a_model_that_is_served(
     (session,) = (tmp_path / "kept").iterdir()
     assert main(["verify", str(session), "--model", str(model)]) == 0
     assert lasting(events[0])["type"] == "prediction"
+
+
+@pytest.mark.parametrize(("ch_names", "n_used"), [(MUSE_CH_NAMES, 4), (OLD_NAMES, 19), (("Fz", "Cz", "Pz"), 0)])
+def test_the_shipped_model_takes_any_cap_with_four_of_its_electrodes(
+    ch_names: Sequence[str], n_used: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Muse and the 10-20 system are used as they are; of three electrodes it says which it would need."""
+    lab = recorded(tmp_path, ch_names)
+    code = main(["predict", str(lab.recording), "--out", str(tmp_path / "out.jsonl")])
+    if not n_used:
+        assert code != 0
+        assert "at least 4 of the channels" in " ".join(capsys.readouterr().err.split())
+        return
+    assert code == 0
+    events = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    valid = [event for event in events if event["valid"]]
+    assert len(valid) > 50
+    assert {event["modalities"]["eeg"]["channels_ok"] for event in valid} == {n_used}
+    assert not any(event["modalities"]["eeg"]["channels_bad"] for event in valid)
+    assert all(event["label"] in event["prediction_set"] for event in valid)
