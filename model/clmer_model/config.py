@@ -223,12 +223,11 @@ DEFAULT = Preset(
     ClmerDims(channel_tokens=True, linear_path=True),
     PreprocessConfig(modalities=MODEL_MODALITIES).with_channels(CAP36_CH_NAMES, LEAST_SHARE),
 )
-"""The preset for real time on one CPU core, with EEG by frequency bands.
+"""The preset for real time on one CPU core: log powers of EEG bands by channel and place, and a linear path beside.
 
-Measured with 29 simulated people to train on and forty others to test, the shipped settings without the contrastive
-stage and one run each: EEG alone reached an accuracy of 0.303 with bands and 0.284 with filters that mix the channels
-at once (four classes; standard error of the difference 0.005 over people); all modalities together 0.367 and 0.361.
-Larger batches with shorter steps gained nothing (0.285 and 0.288, two runs each).
+With 24 simulated people to train on and sixteen others to test, three runs each, EEG alone reached an accuracy of 0.300,
+and 0.273 with filters that mix the channels at once (four classes; difference 0.027, 95 % interval 0.010 to 0.044); all
+modalities together 0.370 and 0.356 (``benchmarks/RESULTS.md``). Larger batches with shorter steps gained nothing.
 """
 
 PAPER = Preset(
