@@ -225,7 +225,7 @@ DEFAULT = Preset(
 )
 """The preset for real time on one CPU core: log powers of EEG bands by channel and place, and a linear path beside.
 
-With 24 simulated people to train on and sixteen others to test, three runs each, EEG alone reached an accuracy of 0.300,
+With 24 simulated people to train on and sixteen others to test, three runs each, EEG alone reached an accuracy of 0.300
 and 0.273 with filters that mix the channels at once (four classes; difference 0.027, 95 % interval 0.010 to 0.044); all
 modalities together 0.370 and 0.356 (``benchmarks/RESULTS.md``). Larger batches with shorter steps gained nothing.
 """
