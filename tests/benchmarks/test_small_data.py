@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.small_data import (
     BLOCK_S,
@@ -64,7 +66,17 @@ def test_a_set_without_its_recording_is_none(tmp_path: Path) -> None:
     assert make_set("eye_state", tmp_path, tmp_path) is None
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Train in one thread: two are no faster for a network of this size, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.deep
+@pytest.mark.usefixtures("one_thread")
 def test_on_a_real_recording_the_network_is_as_good_as_the_best_baseline(sample_data: Path, tmp_path: Path) -> None:
     """Four motions of a hand, by trial: not worse on average by a point, and surely not by five."""
     data = make_set("hand_motion", sample_data, tmp_path, BLOCK_S)
