@@ -45,7 +45,7 @@ def test_the_script_makes_weights_with_their_scores_and_their_card(tmp_path: Pat
     for row, title in ROWS.items():
         (cells,) = (line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {title} |"))
         told = [re.sub(r" \(.*", "", cell) for cell in cells[1:]]
-        assert told == [f"{split['rows'][row]['mean']['accuracy']:.3f}" for split in splits.values()]
+        assert told == [f"{splits[name]['rows'][row]['mean']['accuracy']:.3f}" for name in PROTOCOLS]
     evidence = json.loads((tmp_path / "build" / "tenth" / "evidence.json").read_text(encoding="utf-8"))
     assert {name: set(found) for name, found in evidence["nulls"].items()} == {
         "null": set(PROTOCOLS),
