@@ -231,7 +231,8 @@ def test_a_model_that_wants_the_rest_gets_it_from_its_end_on(seen: Seen) -> None
     states = {window.t_end: window.calibration["eeg"] for window in windows if window.mask["eeg"].any()}
     assert {state for t_end, state in states.items() if t_end <= rest.t} == {"none"}
     assert {state for t_end, state in states.items() if t_end > rest.t} == {"rest"}
-    behind = [np.median(w.series["eeg"].std(axis=1)) for w in windows if w.calibration["eeg"] == "rest"]
+    measured = [w for w in windows if w.calibration["eeg"] == "rest" and w.mask["eeg"].any()]
+    behind = [np.median(w.series["eeg"][w.mask["eeg"]].std(axis=1)) for w in measured]
     assert np.median(behind) == pytest.approx(REST_SCALE_UV, rel=0.2)
 
 
